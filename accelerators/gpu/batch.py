@@ -1,7 +1,7 @@
 """Seconds of attention, products and element-wise work on a GPU, for arrays of shapes at once.
 
 Plans call the same functions with arrays of one. `before` says what a library runs ahead of attention and its
-measurements include, `library` that its small kernels are among them; `constants` overrides the calibrated ones (for
+measurements include, `launches` how many small kernels besides; `constants` overrides the calibrated ones (for
 calibrating them).
 """
 
@@ -28,7 +28,7 @@ def attention_seconds(
     device: Device, kernel: Kernel, *, batch: ArrayLike, heads: ArrayLike, heads_kv: ArrayLike, queries: ArrayLike,
     keys: ArrayLike, head_dim: ArrayLike, value_dim: ArrayLike | None = None, causal: ArrayLike = False,
     window: ArrayLike = 0, dtype: Dtype = "bf16", kv_dtype: Dtype | None = None, before: Before = "nothing",
-    library: bool = False, cold: bool = False, constants: Constants | None = None,
+    launches: int = 0, cold: bool = False, constants: Constants | None = None,
 ) -> Reals:  # fmt: skip
     """Seconds of every shape, (shapes) float64; decode where `queries` is 1, prefill elsewhere.
 
@@ -43,12 +43,12 @@ def attention_seconds(
         rotated = tokens * asked.heads * asked.head_dim if before == "rope_and_cache_write" else 0.0 * tokens
         written = new * DTYPE_BYTES[cached] + rotated * DTYPE_BYTES[dtype]
         seconds = seconds + copy_seconds(device, known, 2 * (new + rotated), written)
-    return seconds + library * known.library_kernels * small_kernel_s(device)
+    return seconds + launches * small_kernel_s(device)
 
 
 def mla_seconds(
     device: Device, kernel: Kernel, *, batch: ArrayLike, heads: ArrayLike, queries: ArrayLike, keys: ArrayLike,
-    absorbed: bool, dtype: Dtype = "bf16", kv_dtype: Dtype | None = None, library: bool = False,
+    absorbed: bool, dtype: Dtype = "bf16", kv_dtype: Dtype | None = None, launches: int = 0,
     constants: Constants | None = None,
 ) -> Reals:  # fmt: skip
     """DeepSeek's latent attention: absorbed (one latent key of 576, value 512), or unfolded, causal (192 and 128)."""
@@ -67,27 +67,29 @@ def mla_seconds(
     elif not latent:  # queries, keys and values are converted for an 8-bit product
         elements = rows * (2 * asked.head_dim + asked.value_dim)
         seconds = seconds + copy_seconds(device, known, elements * width, elements * DTYPE_BYTES[cached])
-    return seconds + library * known.library_kernels * small_kernel_s(device)
+    return seconds + launches * small_kernel_s(device)
 
 
 def gemm_seconds(
     device: Device, *, rows: ArrayLike, outputs: ArrayLike, depth: ArrayLike, copies: ArrayLike = 1,
-    dtype: Dtype = "bf16", library: GemmLibrary = "best", quantises: int = 0, constants: Constants | None = None,
+    dtype: Dtype = "bf16", library: GemmLibrary = "best", quantises: int = 0, launches: int = 0,
+    constants: Constants | None = None,
 ) -> Reals:  # fmt: skip
     """Z[rows,outputs] = A[rows,depth] W[depth,outputs], `copies` of them with weights of their own.
 
     `quantises`: kernels that turn 16-bit rows into `dtype` first: 1 for scales per row, 2 for one scale of all, whose
-    first kernel finds the largest element.
+    first kernel finds the largest element. `launches`: further small kernels of the call.
     """
     known = constants or calibration.constants(device.generation)
     product_s = gemm_timing(device, known, rows, outputs, depth, copies, dtype, library).total_s
+    total = product_s + launches * small_kernel_s(device)
     if not quantises:
-        return product_s
+        return total
     elements = np.asarray(rows, dtype=np.float64) * np.asarray(depth, dtype=np.float64)
     elements = elements * np.asarray(copies, dtype=np.float64)
     written = DTYPE_BYTES[dtype] * elements
     casts = stream_seconds(device, known, 2 * elements, written)
-    return product_s + casts + (quantises - 1) * stream_seconds(device, known, 2 * elements, 0 * written)
+    return total + casts + (quantises - 1) * stream_seconds(device, known, 2 * elements, 0 * written)
 
 
 def elementwise_seconds(

@@ -27,7 +27,7 @@ NEAREST: Mapping[Generation, Generation] = {
 SHARED = (
     "special_fraction", "overlap_specialised", "instructions_specialised", "instructions_plain",
     "element_instructions", "conversion_instructions", "spilled_rate", "mma_sync_rate", "persistent_share",
-    "copied_bytes_per_clock", "library_kernels",
+    "copied_bytes_per_clock", "narrow_share",
 )  # fmt: skip
 
 
@@ -37,7 +37,7 @@ class Constants(Spec):
     Fractions are of the device's peak or of its measured ceiling; instructions are issued for one element each.
     """
 
-    tensor_fraction: Share  # of the tensor peak, in the inner loop of products and of attention
+    tensor_fraction: Share  # of the tensor peak, in the inner loop of attention
     special_fraction: Share  # of the special-function peak
     overlap_specialised: Share  # of the shorter of products and softmax that warp-specialised kernels hide; others none
     instructions_specialised: NonNegativeFloat  # of a score, beside products and exponentials, in specialised kernels
@@ -47,13 +47,15 @@ class Constants(Spec):
     spilled_rate: Share  # of the tensor rate that is left where accumulators spill from registers
     mma_sync_rate: Share  # of the tensor rate of Blackwell that is left for mma.sync
     persistent_share: Share  # of the block latency that is left in persistent kernels, which load ahead
-    dram_fraction: Share  # of the measured DRAM ceiling, of transfers so long that their beginning does not matter
-    dram_ramp_s: NonNegativeFloat  # what a transfer loses at most, until as much is in flight as DRAM can answer
+    gemm_fraction: Share  # of the tensor peak, in the inner loop of products of matrices
+    narrow_share: Share  # of that, which 8-bit products reach of theirs
+    gemm_dram_fraction: Share  # of the measured DRAM ceiling, in products of few rows
+    dram_fraction: Share  # of the measured DRAM ceiling, in attention that reads so much that its beginning is nothing
+    dram_ramp_s: NonNegativeFloat  # what it loses at most, until as much is in flight as DRAM can answer
     l2_fraction: Share  # of the measured L2 ceiling
     copied_bytes_per_clock: NonNegativeFloat  # of one SM that copies by index, a row of a head at a time; both ways
     block_latency_s: NonNegativeFloat  # from one thread block of an SM to its next: last stores, first loads
     kernel_latency_s: NonNegativeFloat  # the first loads and the last stores of a kernel, besides the launch
-    library_kernels: NonNegativeFloat  # small ones that a call of a serving library launches beside attention
     memory_overlap: Share  # how far memory and compute hide each other: 0 adds them, 1 takes the longer
 
 

@@ -46,7 +46,7 @@ FASTER = 1.1
 ENGINE_OVER_MODEL: Mapping[str, float] = {"layernorm": 1.8, "mlp_act": 1.5}
 UNITS_OF_TILE = ("tensor", "special", "issue", "shared memory")  # in the order of `tile_cycles`
 RATES: Mapping[str, tuple[str, ...]] = {  # units with achieved fractions to raise
-    "tensor": ("tensor_fraction",), "special": ("special_fraction",),
+    "tensor": ("tensor_fraction", "gemm_fraction"), "special": ("special_fraction",),
 }
 
 
@@ -106,7 +106,7 @@ def _attention_details(case: AttentionCase, timing: AttentionTiming) -> Iterator
     alone = ", ".join(f"{unit} {part:,.0f}" for unit, part in cycles.items())
     yield (
         f"key tile on one SM: {alone} cycles; closed form {float(iteration_cycles(case, *parts)[0]):,.0f}, with "
-        f"{case.hidden:.0%} of the shorter of products and softmax hidden (calibrated); cycle level "
+        f"{float(case.hidden[0]):.0%} of the shorter of products and softmax hidden (calibrated); cycle level "
         f"{max(cycles.values()):,.0f} or more, as the dependences of {residents(case).columns} groups of warps allow"
     )
 
@@ -213,7 +213,7 @@ def norm_notes(operation: Operation) -> tuple[str, ...]:
     return (
         "norms and activations are priced as one kernel at the speed of memory; those of a serving engine (vidur) took "
         f"{ENGINE_OVER_MODEL['layernorm']:.1f} and {ENGINE_OVER_MODEL['mlp_act']:.1f} times as long in the median, on "
-        "A100 2.6 and 1.8 times (suite gpu-ops)",
+        "A100 2.5 and 1.8 times (suite gpu-ops)",
     )
 
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.grid import IntegerArray, Reals
-from cascadesim.accelerators.gpu.memory import ROUND_TRIP_S, dram_seconds, share_in_l2
+from cascadesim.accelerators.gpu.memory import ROUND_TRIP_S, share_in_l2
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation, OperandTypes
 
 # (rows, outputs) of a block; CUTLASS profiler lists. assumed: the same on every generation
@@ -191,7 +191,7 @@ def _timed(
     partial = product.rows * product.outputs * product.copies * PARTIAL_BYTES * np.where(splits > 1, splits, 0)
     l2_s = (blocks * depth * loaded + 2 * partial) / (constants.l2_fraction * device.l2_ceiling_bytes_per_s)
     reads, writes = _dram_bytes(device, product, options)
-    dram_s = dram_seconds(device, constants, reads + writes)
+    dram_s = (reads + writes) / (constants.gemm_dram_fraction * device.dram_ceiling_bytes_per_s)
     schedule_s = np.ceil(blocks / device.sms) * block_s + np.where(splits > 1, ROUND_TRIP_S, 0.0)
     launch_s = np.full_like(schedule_s, device.launch_s + ROUND_TRIP_S)
     total_s = launch_s + np.maximum(schedule_s, np.maximum(l2_s, dram_s))  # stages of loads run ahead of the products
@@ -216,7 +216,8 @@ def products_cycles(device: Device, constants: Constants, dtype: Dtype, options:
     """
     fewest, rows, outputs = FEWEST_ROWS.get(device.generation, 16), options.rows, options.outputs
     area = np.minimum(np.maximum(rows, fewest) * outputs, rows * np.maximum(outputs, fewest))
-    tensor = 2.0 * area / (device.flop_per_clock_sm(dtype) * constants.tensor_fraction)
+    fraction = constants.gemm_fraction * (constants.narrow_share if DTYPE_BYTES[dtype] < 2 else 1.0)
+    tensor = 2.0 * area / (device.flop_per_clock_sm(dtype) * fraction)
     shared = (rows + outputs) * DTYPE_BYTES[dtype] / device.sm.shared_memory_bytes_per_clock
     return np.asarray(np.maximum(tensor, shared), dtype=np.float64)
 

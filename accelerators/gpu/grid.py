@@ -97,6 +97,7 @@ class BlockTiles:
     keys: IntegerArray
     blocks_per_sm: IntegerArray
     emulated: Reals
+    overlapped: Reals
     supported: BooleanArray  # the kernel has a tile for the head dimension
 
 
@@ -133,7 +134,8 @@ def tiles_of(kernel: Kernel, device: Device, shape: Shape, operand_bytes: float)
     dim, queries, keys, blocks = (
         column(field).astype(np.int64) for field in ("head_dim", "queries", "keys", "blocks_per_sm")
     )
-    return BlockTiles(dim, queries, keys, blocks, column("emulated_exponentials"), shape.head_dim <= dim)
+    emulated, overlapped = map(column, ("emulated_exponentials", "overlapped"))
+    return BlockTiles(dim, queries, keys, blocks, emulated, overlapped, shape.head_dim <= dim)
 
 
 def shrunk(kernel: Kernel, shape: Shape, tiles: BlockTiles) -> BlockTiles:

@@ -60,6 +60,7 @@ class Tile(Spec):
     generations: tuple[Generation, ...] | None = None
     bytes: Positive | None = None
     emulated_exponentials: Fraction = 0.0  # computed on the FP32 units instead of the special-function units
+    overlapped: bool = True  # False: softmax waits for the products, whatever the kernel does elsewhere
 
 
 class Kernel(Spec):
@@ -88,6 +89,7 @@ class Kernel(Spec):
     instructions: Literal["mma_sync", "wgmma", "tcgen05"]
     skips_causal: bool = True  # tiles that the mask hides wholly; False: it computes them
     skips_window: bool = True
+    window_instructions: NonNegative = 0  # per score of a tile that a window cuts, beside those of any mask
     window_excludes_query: bool = False
     heads_first: bool = False
     sequence_last: bool = False  # with heads_first: of one sequence only

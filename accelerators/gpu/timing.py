@@ -65,9 +65,9 @@ class AttentionCase:
         return self.kernel.instructions_per_score or kind
 
     @property
-    def hidden(self) -> float:
+    def hidden(self) -> Reals:
         """The share of the shorter of products and softmax that runs unseen."""
-        return self.constants.overlap_specialised if self.kernel.overlap == "specialised" else 0.0
+        return self.tiles.overlapped * (self.constants.overlap_specialised * (self.kernel.overlap == "specialised"))
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,9 @@ def legacy_rate(constants: Constants, instructions: str, generation: Generation)
 
 def mask_instructions(case: AttentionCase) -> Reals:
     """Instructions a score for the mask, on average over all tiles: those that no mask cuts have none."""
-    return np.asarray(MASK_INSTRUCTIONS * case.work.masked / case.work.visited)
+    windowed = (case.shape.window > 0) & (case.shape.window < case.shape.keys)  # others take the causal kernel
+    in_a_cut_tile = MASK_INSTRUCTIONS + case.kernel.window_instructions * windowed
+    return np.asarray(in_a_cut_tile * case.work.masked / case.work.visited)
 
 
 def iteration_cycles(case: AttentionCase, tensor: Reals, special: Reals, issue: Reals, shared: Reals) -> Reals:

@@ -41,13 +41,14 @@ KINDS: Mapping[Kind, str] = {
 }
 READ_ON: Mapping[str, tuple[str, ...]] = {"mma_sync_rate": ("blackwell",)}  # shared, but not read on others
 GENERATIONS = ("ampere", "ada", "hopper", "blackwell")  # those with published rows
-_FIELDS = ("emulated_exponentials", "dependent_loads", "widest_accumulators")
+_FIELDS = ("emulated_exponentials", "dependent_loads", "widest_accumulators", "window_instructions")
 _FIELD = re.compile(rf"\b({'|'.join(_FIELDS)}): ([0-9.]+)")
 _OF_GENERATIONS = re.compile(r"generations: \[([^\]]+)\]")
-_CONSTANT = re.compile(r"(?m)^((?:#[^\n]*\n)*)([A-Z_]+(?:, [A-Z_]+)*)(?:: \w+)? = ([-0-9._e, ]+?)(?:\s+#\s*(.*))?$")
+_NAME = r"[A-Z][A-Z0-9_]*"
+_CONSTANT = re.compile(rf"(?m)^((?:#[^\n]*\n)*)({_NAME}(?:, {_NAME})*)(?:: \w+)? = ([-0-9._e, ]+?)(?:\s+#\s*(.*))?$")
 _OF_ENGINE = re.compile(r"(host_launch_s|tokens_per_pass): ([0-9.e-]+)")
 _SEEN = ("BETWEEN_SOCKETS_BYTES_PER_S",)  # of two figures of its source, the one that scored runs are nearer to
-_MODULES = (timing, memory, gemm, programs, blocks, generic_timing, collectives)
+_MODULES = (timing, memory, gemm, model, programs, blocks, generic_timing, collectives)
 ROWS_OF: Mapping[str, RowSelection] = {
     "encoder": RowSelection(("encoder",), ("encoder",)), "prefill": RowSelection(("prefill",), ("prefill",)),
     "decode": RowSelection(("decode",), ("decode",)), "products": RowSelection(("gemm",), ("gemm",)),

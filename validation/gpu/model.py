@@ -39,6 +39,8 @@ FRAMEWORK_S = {
 }  # fmt: skip
 COLD = ("LLMServingSim",)  # timed inside whole layers, so that other kernels empty L2 between two calls
 LIBRARY = "aiconfigurator"  # timed calls of serving libraries
+LIBRARY_KERNELS = 2  # assumed: lengths or schedules, and a layout; an engine runs them once for all layers
+QUANTISES = ("sglang:fa3", "sglang:trtllm_mha")
 ATTENTION = ("encoder", "prefill", "decode")
 # vllm of that time, csrc/layernorm_kernels.cu and activation_kernels.cu: a thread loads an element at a time, a norm
 # reads its row for the sum of squares and once more
@@ -53,7 +55,7 @@ LEFT_OUT: Mapping[str, tuple[str, str]] = {
 REMOVABLE: Mapping[str, tuple[str, float]] = {
     "dram_ramp_s": ("ramp of DRAM (none)", 0), "spilled_rate": ("spills (none)", 1),
     "mma_sync_rate": ("slower mma.sync on Blackwell (not slower)", 1), "persistent_share": ("loads ahead (none)", 1),
-    "element_instructions": ("FP32 products (none)", 0), "library_kernels": ("small kernels of libraries (none)", 0),
+    "element_instructions": ("FP32 products (none)", 0), "narrow_share": ("slower 8-bit products (not slower)", 1),
     "conversion_instructions": ("conversions, element by element (none)", 0),
     "copied_bytes_per_clock": ("copies by index (as fast as streams)", 1e9),
 }  # fmt: skip
@@ -84,24 +86,24 @@ def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of:
     changes = [one.removeprefix(CONSTANT).partition("=") for one in settings if one.startswith(CONSTANT)]
     if changes:
         known = known.model_copy(update={name: float(value) for name, _, value in changes})
-    library = source.startswith(LIBRARY)
+    launches = small_kernels(operation, source, impl, kv_dtype)
     if operation in ATTENTION:
         return vectorised.attention_seconds(
             on, load_kernel(kernel), batch=part.batch, heads=part.heads_q, heads_kv=part.heads_kv,
             queries=part.seqlen_q, keys=part.kv_len, head_dim=part.head_dim, causal=part.causal > 0,
             window=part.window, dtype=dtype, kv_dtype=kv_dtype, before=before(operation, source, impl, dtype),
-            library=library, cold=source in COLD, constants=known,
+            launches=launches, cold=source in COLD, constants=known,
         )  # fmt: skip
     if operation.startswith("mla"):
         return vectorised.mla_seconds(
             on, load_kernel(kernel), batch=part.batch, heads=part.heads_q, queries=part.seqlen_q, keys=part.kv_len,
-            absorbed=operation == "mla-generation", dtype=dtype, kv_dtype=kv_dtype, library=library, constants=known,
+            absorbed=operation == "mla-generation", dtype=dtype, kv_dtype=kv_dtype, launches=launches, constants=known,
         )  # fmt: skip
     if operation in ("gemm", "bmm", "linear"):
         return vectorised.gemm_seconds(
             on, rows=part.m, outputs=part.n, depth=part.k, copies=np.maximum(part.batch, 1), dtype=dtype,
             library="sgl-kernel" if "sgl_kernel" in impl else "best", quantises=quantisations(dtype, source),
-            constants=known,
+            launches=LIBRARY_KERNELS if quantisations(dtype, source) > 1 else 0, constants=known,
         )  # fmt: skip
     # all operands but the result are read; these sources run an operation between others, which empty L2
     result = part.m * part.n * part.dtype_bytes
@@ -116,6 +118,16 @@ def before(operation: str, source: str, impl: str = "", dtype: str = "") -> Befo
         return "nothing"
     rotates = source.endswith("trtllm") and "flashinfer" not in impl
     return "rope_and_cache_write" if rotates or dtype == "fp8" else "cache_write"  # 8-bit queries are written anew, too
+
+
+def small_kernels(operation: str, source: str, impl: str, kv_dtype: str) -> int:
+    """Those that a timed call of a serving library launches beside attention, the cache and rotation.
+
+    TensorRT-LLM decodes in one operation. SGLang quantises queries inside of what has an 8-bit cache (its collector).
+    """
+    if not source.startswith(LIBRARY) or (source.endswith("trtllm") and operation == "decode"):
+        return 0
+    return LIBRARY_KERNELS + (kv_dtype == "fp8" and impl in QUANTISES)
 
 
 def quantisations(dtype: str, source: str) -> int:

@@ -49,13 +49,13 @@ def test_every_constant_has_a_range_and_is_inside_it() -> None:
 
 
 def test_a_row_reads_the_constants_of_its_architecture_and_the_shared_ones() -> None:
-    """A product: its tensor fraction, DRAM and L2. No decode kernel of Ampere: what is Blackwell's."""
+    """A product: its own rates, and L2. What mma.sync leaves on Blackwell: no other architecture."""
     rows, bounds = calibration_rows(), ranges()
     read = {(one.section, one.name): column for one, column in zip(bounds, readers(rows, bounds).T, strict=True)}
     product = rows.operation == "gemm"
     assert not read["hopper", "block_latency_s"][product].any()
     assert not read["shared", "special_fraction"][product].any()
-    assert read["hopper", "dram_fraction"][product & (rows.architecture == "hopper")].any()
+    assert read["hopper", "gemm_dram_fraction"][product & (rows.architecture == "hopper")].any()
     for (section, name), column in read.items():
         assert column.any(), (section, name)
         assert section == "shared" or set(rows.architecture[column].tolist()) == {section}
