@@ -29,7 +29,7 @@ from cascadesim.accelerators.gpu.timing import AttentionCase, attention_timing, 
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.simulator.engine.engine import run
 
-GENERATIONS = ("v100-sxm", "a100-sxm", "l40s", "h100-sxm", "b200", "mi300x")
+GENERATIONS = ("v100-sxm", "a100-sxm", "l40s", "h100-sxm", "b200", "rtx-pro-6000", "mi300x", "mi355x")
 HARDWARE = ("sms", "clock", "dram", "l2_bandwidth", "l2")
 WORK = ("batch", "heads", "new_tokens", "keys")
 CONFIGURATIONS = 2000
