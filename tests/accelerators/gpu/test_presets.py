@@ -32,9 +32,10 @@ CACHES = {  # L2 in MiB: partitions times what each has, or the vendor's figure
     "gb200": 2 * 63, "b300": 2 * 63, "gb300": 2 * 63, "h100-nvl": 50, "h20": 12 * 5, "a10": 12 / 2, "l40": 96,
     "rtx-pro-6000": 128, "rtx-pro-6000-server": 128, "mi325x": 8 * 4, "mi355x": 8 * 4,
 }  # fmt: skip
-MEMORIES = {  # GB of one device
-    "gb200": 186, "b300": 270, "gb300": 279, "h100-nvl": 94, "h20": 96, "a10": 24, "l40": 48, "rtx-pro-6000": 96,
-    "rtx-pro-6000-server": 96, "mi325x": 256, "mi355x": 8 * 36,
+MEMORIES = {  # GB of one device, and GB/s
+    "gb200": (186, 576_000 / 72), "b300": (270, 7700), "gb300": (279, 576_000 / 72), "h100-nvl": (94, 3900),
+    "h20": (96, 4000), "a10": (24, 600), "l40": (48, 864), "rtx-pro-6000": (96, 1792),
+    "rtx-pro-6000-server": (96, 1597), "mi325x": (256, 6000), "mi355x": (8 * 36, 8000),
 }  # fmt: skip
 BUSES = {  # bits and Gb/s a bit, where both are published; AMD rounds what eight stacks give down to 6 and 8 TB/s
     "b300": (7680, 7.99, 0.01), "h100-nvl": (6016, 5.2, 0.01), "h20": (6144, 5.2, 0.01), "a10": (384, 12.5, 0.01),
@@ -87,7 +88,7 @@ def test_bits_times_their_rate_are_the_bandwidth_of_the_memory(name: str) -> Non
 def test_caches_memory_and_links_are_those_of_the_data_sheet(name: str) -> None:
     found = device(name)
     assert found.l2_bytes == CACHES[name] * 2**20
-    assert found.dram_bytes == MEMORIES[name] * 1e9
+    assert (found.dram_bytes, found.datasheet.dram_bytes_per_s) == tuple(1e9 * figure for figure in MEMORIES[name])
     assert found.link is not None
     assert (found.link.kind, found.link.bytes_per_s) == (LINKS[name][0], pytest.approx(LINKS[name][1] * 1e9))
 
@@ -98,6 +99,16 @@ def test_a_device_reaches_the_share_of_its_memory_that_the_measured_one_of_its_k
     found, measured = device(name), device(LIKE[name])
     share = measured.dram_ceiling_bytes_per_s / measured.datasheet.dram_bytes_per_s
     assert found.dram_ceiling_bytes_per_s / found.datasheet.dram_bytes_per_s == pytest.approx(share)
+
+
+@pytest.mark.parametrize("name", sorted(LIKE.keys() - {"mi355x"}))
+def test_a_multiprocessor_has_the_sizes_and_launches_of_its_generation(name: str) -> None:
+    found, other = device(name), device(LIKE[name])
+    rates = {"tensor_flop_per_clock", "special_per_clock"}
+    assert found.sm.model_dump(exclude=rates) == other.sm.model_dump(exclude=rates)
+    assert (found.generation, found.l2_partitions) == (other.generation, other.l2_partitions)
+    assert found.launch_s == other.launch_s
+    assert found.compute_capability.split(".")[0] == other.compute_capability.split(".")[0]
 
 
 def test_gb200_is_b200_with_four_more_sms_and_more_clock() -> None:
@@ -173,6 +184,10 @@ def test_a_unit_of_mi355x_has_twice_the_matrix_rates_of_mi300x_and_multiplies_no
     with pytest.raises(CascadeSimError, match="MI355X multiplies no tf32"):
         new.flop_per_clock_sm("tf32")
     assert (old.sms - new.sms, new.sms) == (48, 8 * 32)
+    assert (new.generation, new.compute_capability) == ("cdna4", "gfx950")
+    assert (new.sm.shared_memory_bytes, new.sm.l1_bytes) == (160 * 2**10, (160 + 32) * 2**10)  # LDS, and L1 beside it
+    assert new.sm.shared_memory_bytes_per_clock == 2 * old.sm.shared_memory_bytes_per_clock
+    assert new.l2_ceiling_bytes_per_s == old.l2_ceiling_bytes_per_s
 
 
 @pytest.mark.parametrize("name", AMD)
