@@ -135,7 +135,7 @@ class Capabilities:
     for, and no bound of it. `memory_bytes`: of one device, where a model and its KV cache may not fit.
     `dram_bytes_per_s`: what its DRAM delivers at most; `buffer_bytes`: of the buffer, or last cache, on its chip.
     `devices` divide a model among them (tensor parallelism); each plans its own part. `traces`: it runs the heads of a
-    pruning trace, each with keys of its own. `patterns`: its kernels take a list of the key tiles to visit. `stored`:
+    pruning trace, each with keys of its own. `patterns`: which it takes a list of key tiles for. `stored`:
     how wide it keeps the numbers of a model; `chosen_types`: of which kinds the type was given beside that of all.
     `unread`: fields and groups of its file that no figure depends on, as it is set up -> why; to set them is refused.
     `engine`: whose fused kernels it runs. `tokens_per_pass`: of prompts at once, at most, in whole prompts; None: any.
@@ -144,7 +144,7 @@ class Capabilities:
     cycle_level: bool = True
     calibrated: bool = False
     traces: bool = False
-    patterns: bool = False
+    patterns: Literal["none", "static", "all"] = "none"
     memory_bytes: int | None = None
     dram_bytes_per_s: float | None = None
     buffer_bytes: int | None = None

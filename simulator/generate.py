@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -21,7 +21,7 @@ import numpy as np
 from cascadesim.accelerators.protocol import TimesCaches
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY
 from cascadesim.einsum_cascades.models.lowering import decode_keys
-from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.operation import PATTERN, Operation
 from cascadesim.einsum_cascades.models.workload import Workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.execution import planned_and_executed, whole_cycles
@@ -203,7 +203,8 @@ def decode_cycles(step: Request, lengths: Sequence[int]) -> float:
 def _varying(step: Request, lengths: Sequence[int]) -> Mapping[Place, Counter[Extents]]:
     """Operations whose extents change from step to step, with how many steps have which.
 
-    Attention has as many keys as its layer sees; anything else that changes is as long as the sequence.
+    Attention has as many keys as its layer sees; what a pattern adds grows from the first step to the last, by blocks;
+    anything else that changes is as long as the sequence.
     """
     found: dict[Place, Counter[Extents]] = {}
     ends = (own_operations(replace(step, sequence_length=length)) for length in (lengths[0], lengths[-1]))
@@ -212,11 +213,21 @@ def _varying(step: Request, lengths: Sequence[int]) -> Mapping[Place, Counter[Ex
         attends = [one.extent(KEY) for one in (first, last)] == [keys[0], keys[-1]] if keys else False
         changed = {KEY} if attends else {rank for rank, size in first.extents if size != last.extent(rank)}
         sizes = keys if attends else lengths
+        if changed and first.name.startswith(PATTERN):
+            found[first.layer, first.name] = Counter(_grown(first, last, lengths))
+            continue
         if _with(last, changed, sizes[-1]) != last.extents:
             raise AssertionError(f"{first.name} of {step.workload.name} grows otherwise than its sequence")
         if changed:
             found[first.layer, first.name] = Counter(_with(first, changed, size) for size in sizes)
     return found
+
+
+def _grown(first: Operation, last: Operation, lengths: Sequence[int]) -> Iterator[Extents]:
+    """Extents at each length, in proportion between the first and the last, to the nearest whole number."""
+    for length in lengths:
+        share = (length - lengths[0]) / (lengths[-1] - lengths[0])
+        yield tuple((rank, round(size + (last.extent(rank) - size) * share)) for rank, size in first.extents)
 
 
 def _keys(workload: AnyWorkload, operation: Operation, lengths: Sequence[int]) -> list[int]:

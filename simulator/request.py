@@ -7,8 +7,8 @@ which an all-reduce adds up. Norms and latent vectors are computed everywhere. N
 bringing scores of the vocabulary together.
 
 Weights and KV cache are exact, as the accelerator stores them. Activations are a bound: the residual stream beside
-what the largest operation reads and writes. assumed: an engine frees everything else, and kernels that write scores
-work through the heads of a sequence one after another.
+what the largest operation reads and writes. assumed: an engine frees everything else, kernels that write scores work
+through the heads of a sequence one after another, and what a sparse pattern adds works in slices.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 from cascadesim.accelerators.protocol import Accelerator, Accounting, Prepares, Stored, TakesMappings
 from cascadesim.einsum_cascades.models.layers import Layer, Phase
-from cascadesim.einsum_cascades.models.operation import Operation, TiledMask
+from cascadesim.einsum_cascades.models.operation import PATTERN, Operation, TiledMask
 from cascadesim.einsum_cascades.models.sections import RECURRENCE, Attention, Recurrence
 from cascadesim.einsum_cascades.models.workload import (
     Scope,
@@ -127,10 +127,21 @@ def refuse_impossible(operation: Operation, accelerator: Accelerator) -> None:
             f"{operation.trace.source}: {accelerator.name} runs models; pruning traces are for accelerators that run "
             "heads one by one"
         )
-    if isinstance(operation.mask, TiledMask) and not accelerator.capabilities.patterns:
+    _refuse_pattern(operation, accelerator)
+
+
+def _refuse_pattern(operation: Operation, accelerator: Accelerator) -> None:
+    """Raises CascadeSimError for a pattern on a machine without lists of tiles, or without passes that make them."""
+    mask, takes = operation.mask, accelerator.capabilities.patterns
+    if isinstance(mask, TiledMask) and takes == "none":
         raise CascadeSimError(
-            f"{operation.mask}: {accelerator.name} walks the keys in order and has no list of tiles to visit; give "
-            "a window, a chunk or a neighborhood, or a machine whose kernels take such a list"
+            f"{mask}: {accelerator.name} walks the keys in order and has no list of tiles to visit; give a window, a "
+            "chunk or a neighborhood, or a machine whose kernels take such a list"
+        )
+    if takes != "all" and (operation.name.startswith(PATTERN) or (isinstance(mask, TiledMask) and mask.by_data)):
+        raise CascadeSimError(
+            f"{operation.name}: {accelerator.name} has no passes that choose blocks by the data or move rows by index; "
+            "give a pattern that is known before"
         )
 
 
@@ -269,7 +280,8 @@ def memory(request: Request) -> MemoryUse | None:
     queries = 1 if request.phase == "decode" else request.length + (own.text_length or 0)
     widest = max(layer.hidden or own.hidden for layer in own.layers.values())
     stream = request.sequences * queries * widest * stored.activations
-    live = ceil(stream + max(_operand_bytes(operation, stored) for operation in operations))
+    live = ceil(stream + max(_operand_bytes(operation, stored) for operation in operations
+                             if not operation.name.startswith(PATTERN)))
     return MemoryUse(weights, cache, *kept, live, WORKSPACE_BYTES, capacity)
 
 

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 SCHEMA = "cascadesim.validation/1"
 ROUNDING = 1e-12
-GATES = {"pooled": "pooled", "ranking": "1-tau", "roofline": "share"}  # what a suite's own judge works out
+GATES = {  # what a suite's own judge works out
+    "pooled": "pooled", "ranking": "1-tau", "roofline": "share", "systems": "by system", "within": "outside",
+    "rounded": "unrounded", "gaps": "systems",
+}  # fmt: skip
 NAMING = (  # columns that tell a row apart for a reader
     "platform", "architecture", "baseline", "workload", "sequence_length", "pe_array_dim", "quantity", "statistic",
     "case", "use_case", "gpu", "window", "stride", "config", "metric", "benchmark",

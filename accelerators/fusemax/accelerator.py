@@ -16,7 +16,7 @@ from cascadesim.accelerators.fusemax.attention import element_bytes, plan_attent
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, place_over
 from cascadesim.accelerators.fusemax.spec import Binding, FuseMaxSpec
 from cascadesim.accelerators.program import Program, Task, TileRun
-from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
+from cascadesim.accelerators.protocol import Accounting, Capabilities, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.accelerators.spatial.array import SpatialMachine
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -34,6 +34,14 @@ class FuseMax(SpatialMachine[FuseMaxSpec]):
     @property
     def attention(self) -> str:
         return "attention-1pass"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Key tiles are fetched one by one, so a list of them may be given; nothing here chooses it by the data.
+
+        assumed: query tiles that are resident together want neighbouring key tiles, as under a window.
+        """
+        return replace(super().capabilities, patterns="static")
 
     def prepared(self, operations: tuple[Operation, ...], workload: str) -> tuple[FuseMax, tuple[Operation, ...]]:
         """Pruned attention runs on the tokens that the workload's published schedule keeps."""

@@ -40,6 +40,7 @@ from cascadesim.accelerators.fusemax.tile_order import KeyRow, Kind, Slots, Tile
 from cascadesim.accelerators.program import Program, Queue, Repeat, TileRun
 from cascadesim.accelerators.protocol import EinsumActivity
 from cascadesim.accelerators.spatial.attention_tiles import AttentionTiles
+from cascadesim.einsum_cascades.models.operation import TiledMask
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.masks import FULL
 
@@ -146,7 +147,9 @@ def _loop_nest(placement: Placement, tiles: AttentionTiles, elements: int) -> It
     yield f"{placement.cascade.name}: {tiles.tiles:,} score tiles, mask {shape.mask}"
     if shape.mask != FULL:
         met = f"{tiles.visits.mean():,.1f} of them on average"
-        yield f"each query tile meets the key tiles from its first to its last attended key (extra keys besides): {met}"
+        which = ("of its list" if isinstance(shape.mask, TiledMask) else
+                 "from its first to its last attended key (extra keys besides)")
+        yield f"each query tile meets the key tiles {which}: {met}"
     yield f"for instance in {shape.instances:,}  # batch x key/value heads{heads}"
     yield f"  for p2 in {tiles.P2:,}  # groups of resident query tiles"
     yield f"    for {placement.key_outer} in {tiles.key_tiles:,}  # key tiles: {shape.keys:,} keys in {tiles.rows:,}s"

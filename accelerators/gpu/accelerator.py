@@ -78,7 +78,7 @@ class Gpu:
         kinds: tuple[TensorKind, ...] = ("weights", "experts", "activations", "kv", "head")
         stored = Stored(*(DTYPE_BYTES[self.spec.type_of(kind)] for kind in kinds))
         return Capabilities(
-            calibrated=True, patterns=True, memory_bytes=self.spec.dram_bytes,
+            calibrated=True, patterns="all", memory_bytes=self.spec.dram_bytes,
             dram_bytes_per_s=self.spec.dram_ceiling_bytes_per_s, buffer_bytes=self.spec.l2_bytes,
             devices=self.spec.parallel.tensor, stored=stored,
             chosen_types=tuple(name for name, dtype in self.spec.types if dtype is not None), unread=unread(self.spec),

@@ -1,14 +1,12 @@
 """Seconds of attention, products and element-wise work on a GPU, for arrays of shapes at once.
 
 Plans call the same functions with arrays of one. `before` says what a library runs ahead of attention and its
-measurements include, `launches` how many kernels besides (`extra_launches`); `constants` overrides the calibrated ones
-(for calibrating them).
+measurements include, `library` that its small kernels are among them; `constants` overrides the calibrated ones (for
+calibrating them).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -18,38 +16,19 @@ from cascadesim.accelerators.gpu import calibration
 from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.gemm import GemmLibrary, gemm_timing
 from cascadesim.accelerators.gpu.grid import Reals, shape
-from cascadesim.accelerators.gpu.kernel import FOLDER, Kernel
-from cascadesim.accelerators.gpu.memory import copy_seconds, small_kernel_s, stream_seconds
-from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation
+from cascadesim.accelerators.gpu.kernel import Kernel
+from cascadesim.accelerators.gpu.memory import copy_seconds, small_kernel_s, stream_seconds, waiting_s
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
 from cascadesim.accelerators.gpu.timing import attention_timing, case_of
-from cascadesim.einsum_cascades.notation.schema import NonNegative, Spec, read_yaml, validate
 
 Before: TypeAlias = Literal["nothing", "cache_write", "rope_and_cache_write"]
-LAUNCHES = FOLDER / "launches.yaml"
-
-
-class _Launches(Spec):
-    """Kernels that a library launches in one call of attention besides it, by implementation, operation, generation
-    and type of the cache."""
-
-    of: Mapping[str, Mapping[str, Mapping[Generation, Mapping[str, NonNegative]]]]
-
-
-@cache
-def _launches() -> _Launches:
-    return validate(_Launches, {"of": read_yaml(LAUNCHES)}, LAUNCHES.name)
-
-
-def extra_launches(implementation: str, operation: str, generation: Generation, kv_dtype: str) -> int:
-    """`operation`: encoder, prefill, decode, mla-context or mla-generation. 0 for a library that nobody timed."""
-    return _launches().of.get(implementation, {}).get(operation, {}).get(generation, {}).get(kv_dtype, 0)
 
 
 def attention_seconds(
     device: Device, kernel: Kernel, *, batch: ArrayLike, heads: ArrayLike, heads_kv: ArrayLike, queries: ArrayLike,
     keys: ArrayLike, head_dim: ArrayLike, value_dim: ArrayLike | None = None, causal: ArrayLike = False,
     window: ArrayLike = 0, dtype: Dtype = "bf16", kv_dtype: Dtype | None = None, before: Before = "nothing",
-    launches: int = 0, cold: bool = False, constants: Constants | None = None,
+    library: bool = False, cold: bool = False, constants: Constants | None = None,
 ) -> Reals:  # fmt: skip
     """Seconds of every shape, (shapes) float64; decode where `queries` is 1, prefill elsewhere.
 
@@ -64,12 +43,12 @@ def attention_seconds(
         rotated = tokens * asked.heads * asked.head_dim if before == "rope_and_cache_write" else 0.0 * tokens
         written = new * DTYPE_BYTES[cached] + rotated * DTYPE_BYTES[dtype]
         seconds = seconds + copy_seconds(device, known, 2 * (new + rotated), written)
-    return seconds + launches * small_kernel_s(device)
+    return seconds + library * known.library_kernels * small_kernel_s(device)
 
 
 def mla_seconds(
     device: Device, kernel: Kernel, *, batch: ArrayLike, heads: ArrayLike, queries: ArrayLike, keys: ArrayLike,
-    absorbed: bool, dtype: Dtype = "bf16", kv_dtype: Dtype | None = None, launches: int = 0,
+    absorbed: bool, dtype: Dtype = "bf16", kv_dtype: Dtype | None = None, library: bool = False,
     constants: Constants | None = None,
 ) -> Reals:  # fmt: skip
     """DeepSeek's latent attention: absorbed (one latent key of 576, value 512), or unfolded, causal (192 and 128)."""
@@ -88,34 +67,37 @@ def mla_seconds(
     elif not latent:  # queries, keys and values are converted for an 8-bit product
         elements = rows * (2 * asked.head_dim + asked.value_dim)
         seconds = seconds + copy_seconds(device, known, elements * width, elements * DTYPE_BYTES[cached])
-    return seconds + launches * small_kernel_s(device)
+    return seconds + library * known.library_kernels * small_kernel_s(device)
 
 
 def gemm_seconds(
     device: Device, *, rows: ArrayLike, outputs: ArrayLike, depth: ArrayLike, copies: ArrayLike = 1,
-    dtype: Dtype = "bf16", library: GemmLibrary = "best", quantises: int = 0, launches: int = 0,
-    constants: Constants | None = None,
+    dtype: Dtype = "bf16", library: GemmLibrary = "best", quantises: int = 0, constants: Constants | None = None,
 ) -> Reals:  # fmt: skip
     """Z[rows,outputs] = A[rows,depth] W[depth,outputs], `copies` of them with weights of their own.
 
     `quantises`: kernels that turn 16-bit rows into `dtype` first: 1 for scales per row, 2 for one scale of all, whose
-    first kernel finds the largest element. `launches`: further small kernels of the call.
+    first kernel finds the largest element.
     """
     known = constants or calibration.constants(device.generation)
     product_s = gemm_timing(device, known, rows, outputs, depth, copies, dtype, library).total_s
-    total = product_s + launches * small_kernel_s(device)
     if not quantises:
-        return total
+        return product_s
     elements = np.asarray(rows, dtype=np.float64) * np.asarray(depth, dtype=np.float64)
     elements = elements * np.asarray(copies, dtype=np.float64)
     written = DTYPE_BYTES[dtype] * elements
     casts = stream_seconds(device, known, 2 * elements, written)
-    return total + casts + (quantises - 1) * stream_seconds(device, known, 2 * elements, 0 * written)
+    return product_s + casts + (quantises - 1) * stream_seconds(device, known, 2 * elements, 0 * written)
 
 
 def elementwise_seconds(
-    device: Device, *, read_bytes: ArrayLike, write_bytes: ArrayLike, warm: bool = True,
+    device: Device, *, read_bytes: ArrayLike, write_bytes: ArrayLike, warm: bool = True, scalar_passes: int = 0,
     constants: Constants | None = None,
 ) -> Reals:  # fmt: skip
+    """`scalar_passes`: how often a kernel reads its rows, where its threads load 16-bit elements one at a time; 0: it
+    loads vectors."""
     known = constants or calibration.constants(device.generation)
-    return stream_seconds(device, known, read_bytes, write_bytes, warm)
+    streamed = stream_seconds(device, known, read_bytes, write_bytes, warm)
+    if not scalar_passes:
+        return streamed
+    return np.maximum(streamed, small_kernel_s(device) + waiting_s(device, read_bytes, 2, scalar_passes))

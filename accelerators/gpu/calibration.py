@@ -1,8 +1,8 @@
-"""The few constants of an architecture that no document gives: achieved fractions, overlap, latencies.
+"""The constants of the GPU model that no document gives: achieved fractions, overlap, latencies, instruction counts.
 
 Read from `calibration.yaml`, which `cascadesim.validation.gpu.calibrate` writes from rows set aside for it, with their
-intervals; `rows: 0` marks a stated guess. Devices share the constants of their generation. They are what a script
-fits; other numbers of the model were chosen with data in view, too (docs/gpu.md).
+intervals; `rows: 0` marks a stated guess. Those of `SHARED` are the same on every device; devices share the others with
+their generation. They are what a script fits; docs/constants.md lists them with everything else that is assumed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -19,29 +19,41 @@ from cascadesim.einsum_cascades.notation.schema import NonNegative, NonNegativeF
 
 FILE = Path(__file__).parent / "calibration.yaml"
 Share = Annotated[float, Field(gt=0, lt=1)]  # an achieved fraction: below 1
+Section: TypeAlias = Generation | Literal["shared"]
 NEAREST: Mapping[Generation, Generation] = {
     "maxwell": "ampere", "pascal": "ampere", "volta": "ampere", "turing": "ampere", "blackwell-consumer": "ada",
     "cdna2": "ampere", "cdna3": "hopper", "cdna4": "hopper",
 }  # fmt: skip # assumed: generations without public rows are taken like the nearest one that has them
+SHARED = (
+    "special_fraction", "overlap_specialised", "instructions_specialised", "instructions_plain",
+    "element_instructions", "conversion_instructions", "spilled_rate", "mma_sync_rate", "persistent_share",
+    "copied_bytes_per_clock", "library_kernels",
+)  # fmt: skip
 
 
 class Constants(Spec):
-    """The constants of an architecture: at most 12 are calibrated, and each has one that none of its rows speaks of.
+    """What is calibrated, as a device of one generation reads it.
 
-    Fractions are of the device's peak or of its measured ceiling.
+    Fractions are of the device's peak or of its measured ceiling; instructions are issued for one element each.
     """
 
-    tensor_fraction: Share  # of the tensor peak, in the inner loop of attention
+    tensor_fraction: Share  # of the tensor peak, in the inner loop of products and of attention
     special_fraction: Share  # of the special-function peak
-    overlap_specialised: Share  # of the shorter of products and softmax that warp-specialised kernels hide
-    overlap_plain: Share  # the same, of kernels whose warps all do everything
-    gemm_fraction: Share  # of the tensor peak, in the inner loop of 16-bit products of matrices
-    gemm_fp8_fraction: Share  # the same for 8-bit products
-    gemm_dram_fraction: Share  # of the measured DRAM ceiling, in products of few rows
-    dram_fraction: Share  # of the measured DRAM ceiling, elsewhere
+    overlap_specialised: Share  # of the shorter of products and softmax that warp-specialised kernels hide; others none
+    instructions_specialised: NonNegativeFloat  # of a score, beside products and exponentials, in specialised kernels
+    instructions_plain: NonNegativeFloat  # the same, in all others
+    element_instructions: NonNegativeFloat  # of an element of the cache that is multiplied on FP32 units
+    conversion_instructions: NonNegativeFloat  # of one that is converted, transposed, or loaded by itself
+    spilled_rate: Share  # of the tensor rate that is left where accumulators spill from registers
+    mma_sync_rate: Share  # of the tensor rate of Blackwell that is left for mma.sync
+    persistent_share: Share  # of the block latency that is left in persistent kernels, which load ahead
+    dram_fraction: Share  # of the measured DRAM ceiling, of transfers so long that their beginning does not matter
+    dram_ramp_s: NonNegativeFloat  # what a transfer loses at most, until as much is in flight as DRAM can answer
     l2_fraction: Share  # of the measured L2 ceiling
+    copied_bytes_per_clock: NonNegativeFloat  # of one SM that copies by index, a row of a head at a time; both ways
     block_latency_s: NonNegativeFloat  # from one thread block of an SM to its next: last stores, first loads
     kernel_latency_s: NonNegativeFloat  # the first loads and the last stores of a kernel, besides the launch
+    library_kernels: NonNegativeFloat  # small ones that a call of a serving library launches beside attention
     memory_overlap: Share  # how far memory and compute hide each other: 0 adds them, 1 takes the longer
 
 
@@ -61,18 +73,18 @@ class Estimate(Spec):
 
 
 class CalibrationFile(Spec):
-    """The file: architecture -> constant -> estimate."""
+    """The file: `shared` or architecture -> constant -> estimate."""
 
-    architectures: Mapping[Generation, Mapping[str, Estimate]]
+    sections: Mapping[Section, Mapping[str, Estimate]]
 
 
 @cache
-def estimates() -> Mapping[Generation, Mapping[str, Estimate]]:
-    return validate(CalibrationFile, {"architectures": read_yaml(FILE)}, FILE.name).architectures
+def estimates() -> Mapping[Section, Mapping[str, Estimate]]:
+    return validate(CalibrationFile, {"sections": read_yaml(FILE)}, FILE.name).sections
 
 
 @cache
 def constants(generation: Generation) -> Constants:
-    """The constants of a generation, or of the nearest one that has any."""
-    found = estimates()[NEAREST.get(generation, generation)]
+    """The constants of a generation, or of the nearest one that has any, with the shared ones."""
+    found = {**estimates()["shared"], **estimates()[NEAREST.get(generation, generation)]}
     return validate(Constants, {name: estimate.value for name, estimate in found.items()}, FILE.name)

@@ -46,8 +46,7 @@ FASTER = 1.1
 ENGINE_OVER_MODEL: Mapping[str, float] = {"layernorm": 1.8, "mlp_act": 1.5}
 UNITS_OF_TILE = ("tensor", "special", "issue", "shared memory")  # in the order of `tile_cycles`
 RATES: Mapping[str, tuple[str, ...]] = {  # units with achieved fractions to raise
-    "tensor": ("tensor_fraction", "gemm_fraction", "gemm_fp8_fraction"),
-    "special": ("special_fraction",),
+    "tensor": ("tensor_fraction",), "special": ("special_fraction",),
 }
 
 
@@ -94,6 +93,8 @@ def _attention_details(case: AttentionCase, timing: AttentionTiming) -> Iterator
         yield f"rule: tiles shrink to {int(case.tiles.queries[0])} rows where a head has fewer"
     if work.masked[0]:
         yield f"rule: {float(work.masked[0] / work.visited[0]):.1%} of the key tiles compare with the edge of a mask"
+    if shape.listed is not None:
+        yield f"rule: key tiles come from a list, each {shape.listed.cost:g} times as long as one in a row (assumed)"
     walked = float(work.visited[0] * case.tiles.keys[0] * shape.key_elements[0])
     yield (
         f"keys and values: blocks walk over {walked * DTYPE_BYTES[case.kv_dtype]:,.0f} bytes; those that are resident "

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.grid import IntegerArray, Reals
-from cascadesim.accelerators.gpu.memory import share_in_l2
+from cascadesim.accelerators.gpu.memory import ROUND_TRIP_S, dram_seconds, share_in_l2
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation, OperandTypes
 
 # (rows, outputs) of a block; CUTLASS profiler lists. assumed: the same on every generation
@@ -55,13 +55,10 @@ SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)  # blocks that share the depth of an output 
 CLUSTERED = ("hopper", "blackwell")  # TMA multicast: two blocks of a cluster share the larger operand (CUTLASS 2x1x1)
 FEWEST_ROWS: Mapping[Generation, int] = {"hopper": 64, "blackwell": 128}  # at full rate: of wgmma, of tcgen05 on one SM
 L2_PORT_BYTES_PER_CLOCK = 64.0  # of one SM (CUDA microbenchmarks: 64 B/clk on V100 to H100)
-STORED_BYTES_PER_CLOCK = 20.0  # assumed: of one SM, results converted and written at the end of a block
 # assumed: threads of FP32 kernels write words of different lines, a line in two clocks: with 2.0, calibration rows of
 # P4, P100 and V100 are off by 6 to 10 %, with 1.5 or 2.5 by 8 to 24 %; those of H100 bear out no such limit
 SCATTERED_BYTES_PER_CLOCK = 2.0
 WHOLE_LINES = ("hopper", "blackwell")
-KERNEL_S = 1.2e-6  # spec of public data, section 4: the smallest product takes 2.5 us in a graph, a launch 1.3 of them
-REDUCTION_S = 1.2e-6  # assumed: the last block of a tile waits for the others and adds their sums in one more round
 STEP, FP32_STEP = 64, 8  # of the depth; blocks work in whole ones. CUTLASS: 64 of tensor cores, 8 of FP32 units (SIMT)
 NARROWEST_OUTPUT_BYTES = 2  # results of 8-bit products are 16-bit
 PARTIAL_BYTES = 4
@@ -194,9 +191,9 @@ def _timed(
     partial = product.rows * product.outputs * product.copies * PARTIAL_BYTES * np.where(splits > 1, splits, 0)
     l2_s = (blocks * depth * loaded + 2 * partial) / (constants.l2_fraction * device.l2_ceiling_bytes_per_s)
     reads, writes = _dram_bytes(device, product, options)
-    dram_s = (reads + writes) / (constants.gemm_dram_fraction * device.dram_ceiling_bytes_per_s)
-    schedule_s = np.ceil(blocks / device.sms) * block_s + np.where(splits > 1, REDUCTION_S, 0.0)
-    launch_s = np.full_like(schedule_s, device.launch_s + KERNEL_S)
+    dram_s = dram_seconds(device, constants, reads + writes)
+    schedule_s = np.ceil(blocks / device.sms) * block_s + np.where(splits > 1, ROUND_TRIP_S, 0.0)
+    launch_s = np.full_like(schedule_s, device.launch_s + ROUND_TRIP_S)
     total_s = launch_s + np.maximum(schedule_s, np.maximum(l2_s, dram_s))  # stages of loads run ahead of the products
     return {
         "tensor_s": blocks * block_s / device.sms, "schedule_s": schedule_s, "l2_s": l2_s, "dram_s": dram_s,
@@ -217,10 +214,9 @@ def products_cycles(device: Device, constants: Constants, dtype: Dtype, options:
 
     Instructions need a number of rows for their full rate; either side of the tile can give them.
     """
-    fraction = constants.gemm_fraction if DTYPE_BYTES[dtype] >= 2 else constants.gemm_fp8_fraction
     fewest, rows, outputs = FEWEST_ROWS.get(device.generation, 16), options.rows, options.outputs
     area = np.minimum(np.maximum(rows, fewest) * outputs, rows * np.maximum(outputs, fewest))
-    tensor = 2.0 * area / (device.flop_per_clock_sm(dtype) * fraction)
+    tensor = 2.0 * area / (device.flop_per_clock_sm(dtype) * constants.tensor_fraction)
     shared = (rows + outputs) * DTYPE_BYTES[dtype] / device.sm.shared_memory_bytes_per_clock
     return np.asarray(np.maximum(tensor, shared), dtype=np.float64)
 
@@ -228,7 +224,7 @@ def products_cycles(device: Device, constants: Constants, dtype: Dtype, options:
 def stored_cycles(device: Device, dtype: Dtype, options: TileOptions) -> Reals:
     """Cycles in which one block stores its results."""
     scattered = on_fp32_units(dtype) and device.generation not in WHOLE_LINES
-    rate = SCATTERED_BYTES_PER_CLOCK if scattered else STORED_BYTES_PER_CLOCK
+    rate = SCATTERED_BYTES_PER_CLOCK if scattered else L2_PORT_BYTES_PER_CLOCK
     return options.rows * options.outputs * output_bytes(DTYPE_BYTES[dtype]) / rate
 
 

@@ -97,8 +97,6 @@ class BlockTiles:
     keys: IntegerArray
     blocks_per_sm: IntegerArray
     emulated: Reals
-    tensor_rate: Reals
-    window_instructions: Reals
     supported: BooleanArray  # the kernel has a tile for the head dimension
 
 
@@ -135,8 +133,7 @@ def tiles_of(kernel: Kernel, device: Device, shape: Shape, operand_bytes: float)
     dim, queries, keys, blocks = (
         column(field).astype(np.int64) for field in ("head_dim", "queries", "keys", "blocks_per_sm")
     )
-    emulated, rate, window = map(column, ("emulated_exponentials", "tensor_rate", "window_instructions"))
-    return BlockTiles(dim, queries, keys, blocks, emulated, rate, window, shape.head_dim <= dim)
+    return BlockTiles(dim, queries, keys, blocks, column("emulated_exponentials"), shape.head_dim <= dim)
 
 
 def shrunk(kernel: Kernel, shape: Shape, tiles: BlockTiles) -> BlockTiles:
@@ -144,6 +141,10 @@ def shrunk(kernel: Kernel, shape: Shape, tiles: BlockTiles) -> BlockTiles:
     rows = shape.queries * (shape.group if kernel.packs_group else 1)
     if kernel.row_step:
         return replace(tiles, queries=np.minimum(tiles.queries, -(-rows // kernel.row_step) * kernel.row_step))
+    if kernel.narrow_rows:
+        fewer, most = kernel.narrow_rows
+        rest = shrunk(kernel.model_copy(update={"narrow_rows": None}), shape, tiles)
+        return replace(tiles, queries=np.where(rows <= most, fewer, rest.queries))
     if kernel.row_choices:
         choices = np.array(kernel.row_choices)
         holds = choices[np.minimum(np.searchsorted(choices, rows), len(choices) - 1)]

@@ -39,7 +39,7 @@ from cascadesim.einsum_cascades.notation.schema import (
 from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS, ATTENTION_3PASS
 
 FOLDER = Path(__file__).parent / "kernels"
-LIBRARIES = ("implementations", "launches")  # files about what calls kernels
+LIBRARIES = ("implementations",)  # files about what calls kernels
 KernelPhase: TypeAlias = Literal["prefill", "decode", "mla"]
 Text: TypeAlias = Literal["fused", "unfused"]
 KERNELS: Mapping[Text, Cascade] = {"fused": ATTENTION_1PASS, "unfused": ATTENTION_3PASS}
@@ -60,8 +60,6 @@ class Tile(Spec):
     generations: tuple[Generation, ...] | None = None
     bytes: Positive | None = None
     emulated_exponentials: Fraction = 0.0  # computed on the FP32 units instead of the special-function units
-    tensor_rate: Fraction = 1.0  # of what its instructions reach elsewhere: spills, slow paths
-    window_instructions: NonNegative = 0  # per score of a tile that a window cuts, beside those of any mask
 
 
 class Kernel(Spec):
@@ -86,7 +84,7 @@ class Kernel(Spec):
     threads: Positive
     stages: Positive = 2
     overlap: Literal["serial", "plain", "specialised"]
-    instructions_per_score: PositiveFloat  # issued per thread and score besides products and exponentials
+    instructions_per_score: PositiveFloat | None = None  # beside products and exponentials; None: those of its kind
     instructions: Literal["mma_sync", "wgmma", "tcgen05"]
     skips_causal: bool = True  # tiles that the mask hides wholly; False: it computes them
     skips_window: bool = True
@@ -96,11 +94,11 @@ class Kernel(Spec):
     persistent: bool = False
     tiles_between: NonNegative = 0  # from one block to the next, in key tiles: its scheduler's own figure
     sequences_per_scan: NonNegative = 0
-    longest_first: bool = False
     packs_group: bool = False
     packs_where_fuller: bool = False
     row_step: NonNegative = 0  # rows of a tile shrink to multiples of it where there are fewer; 0: never
     row_choices: tuple[Positive, ...] = ()  # smaller tiles it has: the first that holds the rows of a head
+    narrow_rows: tuple[Positive, Positive] | None = None  # rows of a tile, where a head has up to so many
     most_group: Positive | None = None  # query heads of a key head that it takes
     dependent_loads: NonNegative = 0  # round trips to DRAM in each iteration that nothing hides
     splits_keys: bool = False
@@ -112,8 +110,12 @@ class Kernel(Spec):
     split_doublings_of: Positive | None = None  # waves are as many as the keys are doublings of it, one at least
     multiplies_in_cache_type: bool = False  # an 8-bit cache makes 8-bit products, whatever the queries' type
     absorbed: bool = False  # one latent key for all heads, in every phase
-    element_instructions: NonNegative = 0  # per element of the cache, of kernels that multiply on FP32 units
-    conversion_instructions: NonNegative = 0  # per element of a cache narrower than the products' type
+    on_fp32_units: bool = False  # multiplies element by element, without tensor cores
+    converts_cache: bool = False  # a cache narrower than the products' type, element by element
+    transposes_values: bool = False  # 8-bit values, element by element
+    masks_padding: bool = False  # rows shorter than the tile's depth are loaded element by element
+    widest_accumulators: Positive | None = None  # columns beyond which they spill from registers
+    most_value_columns: Positive | None = None  # of one block; for more, several blocks each multiply queries and keys
     stores_scores: bool = False  # scores and weights pass by DRAM (unfused)
     extra_kernels: NonNegative = 0  # launched beside it in every call
     # assumed: cycles of a key tile that comes from a list over those of one in a row: its address hangs on a load, and
@@ -160,7 +162,7 @@ class Kernel(Spec):
         if cache in (None, dtype):
             return None
         # 8-bit floats beside 16-bit queries are what decode kernels take; each multiplies or converts them
-        takes = "fp8" in self.dtypes or self.conversion_instructions > 0
+        takes = "fp8" in self.dtypes or self.converts_cache or self.on_fp32_units
         if not takes or cache != "fp8" or dtype not in ("bf16", "fp16"):
             return f"reads no cache in {cache} beside queries in {dtype}; types.kv: {dtype}{' or fp8' * takes}"
         if self.multiplies_in_cache_type and cache not in device.sm.tensor_flop_per_clock.known:

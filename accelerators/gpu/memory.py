@@ -18,13 +18,13 @@ from cascadesim.accelerators.gpu.grid import BlockTiles, Reals, Shape, ThreadBlo
 from cascadesim.accelerators.gpu.kernel import Kernel
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
 
-TURNAROUND = 0.3  # assumed: of the bandwidth, where reads and writes take turns; gpu-benches: triad 0.87 of read
-# assumed: of one SM, read and written by a copy by index, a row of a head at a time; of 6, 8, 10 and 12 the one that
-# suits calibration rows best
-COPIED_BYTES_PER_CLOCK = 10.0
-SMALL_KERNEL_S = 1e-6  # assumed: a load and a store, two trips to DRAM of about half a microsecond
+TURNAROUND = 0.2  # gpu-benches: a triad, two reads to a write, reaches 0.87 of the bandwidth of reads
+DRAM_LATENCY_S = 0.6e-6  # gpu-benches' latency plots read 0.5 to 0.8 us beyond L2
+ROUND_TRIP_S = 2 * DRAM_LATENCY_S  # a load, and a store that depends on it
+L2_SHARE = 0.5  # assumed: of a trip to DRAM, one to L2
+SMALLER_SMS = {"7.5": 1024, "8.6": 1536, "8.9": 1536, "12.0": 1536}  # threads; others 2048 (CUDA guide, capabilities)
+UNEVEN = 0.25  # assumed: sets fill unevenly: some lose lines at a quarter less than L2 holds, all at a quarter more
 FLOAT_BYTES = 4  # scores, partial outputs and statistics
-ALL_KEPT, NONE_KEPT = 0.5, 1.25  # assumed: bytes that pass by, in units of L2 (`kept`)
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,13 @@ class Movement:
 
 
 def share_in_l2(capacity_bytes: float, touched_bytes: ArrayLike) -> Reals:
-    """Share of `touched_bytes`, the operands of a product or a stream, that L2 has from the kernel before.
+    """Share of `touched_bytes` that L2 has from the kernel, the call, or the round before.
 
-    assumed: all of what fits, none of what is twice as large.
+    What is walked over again and again leaves the least recently used lines just before they are asked for: all is kept
+    of what fits, and nothing of more; in between as many sets are full as are not.
     """
-    touched = np.asarray(touched_bytes, dtype=np.float64)
-    return np.asarray(np.clip(2 * capacity_bytes / np.maximum(touched, 1.0) - 1, 0, 1), dtype=np.float64)
+    touched = np.asarray(touched_bytes, dtype=np.float64) / capacity_bytes
+    return np.asarray(np.clip((1 + UNEVEN - touched) / (2 * UNEVEN), 0, 1), dtype=np.float64)
 
 
 def movement(
@@ -73,7 +74,7 @@ def movement(
     scores = pairs * 2 * width * kernel.stores_scores  # scores written and read, weights written and read
     again = walked * _rounds_share(device, kernel, shape, work, tiles) * _missed(device, kernel, shape, tiles, kv_width)
     again = np.minimum(again, np.maximum(walked - cache, 0))  # never more than a stream for each block
-    warm = kept((queries + cache + outputs) / device.l2_kept_bytes)
+    warm = share_in_l2(device.l2_kept_bytes, queries + cache + outputs)
     keys_warm = np.zeros_like(warm) if cold else warm
     reads = queries * (1 - warm) + cache * (1 - keys_warm) + again + scores
     writes = outputs * (1 - warm) + scores
@@ -106,15 +107,15 @@ def _missed(device: Device, kernel: Kernel, shape: Shape, tiles: BlockTiles, key
     shortest, longest = (keys * each for keys in walked_keys(kernel, shape, tiles))
     spread, mean = longest - shortest, (longest + shortest) / 2
     evenly = (_gone_up_to(longest) - _gone_up_to(shortest)) / np.where(spread > 0, spread * mean, 1)
-    return np.asarray(np.where(spread > 1e-6 * mean, evenly, 1 - kept(mean)), dtype=np.float64)
+    return np.asarray(np.where(spread > 1e-6 * mean, evenly, 1 - share_in_l2(1.0, mean)), dtype=np.float64)
 
 
 def _gone_up_to(touched: Reals) -> Reals:
-    """Integral of what is gone of rounds of 0 to `touched`, both in units of L2: x (1 - kept(x)) dx."""
-    ramp = np.clip(touched, ALL_KEPT, NONE_KEPT)
-    width = NONE_KEPT - ALL_KEPT
-    rising = (ramp**3 - ALL_KEPT**3) / 3 - ALL_KEPT * (ramp**2 - ALL_KEPT**2) / 2
-    return np.asarray(rising / width + (np.maximum(touched, NONE_KEPT) ** 2 - NONE_KEPT**2) / 2, dtype=np.float64)
+    """Integral of what is gone of rounds of 0 to `touched`, both in units of L2: x (1 - share_in_l2(1, x)) dx."""
+    fewest, most = 1 - UNEVEN, 1 + UNEVEN
+    ramp = np.clip(touched, fewest, most)
+    rising = (ramp**3 - fewest**3) / 3 - fewest * (ramp**2 - fewest**2) / 2
+    return np.asarray(rising / (2 * UNEVEN) + (np.maximum(touched, most) ** 2 - most**2) / 2, dtype=np.float64)
 
 
 def _key_heads_between(kernel: Kernel, shape: Shape) -> Reals:
@@ -123,14 +124,6 @@ def _key_heads_between(kernel: Kernel, shape: Shape) -> Reals:
         return np.ones(shape.batch.shape)
     heads = shape.heads_kv if kernel.sequence_last else shape.heads_kv * shape.batch
     return heads.astype(np.float64)
-
-
-def kept(touched: ArrayLike) -> Reals:
-    """Share of what was read that L2 still has after so much (in units of L2) passed by, this included.
-
-    assumed: all up to half of it, none from a quarter more than it on; last in, first out is not exact.
-    """
-    return np.asarray(np.clip((NONE_KEPT - np.asarray(touched)) / (NONE_KEPT - ALL_KEPT), 0, 1), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -149,7 +142,7 @@ class StreamTiming:
 
 def small_kernel_s(device: Device) -> float:
     """A kernel that does next to nothing, in a CUDA graph."""
-    return device.launch_s + SMALL_KERNEL_S
+    return device.launch_s + ROUND_TRIP_S
 
 
 def stream_timing(
@@ -173,6 +166,16 @@ def stream_timing(
     return StreamTiming(l2_s, dram_s, launch_s, total_s, reads * missed, writes * missed, issue_s, special_s)
 
 
+def waiting_s(device: Device, read_bytes: ArrayLike, element_bytes: float, passes: int) -> Reals:
+    """Of kernels whose threads load one element at a time, the first of `passes` from DRAM, others from L2.
+
+    Little's law: an element of every thread that an SM holds is in flight during a trip.
+    """
+    threads = device.sms * SMALLER_SMS.get(device.compute_capability, 2048)
+    trips_s = DRAM_LATENCY_S * (1 + L2_SHARE * (passes - 1))
+    return np.asarray(np.asarray(read_bytes) / (threads * element_bytes) * trips_s, dtype=np.float64)
+
+
 def copy_timing(
     device: Device, constants: Constants, read_bytes: ArrayLike, write_bytes: ArrayLike, warm: bool = True,
     instructions: tuple[float, float] = (0.0, 0.0),
@@ -180,7 +183,7 @@ def copy_timing(
     """One kernel that copies rows by index: reads and writes take turns, and an SM keeps little in flight."""
     timing = stream_timing(device, constants, read_bytes, write_bytes, warm, instructions)
     moved = np.atleast_1d(np.asarray(read_bytes, dtype=np.float64) + np.asarray(write_bytes, dtype=np.float64))
-    sms_s = moved / (device.sms * device.clock_hz * COPIED_BYTES_PER_CLOCK)
+    sms_s = moved / (device.sms * device.clock_hz * constants.copied_bytes_per_clock)
     dram_s = timing.dram_s / dram_share(timing.dram_read_bytes, timing.dram_write_bytes)
     total_s = timing.launch_s + np.max([dram_s, timing.l2_s, sms_s, timing.issue_s, timing.special_s], axis=0)
     return replace(timing, dram_s=dram_s, total_s=total_s)
@@ -188,6 +191,18 @@ def copy_timing(
 
 def copy_seconds(device: Device, constants: Constants, read_bytes: ArrayLike, write_bytes: ArrayLike) -> Reals:
     return copy_timing(device, constants, read_bytes, write_bytes).total_s
+
+
+def dram_seconds(device: Device, constants: Constants, moved_bytes: Reals) -> Reals:
+    """(shapes) float64: a transfer reaches half of the peak while it is short, and all of it later.
+
+    Until as much is in flight as DRAM can answer (Little's law), up to `dram_ramp_s` is lost, of which a transfer as
+    long as that has lost a half.
+    """
+    peak = constants.dram_fraction * device.dram_ceiling_bytes_per_s
+    least_s = moved_bytes / peak
+    lost_s = constants.dram_ramp_s * least_s / np.maximum(constants.dram_ramp_s + least_s, 1e-12)
+    return np.asarray(least_s + lost_s, dtype=np.float64)
 
 
 def dram_share(read_bytes: Reals, write_bytes: Reals) -> Reals:

@@ -63,7 +63,7 @@ def plan_attention(operation: Operation, device: Device) -> Plan:
     parts = shares(operation, splits, float(case.tiles.emulated[0]))
     busy = {TENSOR: timing.tensor_s, SPECIAL: timing.special_s, ISSUE: timing.issue_s}
     stored, widths = _attention_bytes(operation, splits, case, timing)
-    lines = (*attention_lines(case, timing, str(mask), isinstance(mask, KeyInterval), splits),
+    lines = (*attention_lines(case, timing, str(mask), isinstance(mask, KeyInterval | TiledMask), splits),
              *_resident_lines(stored, widths))  # fmt: skip
     spent = (*activities(parts, _cycles(busy, device), device.peaks(case.dtype)),
              *_memory(operation.name, timing, device))  # fmt: skip

@@ -16,7 +16,6 @@ from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.engines.collectives import RingTiming
 from cascadesim.accelerators.gpu.gemm import (
     L2_PORT_BYTES_PER_CLOCK,
-    REDUCTION_S,
     GemmTiming,
     TileChoice,
     depth_step,
@@ -26,10 +25,9 @@ from cascadesim.accelerators.gpu.gemm import (
     stored_cycles,
 )
 from cascadesim.accelerators.gpu.grid import IntegerArray, Reals
-from cascadesim.accelerators.gpu.memory import StreamTiming
+from cascadesim.accelerators.gpu.memory import DRAM_LATENCY_S, ROUND_TRIP_S, StreamTiming
 from cascadesim.accelerators.gpu.spec import Device
 from cascadesim.accelerators.gpu.timing import (
-    DRAM_LATENCY_S,
     LANES,
     ROWS_PER_READ,
     AttentionCase,
@@ -47,7 +45,7 @@ WARP_GROUP = 128  # threads; where mma.sync is used, one group covers the four s
 LAUNCH, LOADS, USES, LOADS_OF_NEXT, USES_OF_NEXT = range(5)  # classes of tiles of attention: of one group of warps
 STEP, LAST = 1, 2  # classes of tiles of products and streams, beside LAUNCH
 BUFFERS = 4  # assumed: steps of the depth in shared memory; CUTLASS takes 3 to 7, as fit
-PIECE_BYTES = 16_384  # assumed: of one SM, a block of 1024 threads that load 16 bytes each
+PIECE_BYTES = 16_384  # of one SM: what a block of 1024 threads loads at once, 16 bytes each (CUDA guide: the most)
 
 
 @dataclass(frozen=True)
@@ -202,7 +200,7 @@ def product_program(
     meanwhile = min(steps, ceil(last["store"] / max(step.values())))  # steps of the next block
     ahead = meanwhile if on_fp32_units(dtype) else 0
     work = Repeat(blocks, (TileRun(STEP, steps - 1), TileRun(LAST, 1)))
-    reduction = ceil(REDUCTION_S * device.clock_hz) if choice.splits > 1 else 0
+    reduction = ceil(ROUND_TRIP_S * device.clock_hz) if choice.splits > 1 else 0
     return _program(tasks, (launch, step, last), (work,), BUFFERS + ahead, reduction)
 
 

@@ -16,24 +16,24 @@ from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.gemm import L2_PORT_BYTES_PER_CLOCK
 from cascadesim.accelerators.gpu.grid import BlockTiles, Reals, Shape, ThreadBlocks, shrunk, tiles_of, work_of
 from cascadesim.accelerators.gpu.kernel import Kernel
-from cascadesim.accelerators.gpu.memory import FLOAT_BYTES, Movement, dram_share, movement, small_kernel_s
-from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
+from cascadesim.accelerators.gpu.memory import (
+    DRAM_LATENCY_S,
+    FLOAT_BYTES,
+    Movement,
+    dram_seconds,
+    dram_share,
+    movement,
+    small_kernel_s,
+)
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation
 
-PERSISTENT_SHARE = 0.3  # assumed: a persistent block loads the next tile's queries early, but stores its outputs late
-DRAM_LATENCY_S = 0.6e-6  # assumed: gpu-benches' latency plots read 0.5 to 0.8 us beyond L2
-SCAN_S = 0.5e-6  # assumed: a load from L2, a sum over a warp, another load; calibration rows: best of 0.3 to 0.6 us
-STREAMED = 0.95  # assumed: kernels that split keys load far ahead, so memory and compute nearly hide each other
 LANES = 128  # threads that the four schedulers of an SM issue for in a clock
 FP32_PER_SCORE = 2.0  # of the instructions: the scaled difference and the sum, on lanes that A100 has 64 of, not 128
 EMULATION_INSTRUCTIONS = 8.0  # FA4, section on software exp2: range reduction, degree-3 polynomial, exponent bits
-# share of the tensor peak that instructions of an earlier generation reach: FA3 paper: mma.sync about two thirds
-# on Hopper; assumed: on Blackwell half of Hopper's absolute rate
-LEGACY_RATE = {("mma_sync", "hopper"): 2 / 3, ("mma_sync", "blackwell"): 0.25, ("wgmma", "blackwell"): 0.5}
+MMA_SYNC_ON_HOPPER = 2 / 3  # of the tensor peak (FA3 paper)
 ROWS_PER_READ = {"mma_sync": 32, "wgmma": 64, "tcgen05": 128}  # rows that one reading of keys or values serves
+LATE = 0.5  # assumed: of what the longest block has more than the shortest, when all other SMs are done
 MASK_INSTRUCTIONS = 2.0  # a comparison and a select
-# FA3 paper, section 3.3: byte permutes and shuffles between the two products of 8-bit kernels; assumed: so many a
-# score, with a conversion at half rate
-REARRANGEMENT_INSTRUCTIONS = 2.0
 Cycles: TypeAlias = tuple[Reals, Reals, Reals, Reals]  # of one SM: products, exponentials, instructions, shared memory
 
 
@@ -58,10 +58,16 @@ class AttentionCase:
         return np.asarray(padded, dtype=np.float64)
 
     @property
+    def instructions_per_score(self) -> float:
+        """Its own where they were counted, else those of its kind."""
+        known, specialised = self.constants, self.kernel.overlap == "specialised"
+        kind = known.instructions_specialised if specialised else known.instructions_plain
+        return self.kernel.instructions_per_score or kind
+
+    @property
     def hidden(self) -> float:
         """The share of the shorter of products and softmax that runs unseen."""
-        calibrated = {"plain": self.constants.overlap_plain, "specialised": self.constants.overlap_specialised}
-        return calibrated.get(self.kernel.overlap, 0.0)
+        return self.constants.overlap_specialised if self.kernel.overlap == "specialised" else 0.0
 
 
 @dataclass(frozen=True)
@@ -102,15 +108,17 @@ def attention_timing(case: AttentionCase, loops: Sequence[Cycles] = ()) -> Atten
         device, case.kernel, case.shape, case.tiles, work, case.dtype, case.kv_dtype, case.cold_keys
     )
     l2_s = moved.l2_bytes / device.l2_ceiling_bytes_per_s  # asked for ahead, evenly: what benchmarks reach
-    reached = constants.dram_fraction * dram_share(moved.dram_read_bytes, moved.dram_write_bytes)
-    dram_s = np.asarray(moved.dram_bytes / (reached * device.dram_ceiling_bytes_per_s), dtype=np.float64)
+    share = dram_share(moved.dram_read_bytes, moved.dram_write_bytes)
+    dram_s = dram_seconds(device, constants, moved.dram_bytes / share)
     memory_s = np.maximum(l2_s, dram_s)
     schedule_s = _makespan_cycles(case, iteration) / device.clock_hz
     launch_s = np.full_like(tensor, device.launch_s + constants.kernel_latency_s) + _extra_kernels_s(case)
-    # two that run at once disturb each other most where they are equal: a norm between the sum and the longer one
-    order = 1 / (1 - min(STREAMED if case.kernel.splits_keys else constants.memory_overlap, 0.99))
     longer, shorter = np.maximum(schedule_s, memory_s), np.minimum(schedule_s, memory_s)
-    total_s = launch_s + longer * (1 + (shorter / longer) ** order) ** (1 / order)
+    # two that run at once disturb each other most where they are equal: a norm between the sum and the longer one;
+    # kernels that split keys load far ahead
+    order = 1 / (1 - min(constants.memory_overlap, 0.99))
+    both = longer if case.kernel.splits_keys else longer * (1 + (shorter / longer) ** order) ** (1 / order)
+    total_s = launch_s + both
     total_s = np.where(case.tiles.supported, total_s, np.nan)
     return AttentionTiming(tensor, special, issue, shared, l2_s, dram_s, schedule_s, launch_s, total_s, moved)
 
@@ -123,18 +131,23 @@ def tile_cycles(case: AttentionCase) -> Cycles:
     device, tiles, constants, kernel = case.device, case.tiles, case.constants, case.kernel
     scores, width = tiles.queries * tiles.keys, DTYPE_BYTES[case.dtype]
     depth = tiles.head_dim + case.value_dim
-    reached = tiles.tensor_rate * LEGACY_RATE.get((kernel.instructions, device.generation), 1.0)
+    spills = tiles.head_dim > (kernel.widest_accumulators or np.inf)
+    newest = legacy_rate(constants, kernel.instructions, device.generation)
+    reached = newest * np.where(spills, constants.spilled_rate, 1.0)
     rate = device.flop_per_clock_sm(case.dtype) * constants.tensor_fraction * reached
-    tensor = 2.0 * scores * depth / rate
+    parts = np.ceil(case.value_dim / (kernel.most_value_columns or np.inf))  # of the values, each with the scores anew
+    tensor = 2.0 * scores * (tiles.head_dim * np.maximum(parts, 1) + case.value_dim) / rate
     by_unit = scores * (1 - tiles.emulated)
     special = by_unit / (device.sm.special_per_clock * constants.special_fraction)
-    per_score = kernel.instructions_per_score + 1 + mask_instructions(case) + tiles.emulated * EMULATION_INSTRUCTIONS
-    if kernel.instructions == "wgmma" and width < 2:  # weights lie otherwise in the registers than wgmma reads them
-        per_score = per_score + REARRANGEMENT_INSTRUCTIONS
+    per_score = case.instructions_per_score + 1 + mask_instructions(case) + tiles.emulated * EMULATION_INSTRUCTIONS
     rescale = tiles.queries * case.value_dim  # the running output, once a tile
     narrow = DTYPE_BYTES[case.kv_dtype] < width
-    converted = tiles.keys * depth * (kernel.element_instructions + (kernel.conversion_instructions if narrow else 0))
-    issued = (scores * per_score + rescale + converted) / LANES
+    padded = kernel.masks_padding & (case.shape.head_dim < tiles.head_dim)
+    one_by_one = depth * (padded | (kernel.converts_cache and narrow))
+    transposed = case.value_dim * (kernel.transposes_values and width < 2)
+    converted = constants.conversion_instructions * (one_by_one + transposed)
+    on_lanes = constants.element_instructions * depth * kernel.on_fp32_units
+    issued = (scores * per_score + rescale + tiles.keys * (converted + on_lanes)) / LANES
     issue = np.maximum(issued, (scores * FP32_PER_SCORE + rescale) / device.sm.fp32_fma_per_clock)
     groups = np.ceil(tiles.queries / np.minimum(tiles.queries, ROWS_PER_READ[kernel.instructions]))
     reads = groups * tiles.keys * depth + tiles.queries * tiles.head_dim
@@ -144,11 +157,15 @@ def tile_cycles(case: AttentionCase) -> Cycles:
     return tensor * cost, special * cost, issue * cost, shared
 
 
+def legacy_rate(constants: Constants, instructions: str, generation: Generation) -> float:
+    """Share of the tensor peak that a kind of instruction reaches on devices that have newer ones."""
+    newer = {"hopper": MMA_SYNC_ON_HOPPER, "blackwell": constants.mma_sync_rate}
+    return newer.get(generation, 1.0) if instructions == "mma_sync" else 1.0
+
+
 def mask_instructions(case: AttentionCase) -> Reals:
     """Instructions a score for the mask, on average over all tiles: those that no mask cuts have none."""
-    windowed = (case.shape.window > 0) & (case.shape.window < case.shape.keys)  # others take the causal kernel
-    in_a_cut_tile = MASK_INSTRUCTIONS + np.where(windowed, case.tiles.window_instructions, 0)
-    return np.asarray(in_a_cut_tile * case.work.masked / case.work.visited)
+    return np.asarray(MASK_INSTRUCTIONS * case.work.masked / case.work.visited)
 
 
 def iteration_cycles(case: AttentionCase, tensor: Reals, special: Reals, issue: Reals, shared: Reals) -> Reals:
@@ -182,11 +199,11 @@ def turn_cycles(case: AttentionCase, iteration: Reals) -> Reals:
     device, kernel = case.device, case.kernel
     if kernel.tiles_between:
         return kernel.tiles_between * iteration
-    exposed = PERSISTENT_SHARE if kernel.persistent else 1.0
+    exposed = case.constants.persistent_share if kernel.persistent else 1.0
     waited_s: Reals | float = case.constants.block_latency_s * exposed
     if kernel.sequences_per_scan:
         sequences = device.sms * case.shape.batch / case.work.blocks
-        waited_s = waited_s + np.ceil(sequences / kernel.sequences_per_scan) * SCAN_S
+        waited_s = waited_s + np.ceil(sequences / kernel.sequences_per_scan) * DRAM_LATENCY_S
     return np.asarray(np.broadcast_to(waited_s * device.clock_hz, iteration.shape))
 
 
@@ -199,13 +216,12 @@ def tiles_of_last_sm(case: AttentionCase) -> Reals:
 def _of_last_sm(case: AttentionCase, total: Reals, longest: Reals, shortest: Reals, spread: Reals) -> Reals:
     """Its share of what all blocks sum up to: every block is as long as the shortest, and SMs that have one fewer wait.
 
-    What blocks have beyond that is spread evenly, but for a part of the last one's: assumed: a half, or a tenth where
-    the longest come first.
+    What blocks have beyond that is spread evenly, but for a part of the last one's.
     """
     device, blocks = case.device, case.work.blocks.astype(np.float64)
     idle = (np.ceil(blocks / device.sms) - blocks / device.sms) * shortest
-    late = (0.1 if case.kernel.longest_first else 0.5) * spread
-    return np.asarray(np.maximum(total / device.sms + np.where(blocks > device.sms, idle + late, 0), longest))
+    late = np.where(blocks > device.sms, idle + LATE * spread, 0)
+    return np.asarray(np.maximum(total / device.sms + late, longest))
 
 
 def _extra_kernels_s(case: AttentionCase) -> Reals:

@@ -90,14 +90,15 @@ def elementwise(name: str, cascade: Cascade, rows: int, width: int, operand: Ope
 
 @runtime_checkable
 class TiledMask(Mask, Protocol):
-    """A mask whose tiles lie anywhere: it says how many a machine visits that has a list of them.
-
-    Machines that walk keys in order cannot run it (`accelerators.protocol.Capabilities.patterns`).
-    """
+    """A mask whose tiles lie anywhere: for machines that have a list of those to visit (`Capabilities.patterns`)."""
 
     @property
     def causal(self) -> bool:
         """Whether no query attends a later key."""
+
+    @property
+    def by_data(self) -> bool:
+        """Whether it is chosen when it runs."""
 
     def visited(self, query_tile: int, key_tile: int) -> ExpectedTiles:
         """Key tiles that each query tile visits, and those of them that need a mask."""

@@ -24,14 +24,15 @@ SAMPLED = 1 << 12  # queries, evenly spread, that the blocks seen on average are
 
 @dataclass(frozen=True)
 class ExpectedTiles:
-    """Key tiles that each query tile visits on average, (query tiles,) float64, and those of them that need a mask."""
+    """Key tiles that each query tile visits, (query tiles,), and those of them that need a mask: averages or counts."""
 
-    visited: Shares
-    partial: Shares
+    visited: Shares | NDArray[np.int64]
+    partial: Shares | NDArray[np.int64]
 
     @property
     def total(self) -> float:
-        return float(self.visited.sum())
+        total: float = self.visited.sum().item()
+        return total
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,8 @@ class BlockMask:
 
     def tiles(self, query_tile: int, key_tile: int) -> ExpectedTiles:
         """Exact: tiles that meet a chosen block; masked where they also meet one that was not chosen."""
+        if self.query_block % query_tile == 0:
+            return self._tiles_within(query_tile, key_tile)
         some, every = (
             _pooled(_pooled(self.blocks, self.query_block, query_tile, how).T, self.key_block, key_tile, how).T
             for how in (np.logical_or, np.logical_and)
@@ -214,6 +217,18 @@ class BlockMask:
             some = some & (start < first + query_tile)
             every = every & (start + key_tile <= first + 1)
         return ExpectedTiles(some.sum(axis=1).astype(float), (some & ~every).sum(axis=1).astype(float))
+
+    def _tiles_within(self, query_tile: int, key_tile: int) -> ExpectedTiles:
+        """The same where query tiles are parts of blocks, whose keys are those of their block up to their diagonal."""
+        ways = (np.logical_or, np.logical_and)
+        some, every = (_pooled(self.blocks.T, self.key_block, key_tile, how).T for how in ways)
+        first = np.arange(self.blocks.shape[0] * self.query_block // query_tile) * query_tile
+        row, tiles = first // self.query_block, some.shape[1]
+        seen = np.minimum(-(-(first + query_tile) // key_tile), tiles) if self.diagonal else tiles
+        uncut = np.minimum((first + 1) // key_tile, tiles) if self.diagonal else tiles
+        visited, full = (np.pad(np.cumsum(which, axis=1, dtype=np.int32), ((0, 0), (1, 0)))[row, end]
+                         for which, end in ((some, seen), (some & every, uncut)))  # fmt: skip
+        return ExpectedTiles(visited.astype(float), (visited - full).astype(float))
 
 
 def read_block_mask(path: Path, query_block: int, key_block: int) -> BlockMask:

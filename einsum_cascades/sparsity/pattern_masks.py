@@ -20,8 +20,6 @@ from cascadesim.einsum_cascades.sparsity.block_selection import ExpectedTiles, S
 from cascadesim.einsum_cascades.sparsity.masks import Positions, times
 from cascadesim.einsum_cascades.sparsity.pattern_names import named
 
-FEWEST_QUERIES = 64  # that `key_tiles` counts together; assumed: the smallest tile of a kernel, whose rows walk alike
-
 
 class Pattern(Protocol):
     """What every pattern answers, static or chosen by the data."""
@@ -95,6 +93,11 @@ class PatternMask:
         return phase in self.pattern.phases
 
     @property
+    def by_data(self) -> bool:
+        """Whether it is chosen when it runs, by passes of its own."""
+        return isinstance(self.pattern, Selected)
+
+    @property
     def repeats_keys(self) -> bool:
         """Whether each query head has keys of its own, even where heads share them."""
         return isinstance(self.pattern, Selected) and self.pattern.repeats_keys
@@ -109,23 +112,33 @@ class PatternMask:
         return next(size for size in range(min(tile, block), 0, -1) if block % size == 0) if block else tile
 
     def interval(self, query: Positions, queries: int, keys: int) -> tuple[Positions, Positions]:
-        """All keys that a query may attend; not all of them are attended."""
-        self._decodes(queries, keys)
-        position = np.asarray(query, dtype=np.int64) + (keys - queries)
-        return np.zeros_like(position), position if self.causal else np.full_like(position, keys - 1)
+        """Raises CascadeSimError: its keys lie anywhere, so that who walks an interval of them cannot run it."""
+        raise CascadeSimError(f"{self}: its keys are no interval, which is what this machine or mapping walks over")
 
     def key_tiles(self, queries: int, keys: int, query_tile: int, key_tile: int) -> tuple[Positions, Positions]:
-        """First and last key tile in the order of visits: last - first + 1 counts them, wherever they lie.
+        """First and last key tile of as many visits (last - first + 1), wherever they lie.
 
-        Few queries are counted FEWEST_QUERIES at a time: each is taken to visit what its group does.
+        Ranges end on the diagonal, or cover all keys evenly, and both ends move forwards, as far as the visits allow: a
+        machine that walks keys in order fetches them all.
         """
         if self._decodes(queries, keys):
-            count = np.array([-(-self.last_keys // key_tile)])
-        else:
-            size = query_tile if query_tile >= FEWEST_QUERIES else -(-FEWEST_QUERIES // query_tile) * query_tile
-            found = np.floor(np.cumsum(self.visited(size, key_tile).visited) + 0.5)
-            count = np.repeat(np.diff(found, prepend=0.0), size // query_tile)[: -(-queries // query_tile)]
-        return np.zeros(len(count), dtype=np.int64), count.astype(np.int64) - 1
+            return np.zeros(1, dtype=np.int64), np.array([-(-self.last_keys // key_tile) - 1])
+        total = np.floor(np.cumsum(self.visited(query_tile, key_tile).visited) + 0.5)
+        count = np.diff(total, prepend=0.0).astype(np.int64)
+        last = self._last_tiles(count, query_tile, key_tile)
+        return last - count + 1, last
+
+    def _last_tiles(self, count: Positions, size: int, key_tile: int) -> Positions:
+        """The last key tile of each group of `size` queries that visits `count` of them."""
+        ends = np.minimum(np.arange(1, len(count) + 1) * size, self.tokens)
+        tiles, evenly = -(-self.tokens // key_tile), np.linspace(0, 1, len(count))
+        wanted = -(-ends // key_tile) - 1 if self.causal else np.round((tiles - count) * evenly).astype(int) + count - 1
+        last = np.empty_like(count)
+        begin = previous = 0
+        for place, (visits, target) in enumerate(zip(count.tolist(), wanted.tolist(), strict=True)):
+            last[place] = previous = min(max(target, previous, begin + visits - 1), tiles - 1)
+            begin = previous - visits + 1
+        return last
 
     def _decodes(self, queries: int, keys: int) -> bool:
         """Whether the last query is asked about alone. Raises CascadeSimError for other sizes than its own."""
@@ -154,4 +167,7 @@ def _problems(text: str, found: Pattern, causal: bool) -> Iterator[str]:
 
 @lru_cache(maxsize=64)
 def _visited(mask: PatternMask, query_tile: int, key_tile: int) -> ExpectedTiles:
-    return mask.pattern.tiles(query_tile, key_tile)
+    """Without what the last block has beyond the last token."""
+    found, rows = mask.pattern.tiles(query_tile, key_tile), -(-mask.tokens // query_tile)
+    most = -(-mask.tokens // key_tile)
+    return ExpectedTiles(np.minimum(found.visited[:rows], most), np.minimum(found.partial[:rows], most))

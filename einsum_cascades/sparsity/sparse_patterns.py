@@ -64,8 +64,7 @@ class SparsePattern:
     def tiles(self, query_tile: int, key_tile: int) -> ExpectedTiles:
         """Exact: tiles with an attended pair; masked unless all of their pairs are. Raises as `tile_rows`."""
         counts = [(part.visited, part.visited - part.full) for part in tile_rows(self, query_tile, key_tile)]
-        visited, partial = (np.concatenate(column).astype(np.float64) for column in zip(*counts, strict=True))
-        return ExpectedTiles(visited, partial)
+        return ExpectedTiles(*(np.concatenate(column) for column in zip(*counts, strict=True)))
 
 
 @dataclass(frozen=True)

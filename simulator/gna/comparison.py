@@ -42,7 +42,7 @@ class PatternComparison:
 
     @staticmethod
     def speedup_of(answer: PatternAnswer) -> float:
-        return 0.0 if answer.prediction is None else answer.prediction.speedup
+        return 0.0 if answer.prediction is None else answer.prediction.times.speedup
 
     def to_dict(self) -> dict[str, object]:
         return {

@@ -200,16 +200,20 @@ def _outer(left: Positions, right: Positions) -> Positions:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Times of one attention operation, forward. `dense_s`: dense attention on the device, as `simulate` has it."""
+    """Times of one attention operation, forward. `dense_s`: dense attention on the device, as `simulate` has it.
+
+    `permute_s`: tokens, or rows of heads, moved before and after. `choice_s`: passes that choose what is attended.
+    """
 
     device: str
     kernel_s: float
     permute_s: float
     dense_s: float
+    choice_s: float = 0.0
 
     @property
     def total_s(self) -> float:
-        return self.kernel_s + self.permute_s
+        return self.kernel_s + self.permute_s + self.choice_s
 
     @property
     def kernel_speedup(self) -> float:
@@ -217,7 +221,7 @@ class Prediction:
 
     @property
     def speedup(self) -> float:
-        """Speedup over dense attention, the token permutation before and after included."""
+        """Speedup over dense attention, what is moved and chosen included."""
         return self.dense_s / self.total_s
 
 

@@ -115,5 +115,5 @@ def pattern_answer(
     pairs = min(found.attended_pairs, tokens**2)
     prediction = None if mask is None or run.device is None else pattern_prediction(mask, run)
     return PatternAnswer(name, tokens, queries, keys, run.head_dim, found.causal, pairs, tiles.total,
-                         float(tiles.visited.max()), float(tiles.partial.sum()), found.choice_flops,
+                         tiles.visited.max().item(), tiles.partial.sum().item(), found.choice_flops,
                          prediction)  # fmt: skip

@@ -19,46 +19,29 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.masks import KeyInterval
 from cascadesim.einsum_cascades.sparsity.pattern_masks import PatternMask
 from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS
-from cascadesim.simulator.gna.neighborhood import dense_s, planned_s
-from cascadesim.simulator.gna.report import Scenario
+from cascadesim.simulator.gna.neighborhood import Prediction, dense_s, planned_s
+from cascadesim.simulator.gna.report import TIMES, Scenario
 
 MOVES = ("gathered-rows", "merged-parts")  # texts that move rows; all others of a pattern choose
 
 
 @dataclass(frozen=True)
 class PatternPrediction:
-    """Times of one attention call, forward. `dense_s`: dense attention under the same causality, as `simulate` has it.
+    """Times of one attention call, forward, against dense attention under the same causality.
 
-    `passes`: what choosing and moving take, by name. `gap`: what lies between the promise and the time, in seconds.
+    `passes_s`: what choosing and moving take, by name. `promised_s`: dense time over the FLOP bound. `gap_s`: what lies
+    between that and the time.
     """
 
-    device: str
-    kernel_s: float
-    choice_s: float
-    permute_s: float  # rows gathered and scattered, parts merged
-    dense_s: float
+    times: Prediction
     promised_s: float
-    passes: Mapping[str, float]
-    gap: Mapping[str, float]
-
-    @property
-    def total_s(self) -> float:
-        return self.kernel_s + self.choice_s + self.permute_s
-
-    @property
-    def kernel_speedup(self) -> float:
-        return self.dense_s / self.kernel_s
-
-    @property
-    def speedup(self) -> float:
-        """Speedup over dense attention, choosing and moving included."""
-        return self.dense_s / self.total_s
+    passes_s: Mapping[str, float]
+    gap_s: Mapping[str, float]
 
     def to_dict(self) -> dict[str, object]:
         """The keys of every prediction of `gna`, and what this one consists of."""
-        names = ("device", "kernel_s", "permute_s", "total_s", "dense_s", "kernel_speedup", "speedup", "choice_s",
-                 "promised_s")  # fmt: skip
-        return {name: getattr(self, name) for name in names} | {"passes_s": dict(self.passes), "gap_s": dict(self.gap)}
+        found = {name: getattr(self.times, name) for name in (*TIMES, "choice_s")}
+        return {**found, "promised_s": self.promised_s, "passes_s": dict(self.passes_s), "gap_s": dict(self.gap_s)}
 
 
 @lru_cache(maxsize=256)
@@ -66,7 +49,8 @@ def pattern_prediction(mask: PatternMask, run: Scenario) -> PatternPrediction:
     """Times on the scenario's device. Raises CascadeSimError without one, and where its kernels take no lists."""
     machine = catalogue.load(run.device or "")
     if not isinstance(machine, TimesLists):
-        raise CascadeSimError(f"{machine.name} walks the keys in order and has no list of tiles to visit; give a GPU")
+        raise CascadeSimError(f"{machine.name} does not say what a list of key tiles costs; give a GPU, or ask "
+                              f"simulate --set attention.pattern={mask.name}")
     if not mask.runs_in("prefill"):
         raise CascadeSimError(f"pattern {mask.name} limits new tokens only; simulate it with --phase decode")
     attention = Attention(heads=run.heads, head_dim=run.head_dim)
@@ -84,4 +68,4 @@ def pattern_prediction(mask: PatternMask, run: Scenario) -> PatternPrediction:
         "masked tiles": found.masked_s - found.plain_s, "tiles from a list": kernel_s - found.masked_s,
         "choice": sum(passes.values()) - moved, "moved rows": moved,
     }  # fmt: skip
-    return PatternPrediction(machine.name, kernel_s, gap["choice"], moved, whole, promised, passes, gap)
+    return PatternPrediction(Prediction(machine.name, kernel_s, moved, whole, gap["choice"]), promised, passes, gap)

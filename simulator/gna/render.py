@@ -60,9 +60,10 @@ def _print_comparison(found: PatternComparison, on: Console) -> None:
     shown = table("Fastest first, against dense attention", columns, gap=2)
     for answer in found.answers:
         if (prediction := answer.prediction) is not None:
-            parts = (prediction.kernel_s, prediction.choice_s, prediction.permute_s)
+            found_s = prediction.times
+            parts = (found_s.kernel_s, found_s.choice_s, found_s.permute_s)
             shown.add_row(answer.name, f"{answer.mean_bound:.2f}x", *(f"{1e3 * seconds:.2f}" for seconds in parts),
-                          f"{prediction.speedup:.2f}x")  # fmt: skip
+                          f"{found_s.speedup:.2f}x")  # fmt: skip
     print_styled(shown, on)
     for name, why in found.refused.items():
         print_styled(Text(f"! {name}: {why}", style="yellow"), on)
@@ -80,13 +81,14 @@ def _pattern_rows(answer: PatternAnswer) -> Iterator[tuple[str, str, str]]:
         chosen = f"choosing takes {say.count(answer.choice_flops)}FLOP a head"
         yield "with the choice", f"{answer.bound_with_choice:.2f}x", chosen
     if (found := answer.prediction) is not None:
-        yield f"on {found.device}", say.seconds(found.total_s).strip(), (
-            f"predicted: attention {say.seconds(found.kernel_s)}, choice {say.seconds(found.choice_s)}, moved rows "
-            f"{say.seconds(found.permute_s)}, dense{causal} {say.seconds(found.dense_s)}: {found.speedup:.2f}x "
-            f"({found.kernel_speedup:.2f}x for the kernel alone)")
+        took = found.times
+        yield f"on {took.device}", say.seconds(took.total_s).strip(), (
+            f"predicted: attention {say.seconds(took.kernel_s)}, choice {say.seconds(took.choice_s)}, moved rows "
+            f"{say.seconds(took.permute_s)}, dense{causal} {say.seconds(took.dense_s)}: {took.speedup:.2f}x "
+            f"({took.kernel_speedup:.2f}x for the kernel alone)")
         yield "promised", say.seconds(found.promised_s).strip(), f"dense{causal} time over the FLOP bound; the gap is"
-        for part, seconds in found.gap.items():
-            yield f"  {part}", say.seconds(seconds).strip(), f"{seconds / (found.total_s - found.promised_s):.0%} of it"
+        for part, seconds in found.gap_s.items():
+            yield f"  {part}", say.seconds(seconds).strip(), f"{seconds / (took.total_s - found.promised_s):.0%} of it"
 
 
 def _figure_rows(answer: Answer) -> Iterator[tuple[str, str, str]]:

@@ -24,7 +24,7 @@ SCHEMA = "cascadesim.gna/1"
 NOTICEABLE = 0.02  # assumed: losses below 2 % are not worth a sentence
 HOPELESS = 2.0  # NATTEN issue 306: mean bounds of 1.4 to 1.6 ran at half of dense attention's speed
 _PERMUTATION = 0.1  # assumed: worth a sentence from a tenth of the time on
-_TIMES = ("device", "kernel_s", "permute_s", "total_s", "dense_s", "kernel_speedup", "speedup")
+TIMES = ("device", "kernel_s", "permute_s", "total_s", "dense_s", "kernel_speedup", "speedup")
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _bound(bound: Bound) -> dict[str, object]:
 
 
 def _prediction(prediction: Prediction | None) -> dict[str, object] | None:
-    return None if prediction is None else {name: getattr(prediction, name) for name in _TIMES}
+    return None if prediction is None else {name: getattr(prediction, name) for name in TIMES}
 
 
 def _recommendation(option: Recommendation, scenario: Scenario) -> dict[str, object]:

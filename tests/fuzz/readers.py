@@ -239,7 +239,7 @@ def _expression(text: str) -> None:
 
 
 def _pattern(text: str) -> None:
-    found = pattern_answer((16, 64), text, None, (64,), (64,), 64)
+    found = pattern_answer((16, 64), text, None, (64,), (64,))
     found.to_dict()
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.simulator.generate import decode_cycles
 from cascadesim.simulator.report import Report
-from cascadesim.simulator.simulate import simulate
+from cascadesim.simulator.request import Request
+from cascadesim.simulator.simulate import reports, simulate
 
 CARD = load("h100-sxm")
 
@@ -53,6 +58,48 @@ def test_a_new_token_reads_what_its_pattern_keeps() -> None:
     assert kept.latency_s == short.latency_s
 
 
+@pytest.mark.parametrize("fidelity", ["analytical", "cycle"])
+def test_an_array_visits_the_tiles_of_a_pattern_as_those_of_a_window(fidelity: str) -> None:
+    """No sinks and a window of 1,024 is the window of a layer: as many cycles and bytes on FuseMax."""
+    as_pattern, as_window = (
+        simulate(load_workload("llama", [setting]), load("fusemax"), sequence_length=8192, batch=1, scope="attention",
+                 fidelity=fidelity)[0]  # type: ignore[arg-type]
+        for setting in ("attention.pattern=sink-window:sinks=0,window=1024", "layers.decoder.window=1024")
+    )  # fmt: skip
+    assert as_pattern.cycles == as_window.cycles
+    assert as_pattern.traffic == as_window.traffic
+
+
+def test_an_array_skips_what_power_of_two_distances_skip() -> None:
+    """8,192 tokens are 32 blocks of 256: 5 x 32 - 10, the first block 27 - 2 times, distances 8 and 16: 24 + 16.
+
+    215 tiles a head, 32 heads, of 528 that dense attention has: as much less time, but for what each query tile costs.
+    """
+    workload = load_workload("llama", ["attention.pattern=power:block=256,window=4,sinks=1"])
+    sparse, dense = (simulate(each, load("fusemax"), sequence_length=8192, batch=1, scope="attention")[0]
+                     for each in (workload, load_workload("llama")))  # fmt: skip
+    assert any("6,880 score tiles" in line for line in sparse.mapping)
+    assert 215 / 528 < sparse.cycles / dense.cycles < 1.1 * 215 / 528
+
+
+@pytest.mark.parametrize(("pattern", "lengths"), [("moba", range(3000, 3030)), ("tidal-choose", (3000, 6000, 9000))])
+def test_new_tokens_are_generated_under_a_pattern_as_reports_say(pattern: str, lengths: Sequence[int]) -> None:
+    """All steps at once are the sum of their reports, choice included, which grows with the sequence."""
+    step = Request(load_workload("llama", [f"attention.pattern={pattern}"]), CARD, batch=64, phase="decode",
+                   scope="attention", fidelity="analytical")  # fmt: skip
+    each = (reports(replace(step, sequence_length=length))[0].cycles for length in lengths)
+    assert decode_cycles(step, list(lengths)) == pytest.approx(sum(each), rel=1e-9)
+
+
+def test_a_pattern_keeps_an_engine_from_no_fusion() -> None:
+    """Rotation and cache writes are one kernel of vLLM, whatever is chosen between them and attention."""
+    card = load("h100-sxm", ["engine=vllm"])
+    names = {pattern: [each.name for each in simulate(load_workload("llama", [f"attention.pattern={pattern}"]), card,
+                                                      sequence_length=4096, batch=1)[0].operations]
+             for pattern in ("none", "moba")}  # fmt: skip
+    assert [name for name in names["moba"] if not name.startswith("pattern_")] == names["none"]
+
+
 def test_a_layer_may_have_another_pattern_or_none() -> None:
     workload = load_workload("llama", ["attention.pattern=moba", "layers.decoder.pattern=none"])
     plain = simulate(load_workload("llama"), CARD, sequence_length=8192, batch=1, scope="attention")[0]
@@ -61,7 +108,9 @@ def test_a_layer_may_have_another_pattern_or_none() -> None:
 
 @pytest.mark.parametrize(("settings", "architecture", "message"), [
     (["attention.pattern=pbs", "layers.decoder.window=64"], "h100-sxm", "pattern pbs and window exclude each other"),
-    (["attention.pattern=pbs"], "fusemax", "fusemax walks the keys in order"),
+    (["attention.pattern=pbs"], "fusemax", "fusemax has no passes that choose blocks by the data"),
+    (["attention.pattern=strided:length=64"], "flat", "flat walks the keys in order"),
+    (["attention.pattern=strided:length=64"], "spatten", "spatten walks the keys in order"),
     (["attention.pattern=vmba"], "h100-sxm", "did you mean 'vmoba'"),
     (["attention.pattern=halo:block=64,halo=8"], "h100-sxm", "attends later tokens"),
 ])  # fmt: skip

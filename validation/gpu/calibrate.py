@@ -1,10 +1,10 @@
-"""`python -m cascadesim.validation.gpu.calibrate`: fits the constants of each architecture, writes their file.
+"""`python -m cascadesim.validation.gpu.calibrate`: fits the constants of the GPU model, writes their file.
 
-Reads calibration rows only (`layouts.split_of`). In two steps: what dense products show of the device (tensor
-fractions, DRAM, L2), then, with those kept, what attention adds. At most 12 constants an architecture are fitted here,
-each inside its physical range: bounded least squares in which large residuals count with their size instead of its
-square. Strata count equally; intervals are by a jackknife over ten groups of shapes. A constant that no row speaks of
-stays where it starts. Deterministic: the same rows and model give the same file.
+Reads calibration rows only (`layouts.split_of`), of all architectures at once: constants that every device shares, and
+those of each architecture, each inside its physical range. Bounded least squares in which large residuals count with
+their size instead of its square. Architectures count equally, and so do the strata of each; intervals are by a
+jackknife over ten groups of shapes. A constant that no row speaks of stays where it starts. Deterministic: the same
+rows and model give the same file.
 """
 
 from __future__ import annotations
@@ -13,33 +13,31 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.special import expit, logit
 
-from cascadesim.accelerators.gpu.calibration import FILE, Constants
+from cascadesim.accelerators.gpu.calibration import FILE, SHARED, Constants
+from cascadesim.accelerators.gpu.spec import Generation
 from cascadesim.validation.gpu.layouts import CALIBRATION, Floats, Shapes
 from cascadesim.validation.gpu.model import LEFT_OUT, LEFT_OUT_FILE, predicted_s
 from cascadesim.validation.gpu.rows import SHORT_S
 from cascadesim.validation.gpu.selections import DECODE, ENCODER, GEMM, MLA, PREFILL, own_shapes
 from cascadesim.validation.gpu.verdict import equal_weights
 
-OF_PRODUCTS = ("gemm_fraction", "gemm_fp8_fraction", "gemm_dram_fraction", "l2_fraction")
-STATED: Mapping[str, Mapping[str, float]] = {  # of kernels that an architecture has no rows of, or very few
-    "ampere": {"overlap_specialised": 0.7, "gemm_fp8_fraction": 0.7}, "ada": {"overlap_specialised": 0.7},
-    "hopper": {"overlap_plain": 0.1}, "blackwell": {"overlap_plain": 0.1},
-}  # fmt: skip
 SELECTIONS = (PREFILL, DECODE, ENCODER, MLA, GEMM)
-ARCHITECTURES = ("ampere", "ada", "hopper", "blackwell")
-LONGEST_LATENCY_S = 1e-5  # a kernel's latency is some microseconds; beyond that it is work
-START = {  # what is known of kernels in general; decides only where rows say nothing
-    "tensor_fraction": 0.85, "special_fraction": 0.85, "overlap_specialised": 0.7,
-    "overlap_plain": 0.3, "gemm_fraction": 0.75, "gemm_fp8_fraction": 0.65, "gemm_dram_fraction": 0.85,
-    "dram_fraction": 0.95, "l2_fraction": 0.65, "block_latency_s": 2e-6, "kernel_latency_s": 2e-6,
-    "memory_overlap": 0.8,
+ARCHITECTURES: tuple[Generation, ...] = ("ampere", "ada", "hopper", "blackwell")
+# (highest, start): a physical range from 0, and what is known in general; the start decides only where rows say nothing
+RANGES: Mapping[str, tuple[float, float]] = {
+    "tensor_fraction": (1, 0.85), "special_fraction": (1, 0.85), "overlap_specialised": (1, 0.6),
+    "instructions_specialised": (20, 5), "instructions_plain": (20, 8), "element_instructions": (30, 6),
+    "conversion_instructions": (30, 10), "spilled_rate": (1, 0.25), "mma_sync_rate": (1, 0.25),
+    "persistent_share": (1, 0.5), "dram_fraction": (1, 0.95), "dram_ramp_s": (6e-5, 1e-5), "l2_fraction": (1, 0.65),
+    "copied_bytes_per_clock": (64, 16), "block_latency_s": (1e-5, 2e-6), "kernel_latency_s": (2e-5, 2e-6),
+    "library_kernels": (5, 1), "memory_overlap": (1, 0.8),
 }  # fmt: skip
 WEIGHT_OF_SHORT = 0.2
 GROUPS = 10
@@ -51,42 +49,51 @@ EDGE = 9.0  # the free variable at a bound: within 0.02 % of the range
 HOPELESS = 3.0  # logarithms of ratios are cut at it: a row that far off teaches nothing
 HEADER = """\
 # Written by `python -m cascadesim.validation.gpu.calibrate` from calibration rows alone (a fifth of all shapes, by a
-# hash); do not edit. low and high: 95 % interval, jackknife over ten groups of shapes. Fractions below 1; seconds.
+# hash); do not edit. low and high: 95 % interval, jackknife over ten groups of shapes. Seconds; fractions below 1.
 """
 
 LEFT_OUT_HEADER = """\
 # Written by `python -m cascadesim.validation.gpu.calibrate`; do not edit. Constants of each device from the calibration
-# rows of all others of its architecture, or of the nearest one (gpu/model.py). Fractions below 1; seconds.
+# rows of all others, those of its architecture or of the nearest one (gpu/model.py). Seconds; fractions below 1.
 """
 Residuals: TypeAlias = Callable[[Floats], Floats]  # constants -> one residual a row
 
 
 @dataclass(frozen=True)
 class Range:
-    """The physical range of a constant, from 0, both ends excluded, and where the search starts."""
+    """The physical range of a constant, from 0, both ends excluded, and where the search starts.
+
+    `section`: the architecture that reads it, or `shared`.
+    """
 
     name: str
     high: float
     start: float
+    section: str = "shared"
 
 
 @dataclass(frozen=True)
 class FittedConstants:
-    """Constants of one architecture with half the width of their intervals, and the rows they rest on."""
+    """Constants of a section with half the width of their intervals, and the rows they rest on."""
 
     values: Mapping[str, float]
     halves: Mapping[str, float]
     rows: Mapping[str, int]
 
 
+def sections() -> Mapping[str, tuple[str, ...]]:
+    """`shared` or architecture -> its constants."""
+    own = tuple(name for name in Constants.model_fields if name not in SHARED)
+    return {"shared": SHARED, **dict.fromkeys(ARCHITECTURES, own)}
+
+
 def ranges() -> tuple[Range, ...]:
-    """The physical range of each constant of the model: a latency, or a fraction."""
-    return tuple(Range(name, LONGEST_LATENCY_S if name.endswith("_s") else 1.0, START.get(name, 0.7))
-                 for name in Constants.model_fields)  # fmt: skip
+    """The range of every constant."""
+    return tuple(Range(name, *RANGES[name], section) for section, names in sections().items() for name in names)
 
 
-def calibration_rows(architecture: str, without: str | None = None) -> Shapes:
-    """The calibration rows of every device of the architecture but `without`.
+def calibration_rows(without: str | None = None) -> Shapes:
+    """The calibration rows of every device of the four architectures but `without`.
 
     Calls of attention of any length, since short ones tell latencies apart; products of 20 us and more.
     """
@@ -94,60 +101,74 @@ def calibration_rows(architecture: str, without: str | None = None) -> Shapes:
     for selection in SELECTIONS:
         part = own_shapes(selection)
         kept = (part.split == CALIBRATION) & ((part.latency_s >= SHORT_S) | (part.operation != "gemm"))
-        parts.append(part.at(kept & (part.architecture == architecture) & (part.device != (without or ""))))
+        kept &= np.isin(part.architecture, ARCHITECTURES) & (part.device != (without or ""))
+        parts.append(part.at(kept))
     return Shapes.joined(parts)
 
 
-def calibrate(rows: Shapes, intervals: bool = True) -> FittedConstants:
-    """The constants that fit `rows` of one architecture best."""
-    stated = STATED[str(rows.architecture[0])]
-    values = {one.name: stated.get(one.name, one.start) for one in ranges()}
-    halves, counts = dict.fromkeys(values, 0.0), dict.fromkeys(values, 0)
-    products = rows.operation == "gemm"
-    for part, of_products in ((products, True), (~products, False)):
-        if part.any():
-            bounds = [one for one in ranges() if (one.name in OF_PRODUCTS) == of_products and one.name not in stated]
-            best, half = _step(rows.at(part), bounds, values, intervals)
-            for place, one in enumerate(bounds):
-                values[one.name], halves[one.name] = float(best[place]), float(half[place])
-                counts[one.name] = int(part.sum())
-    return FittedConstants(values, halves, counts)
-
-
-def _step(rows: Shapes, bounds: Sequence[Range], known: Mapping[str, float], intervals: bool) -> tuple[Floats, Floats]:
-    """Some constants and half of their intervals, the others as they are known."""
+def calibrate(rows: Shapes, intervals: bool = True) -> Mapping[str, FittedConstants]:
+    """`shared` or architecture -> the constants that fit `rows` best."""
+    bounds = ranges()
     # each stratum counts as much as any other, those of short calls less: they are there for the latencies
     weights = equal_weights(rows.stratum.tolist()) * np.where(rows.latency_s < SHORT_S, WEIGHT_OF_SHORT, 1.0)
-
-    def residuals_of(part: Shapes) -> Residuals:
-        def residuals(values: Floats) -> Floats:
-            fitted = {one.name: value for one, value in zip(bounds, values.tolist(), strict=True)}
-            tried = Constants.model_construct(**{**known, **fitted})
-            ratio = predicted_s(part, of={str(part.architecture[0]): tried}) / part.latency_s
-            return np.asarray(np.clip(np.log(ratio), -HOPELESS, HOPELESS), dtype=np.float64)
-
-        return residuals
-
-    best = fit(residuals_of(rows), bounds, weights)
-    if not intervals:
-        return best, np.zeros_like(best)
-
-    def refit(kept: NDArray[np.bool_]) -> Floats:
-        return fit(residuals_of(rows.at(kept)), bounds, weights[kept], best, REFIT_STEPS)
-
-    columns = (rows.seqlen_q, rows.kv_len, rows.batch, rows.heads_q, rows.m, rows.n, rows.k)
-    keys = (" ".join(map(str, extents)) for extents in zip(*columns, strict=True))  # one shape on two devices: one key
-    groups = np.array([blake2b(key.encode(), digest_size=4).digest()[0] % GROUPS for key in keys], dtype=np.int64)
-    return best, jackknife(refit, groups, best)
+    for architecture in ARCHITECTURES:
+        own = rows.architecture == architecture
+        weights[own] /= max(weights[own].sum(), 1e-12)
+    read = readers(rows, bounds)
+    best, half = fit(residuals_of(rows, bounds), bounds, weights, read=read), np.zeros(len(bounds))
+    if intervals:
+        half = jackknife(lambda kept: fit(residuals_of(rows.at(kept), bounds), bounds, weights[kept], best,
+                                          REFIT_STEPS, read[kept]), _groups(rows), best)  # fmt: skip
+    values = _named(bounds, best.tolist())
+    halves, counts = _named(bounds, half.tolist()), _named(bounds, read.sum(axis=0).tolist())
+    return {section: FittedConstants({name: values[section, name] for name in names},
+                                     {name: halves[section, name] for name in names},
+                                     {name: int(counts[section, name]) for name in names})
+            for section, names in sections().items()}  # fmt: skip
 
 
-def fit(residuals: Residuals, ranges: Sequence[Range], weights: Floats, start: Floats | None = None,
-        steps: int = STEPS) -> Floats:
+def _named(bounds: Sequence[Range], values: Sequence[float]) -> dict[tuple[str, str], float]:
+    """(section, constant) -> its value."""
+    return {(one.section, one.name): value for one, value in zip(bounds, values, strict=True)}
+
+
+def residuals_of(rows: Shapes, bounds: Sequence[Range]) -> Residuals:
+    """Constants, in the order of `bounds` -> ln(predicted / measured) of every row."""
+
+    def residuals(values: Floats) -> Floats:
+        found = _named(bounds, values.tolist())
+        tried = {each: Constants.model_construct(None, **{name: value for (section, name), value in found.items()
+                                                          if section in ("shared", each)})
+                 for each in ARCHITECTURES}  # fmt: skip
+        ratio = predicted_s(rows, of=cast("Mapping[str, Constants]", tried)) / rows.latency_s
+        return np.asarray(np.clip(np.log(ratio), -HOPELESS, HOPELESS), dtype=np.float64)
+
+    return residuals
+
+
+def readers(rows: Shapes, bounds: Sequence[Range]) -> NDArray[np.bool_]:
+    """(rows, constants): whether the prediction of a row changes with a constant."""
+    start, residuals = np.array([one.start for one in bounds]), residuals_of(rows, bounds)
+    base, found = residuals(start), np.zeros((len(rows), len(bounds)), dtype=np.bool_)
+    for name in RANGES:  # of all architectures at once: a row reads those of its own
+        alike = np.array([one.name == name for one in bounds])
+        changed = residuals(np.where(alike, 0.99 * start, start)) != base
+        for place in np.flatnonzero(alike).tolist():
+            section = bounds[place].section
+            found[:, place] = changed & ((section == "shared") | (rows.architecture == section))
+    return found
+
+
+def fit(
+    residuals: Residuals, ranges: Sequence[Range], weights: Floats, start: Floats | None = None, steps: int = STEPS,
+    read: NDArray[np.bool_] | None = None,
+) -> Floats:  # fmt: skip
     """(constants,) float64, in the order of `ranges`: the least weighted sum of softened residuals, inside the ranges.
 
     Every constant is the logistic image of a free variable, so that it stays strictly inside its range. Residuals
     count by soft_l1 (a square near 0, the size beyond SOFT), each with its weight; a weak pull of the free variables
-    towards where each range starts decides what no row speaks of.
+    towards where each range starts decides what no row speaks of. `read`, (rows, constants): which row changes with
+    which constant, all where left out.
     """
     high, home = (np.array([getattr(one, name) for one in ranges]) for name in ("high", "start"))
 
@@ -170,8 +191,9 @@ def fit(residuals: Residuals, ranges: Sequence[Range], weights: Floats, start: F
 
     weight = np.concatenate([weights / np.sum(weights), np.full(len(home), PULL)])
     pulls = np.arange(len(weight)) >= len(weights)
+    sparsity = None if read is None else np.vstack([read, np.eye(len(home), dtype=np.bool_)])
     found = least_squares(pulled, free_of(home if start is None else start), bounds=(-EDGE, EDGE), loss=loss,
-                          f_scale=SOFT, diff_step=1e-4, ftol=1e-4, max_nfev=steps)  # fmt: skip
+                          f_scale=SOFT, diff_step=1e-4, ftol=1e-4, max_nfev=steps, jac_sparsity=sparsity)  # fmt: skip
     return constants_of(found.x)
 
 
@@ -186,38 +208,38 @@ def jackknife(refit: Callable[[NDArray[np.bool_]], Floats], groups: NDArray[np.i
     return np.asarray(1.96 * np.sqrt(variance), dtype=np.float64)
 
 
+def _groups(rows: Shapes) -> NDArray[np.int64]:
+    """(rows,) of which group each is: one shape on two devices is in one."""
+    columns = (rows.seqlen_q, rows.kv_len, rows.batch, rows.heads_q, rows.m, rows.n, rows.k)
+    keys = (" ".join(map(str, extents)) for extents in zip(*columns, strict=True))
+    return np.array([blake2b(key.encode(), digest_size=4).digest()[0] % GROUPS for key in keys], dtype=np.int64)
+
+
 def text(found: Mapping[str, FittedConstants]) -> str:
-    """The file: architecture -> constant -> value, interval, rows; digits that YAML reads as a float."""
+    """The file: section -> constant -> value, interval, rows; digits that YAML reads as a float."""
 
     def number(value: float) -> str:
         return f"{value:.3e}" if value < 1e-3 else f"{value:.4f}"
 
     lines = [HEADER.rstrip("\n")]
-    for architecture, one in found.items():
-        lines.append(f"{architecture}:")
+    for section, one in found.items():
+        lines.append(f"{section}:")
         for name, value in one.values.items():
-            highest = LONGEST_LATENCY_S if name.endswith("_s") else 1.0
-            low, high = max(value - one.halves[name], 0.0), min(value + one.halves[name], highest)
+            low, high = max(value - one.halves[name], 0.0), min(value + one.halves[name], RANGES[name][0])
             lines.append(f"  {name}: {{value: {number(value)}, low: {number(low)}, high: {number(high)}, "
                          f"rows: {one.rows[name]}}}")
     return "\n".join(lines) + "\n"
 
 
 def without(device: str) -> Mapping[str, float]:
-    """Constants that have not seen `device`: of its architecture, and of the nearest where that leaves no rows."""
-    own, nearest = LEFT_OUT[device]
-    other, rows = calibrate(calibration_rows(nearest), False), calibration_rows(own, device)
-    if not len(rows):
-        return other.values
-    found = calibrate(rows, False)
-    return {name: value if found.rows[name] else other.values[name] for name, value in found.values.items()}
+    """Constants that have not seen `device`: of its architecture, and of the nearest where no other row reads them."""
+    found, (own, nearest) = calibrate(calibration_rows(device), False), LEFT_OUT[device]
+    seen = {name: value for name, value in found[own].values.items() if found[own].rows[name]}
+    return {**found["shared"].values, **found[nearest].values, **seen}
 
 
 def main() -> int:
-    found = {}
-    for architecture in ARCHITECTURES:
-        found[architecture] = calibrate(calibration_rows(architecture))
-        print(f"{architecture}: {sum(set(found[architecture].rows.values()))} rows", file=sys.stderr)
+    found = calibrate(calibration_rows())
     FILE.write_text(text(found), encoding="utf-8")
     lines = [line for device in LEFT_OUT
              for line in (f"{device}:", *(f"  {name}: {value:.4e}" for name, value in without(device).items()))]

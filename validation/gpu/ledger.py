@@ -1,9 +1,9 @@
 """Every number of the GPU model that no document gives, in one list: how it came about, who can read it, what it does.
 
 Found in the files themselves, so that none can be missing: constants that a script fits to calibration rows; numbers
-that were set by hand with rows in view (rates of tiles, instructions, launches, software inside measurements);
-assumptions; ceilings that somebody measured. What a group of them is worth is shown by leaving it out, nothing fitted
-again. Facts with a source (tiles, splits, peaks) are not listed: they stand with their source in their files.
+that were set by hand with rows in view (software inside measurements); assumptions; ceilings that somebody measured.
+What a constant is worth is shown by leaving it out, nothing fitted again. Facts with a source (tiles, splits, peaks)
+are not listed: they stand with their source in their files.
 """
 
 from __future__ import annotations
@@ -20,14 +20,12 @@ import numpy as np
 
 from cascadesim.accelerators.catalogue import presets
 from cascadesim.accelerators.gpu import gemm, memory, programs, timing
-from cascadesim.accelerators.gpu.batch import LAUNCHES
 from cascadesim.accelerators.gpu.calibration import estimates
 from cascadesim.accelerators.gpu.engines import collectives
 from cascadesim.accelerators.gpu.engines.engine import FILE as ENGINES
 from cascadesim.accelerators.gpu.generic import blocks
 from cascadesim.accelerators.gpu.generic import timing as generic_timing
 from cascadesim.accelerators.gpu.kernel import FOLDER, kernels
-from cascadesim.einsum_cascades.notation.schema import read_yaml
 from cascadesim.validation.gpu import model
 from cascadesim.validation.gpu.layouts import Floats, Shapes
 from cascadesim.validation.gpu.model import REMOVABLE
@@ -41,9 +39,9 @@ KINDS: Mapping[Kind, str] = {
     "assumed": "assumed, some of them the best of a few values on calibration rows",
     "measured": "a ceiling or latency that somebody measured",
 }
+READ_ON: Mapping[str, tuple[str, ...]] = {"mma_sync_rate": ("blackwell",)}  # shared, but not read on others
 GENERATIONS = ("ampere", "ada", "hopper", "blackwell")  # those with published rows
-_FIELDS = ("tensor_rate", "window_instructions", "instructions_per_score", "element_instructions",
-           "conversion_instructions", "tiles_between", "emulated_exponentials")  # fmt: skip
+_FIELDS = ("emulated_exponentials", "dependent_loads", "widest_accumulators")
 _FIELD = re.compile(rf"\b({'|'.join(_FIELDS)}): ([0-9.]+)")
 _OF_GENERATIONS = re.compile(r"generations: \[([^\]]+)\]")
 _CONSTANT = re.compile(r"(?m)^((?:#[^\n]*\n)*)([A-Z_]+(?:, [A-Z_]+)*)(?:: \w+)? = ([-0-9._e, ]+?)(?:\s+#\s*(.*))?$")
@@ -77,14 +75,15 @@ class Number:
 @cache
 def numbers() -> tuple[Number, ...]:
     """All of them, file by file."""
-    return (*_calibrated(), *_of_kernels(), *_launches(), *_of_modules(), *_of_engines(), *_software(), *_ceilings())
+    return (*_calibrated(), *_of_kernels(), *_of_modules(), *_of_engines(), *_software(), *_ceilings())
 
 
 def _calibrated() -> Iterator[Number]:
-    for generation, found in estimates().items():
+    for section, found in estimates().items():
         for name, one in found.items():
             kind: Kind = "calibrated" if one.rows else "guess"
-            yield Number(f"{generation}.{name}", "calibration.yaml", one.value, kind, (generation,),
+            read_on = tuple(READ_ON.get(name, GENERATIONS)) if section == "shared" else (section,)
+            yield Number(f"{section}.{name}", "calibration.yaml", one.value, kind, read_on,
                          f"{one.rows} rows" if one.rows else "", (one.low, one.high))  # fmt: skip
 
 
@@ -96,20 +95,11 @@ def _of_kernels() -> Iterator[Number]:
             read_by = own.group(1).replace(" ", "").split(",") if own else kernel.generations
             head = re.search(r"head_dim: (\d+)", content)
             for field, value in _FIELD.findall(content):
-                kind: Kind = "assumed" if field in ("instructions_per_score", "emulated_exponentials") else "by hand"
+                if field == "dependent_loads" and "assumed" not in said:
+                    continue  # as its source has it
                 where = f" d {head.group(1)}" if head else ""
-                yield Number(f"{field}{where}", f"kernels/{name}.yaml", float(value), kind, tuple(read_by),
+                yield Number(f"{field}{where}", f"kernels/{name}.yaml", float(value), "assumed", tuple(read_by),
                              said.strip().removeprefix("assumed: "))  # fmt: skip
-
-
-def _launches() -> Iterator[Number]:
-    for library, operations in read_yaml(LAUNCHES).items():
-        for operation, of_generations in operations.items():
-            for generation, counts in of_generations.items():
-                for dtype, count in counts.items():
-                    if count:
-                        yield Number(f"{library} {operation} {dtype}", "kernels/launches.yaml", float(count), "by hand",
-                                     (generation,), "launches beside attention, from calls below 20 us")  # fmt: skip
 
 
 def _of_modules() -> Iterator[Number]:
@@ -144,7 +134,7 @@ def _of_engines() -> Iterator[Number]:
 def _software() -> Iterator[Number]:
     for (device, operation), value in model.FRAMEWORK_S.items():
         generation = str(model.device(device).generation)
-        yield Number(f"{device} {operation} s", "validation/gpu/model.py", value, "by hand", (generation,),
+        yield Number(f"{device} {operation} s", "validation/gpu/model.py", value, "measured", (generation,),
                      "software inside LLMCompass's timings; no prediction of a user reads it")  # fmt: skip
 
 
@@ -171,8 +161,9 @@ def counts() -> Mapping[str, Counter[str]]:
 
 
 def errors_without(removed: Sequence[str], shapes: Shapes) -> tuple[float, float]:
-    """Mean and median of |predicted / measured - 1| of scored calls of 20 us and more, without groups of numbers."""
-    found: Floats = model.predicted_s(shapes, without=removed) / shapes.latency_s - 1
+    """Mean and median of |predicted / measured - 1| of scored calls of 20 us and more, without keys of `REMOVABLE`."""
+    settings = [f"{model.CONSTANT}{name}={REMOVABLE[name][1]}" for name in removed]
+    found: Floats = model.predicted_s(shapes, settings) / shapes.latency_s - 1
     scored = (shapes.split == "scored") & (shapes.latency_s >= SHORT_S) & np.isfinite(found)
     return float(np.mean(np.abs(found[scored]))), float(np.median(np.abs(found[scored])))
 
@@ -195,7 +186,7 @@ def _ablation() -> str:
     rows = ["| without | " + " | ".join(f"{name}: mean / median" for name in ROWS_OF) + " |",
             "| --- |" + " ---: |" * len(ROWS_OF)]
     shapes = {name: own_shapes(selection) for name, selection in ROWS_OF.items()}
-    for name, said in {"": "nothing", **REMOVABLE}.items():
+    for name, said in {"": "nothing", **{name: said for name, (said, _) in REMOVABLE.items()}}.items():
         found = (errors_without((name,) if name else (), each) for each in shapes.values())
         rows.append(f"| {said} | " + " | ".join(f"{mean:.1%} / {median:.1%}" for mean, median in found) + " |")
     return "\n".join(rows)

@@ -18,10 +18,10 @@ import numpy as np
 
 from cascadesim.accelerators.catalogue import presets
 from cascadesim.accelerators.gpu import batch as vectorised
-from cascadesim.accelerators.gpu.batch import Before, extra_launches
+from cascadesim.accelerators.gpu.batch import Before
 from cascadesim.accelerators.gpu.calibration import Constants, constants
 from cascadesim.accelerators.gpu.grid import shape
-from cascadesim.accelerators.gpu.kernel import Kernel, load_kernel
+from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.programs import attention_program
 from cascadesim.accelerators.gpu.spec import Device, Dtype
 from cascadesim.accelerators.gpu.timing import attention_timing, case_of
@@ -38,17 +38,24 @@ FRAMEWORK_S = {
     ("mi210", "layernorm"): 28e-6, ("mi210", "gelu"): 21e-6,
 }  # fmt: skip
 COLD = ("LLMServingSim",)  # timed inside whole layers, so that other kernels empty L2 between two calls
+LIBRARY = "aiconfigurator"  # timed calls of serving libraries
 ATTENTION = ("encoder", "prefill", "decode")
+# vllm of that time, csrc/layernorm_kernels.cu and activation_kernels.cu: a thread loads an element at a time, a norm
+# reads its row for the sum of squares and once more
+SCALAR_PASSES = {"layernorm": 2, "mlp_act": 1}
 LEFT_OUT_FILE = Path(__file__).with_name("left_out.yaml")
 # device -> (architecture, the nearest other one): the same kind of tensor instruction, warp-specialised kernels or not
 LEFT_OUT: Mapping[str, tuple[str, str]] = {
     "a100-sxm": ("ampere", "ada"), "a40": ("ampere", "ada"), "l40s": ("ada", "ampere"), "rtx4090": ("ada", "ampere"),
     "h100-sxm": ("hopper", "blackwell"), "h200-sxm": ("hopper", "blackwell"), "b200": ("blackwell", "hopper"),
 }  # fmt: skip
-# groups of numbers that were set by hand and can be left out -> what that means
-REMOVABLE: Mapping[str, str] = {
-    "rates": "rates of tiles (all 1)", "windows": "instructions of windows (none)",
-    "elements": "instructions of elements and conversions (none)", "launches": "launches beside attention (none)",
+# constants that can be left out, what that means, and the value that leaves them out
+REMOVABLE: Mapping[str, tuple[str, float]] = {
+    "dram_ramp_s": ("ramp of DRAM (none)", 0), "spilled_rate": ("spills (none)", 1),
+    "mma_sync_rate": ("slower mma.sync on Blackwell (not slower)", 1), "persistent_share": ("loads ahead (none)", 1),
+    "element_instructions": ("FP32 products (none)", 0), "library_kernels": ("small kernels of libraries (none)", 0),
+    "conversion_instructions": ("conversions, element by element (none)", 0),
+    "copied_bytes_per_clock": ("copies by index (as fast as streams)", 1e9),
 }  # fmt: skip
 ConstantsOf = Mapping[str, Constants]  # generation -> its constants; of the others, the calibrated ones
 
@@ -59,21 +66,17 @@ def device(name: str, settings: tuple[str, ...] = ()) -> Device:
     return Device.model_validate(with_settings(read_yaml(presets()[f"gpu/{name}"]), settings))
 
 
-def predicted_s(
-    shapes: Shapes, settings: Sequence[str] = (), of: ConstantsOf | None = None, without: Sequence[str] = ()
-) -> Floats:
-    """(rows,) float64, seconds of every row; NaN where the model has nothing to say. `without`: keys of `REMOVABLE`."""
+def predicted_s(shapes: Shapes, settings: Sequence[str] = (), of: ConstantsOf | None = None) -> Floats:
+    """(rows,) float64, seconds of every row; NaN where the model has nothing to say."""
     found = np.full(len(shapes), np.nan)
     for kind, rows in shapes.kinds.items():
         name, _, operation, _, _, source, _ = kind
         framework_s = FRAMEWORK_S.get((name, operation), 0.0) if source == "LLMCompass" else 0.0
-        found[rows] = _seconds(kind, shapes.at(rows), tuple(settings), of or {}, tuple(without)) + framework_s
+        found[rows] = _seconds(kind, shapes.at(rows), tuple(settings), of or {}) + framework_s
     return found
 
 
-def _seconds(
-    kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of: ConstantsOf, without: tuple[str, ...] = ()
-) -> Floats:
+def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of: ConstantsOf) -> Floats:
     name, kernel, operation, given_dtype, given_kv_dtype, source, impl = kind
     dtype, kv_dtype = cast(Dtype, given_dtype), cast(Dtype, given_kv_dtype)
     on = device(name, tuple(one for one in settings if not one.startswith(CONSTANT)))
@@ -81,60 +84,43 @@ def _seconds(
     changes = [one.removeprefix(CONSTANT).partition("=") for one in settings if one.startswith(CONSTANT)]
     if changes:
         known = known.model_copy(update={name: float(value) for name, _, value in changes})
-    launches = 0 if "launches" in without else extra_launches(impl, operation, on.generation, kv_dtype)
+    library = source.startswith(LIBRARY)
     if operation in ATTENTION:
         return vectorised.attention_seconds(
-            on, _known(kernel, without), batch=part.batch, heads=part.heads_q, heads_kv=part.heads_kv,
+            on, load_kernel(kernel), batch=part.batch, heads=part.heads_q, heads_kv=part.heads_kv,
             queries=part.seqlen_q, keys=part.kv_len, head_dim=part.head_dim, causal=part.causal > 0,
             window=part.window, dtype=dtype, kv_dtype=kv_dtype, before=before(operation, source, impl, dtype),
-            launches=launches, cold=source in COLD, constants=known,
+            library=library, cold=source in COLD, constants=known,
         )  # fmt: skip
     if operation.startswith("mla"):
         return vectorised.mla_seconds(
-            on, _known(kernel, without), batch=part.batch, heads=part.heads_q, queries=part.seqlen_q, keys=part.kv_len,
-            absorbed=operation == "mla-generation", dtype=dtype, kv_dtype=kv_dtype, launches=launches, constants=known,
+            on, load_kernel(kernel), batch=part.batch, heads=part.heads_q, queries=part.seqlen_q, keys=part.kv_len,
+            absorbed=operation == "mla-generation", dtype=dtype, kv_dtype=kv_dtype, library=library, constants=known,
         )  # fmt: skip
     if operation in ("gemm", "bmm", "linear"):
-        quantises, small = quantisations(dtype, source)
         return vectorised.gemm_seconds(
             on, rows=part.m, outputs=part.n, depth=part.k, copies=np.maximum(part.batch, 1), dtype=dtype,
-            library="sgl-kernel" if "sgl_kernel" in impl else "best", quantises=quantises, launches=small,
+            library="sgl-kernel" if "sgl_kernel" in impl else "best", quantises=quantisations(dtype, source),
             constants=known,
         )  # fmt: skip
     # all operands but the result are read; these sources run an operation between others, which empty L2
     result = part.m * part.n * part.dtype_bytes
+    passes = SCALAR_PASSES.get(operation, 0) if source == "vidur" else 0
     return vectorised.elementwise_seconds(on, read_bytes=part.bytes - result, write_bytes=result, warm=False,
-                                          constants=known)  # fmt: skip
-
-
-@cache
-def _known(name: str, without: tuple[str, ...]) -> Kernel:
-    """A kernel, less what was set by hand."""
-    found = load_kernel(name)
-    if "elements" in without:
-        found = found.model_copy(update={"element_instructions": 0, "conversion_instructions": 0})
-    changes = {**({"tensor_rate": 1.0} if "rates" in without else {}),
-               **({"window_instructions": 0} if "windows" in without else {})}  # fmt: skip
-    return found.model_copy(update={"tiles": tuple(tile.model_copy(update=changes) for tile in found.tiles)})
+                                          scalar_passes=passes, constants=known)  # fmt: skip
 
 
 def before(operation: str, source: str, impl: str = "", dtype: str = "") -> Before:
     """What the measured call runs ahead of attention (headers of the public files)."""
-    if operation == "encoder" or not source.startswith("aiconfigurator"):
+    if operation == "encoder" or not source.startswith(LIBRARY):
         return "nothing"
     rotates = source.endswith("trtllm") and "flashinfer" not in impl
     return "rope_and_cache_write" if rotates or dtype == "fp8" else "cache_write"  # 8-bit queries are written anew, too
 
 
-def quantisations(dtype: str, source: str) -> tuple[int, int]:
-    """Kernels before an 8-bit product, and small kernels beside those.
-
-    Rows have a scale of their own (SGLang: one kernel) or share one (TensorRT-LLM: two kernels). The shortest 8-bit
-    product of TensorRT-LLM takes 10 us longer than its shortest 16-bit one, hence the small kernels.
-    """
-    if dtype != "fp8":
-        return 0, 0
-    return (2, 2) if source.endswith("trtllm") else (1, 0)
+def quantisations(dtype: str, source: str) -> int:
+    """Kernels before an 8-bit product: a scale for each row (SGLang: one kernel) or one for all (TensorRT-LLM: two)."""
+    return 0 if dtype != "fp8" else 2 if source.endswith("trtllm") else 1
 
 
 @cache

@@ -49,14 +49,15 @@ UNIFIED_NAMES = (*NAMES, "architecture", "size_class", "stratum", "split", "scor
 
 
 @cache
-def kernel_of(impl: str, operation: str, device: str, group: int = 1) -> str | None:
+def kernel_of(impl: str, operation: str, device: str, group: int = 1, head_dim: int = 0) -> str | None:
     """The descriptor of an attention implementation for `group` query heads a key head; None if it has none."""
     if impl in PAPERS:
         return PAPERS[impl]
     phases = _implementations().get(impl, {})
     by_generation = phases.get(operation, phases.get(PHASES[operation], {}))
     special = "of-wide-groups" if group > WIDE_GROUP else "without-groups" if group == 1 else ""
-    by_generation = {**by_generation, **phases.get(f"{operation}-{special}", {})}
+    own = phases.get(f"{operation}-{special}", phases.get(f"{PHASES[operation]}-of-{head_dim}", {}))
+    by_generation = {**by_generation, **own}
     return by_generation.get(preset(device).generation, by_generation.get("any"))
 
 
@@ -227,10 +228,11 @@ def _attention_kernel(cells: Cells) -> str:
     heads = int(cells["heads_q"] or 1)
     group = heads // int(cells["heads_kv"] or heads)
     operation, device = str(cells["operation"]), str(cells["device"])
-    kernel = kernel_of(str(cells["impl"]), operation, device, group)
+    head_dim = int(cells["head_dim"] or 0)
+    kernel = kernel_of(str(cells["impl"]), operation, device, group, head_dim)
     if kernel is None:
         raise CannotJudge(f"no descriptor of {cells['impl']}")
-    why = _problem(kernel, operation, device, int(cells["head_dim"] or 0), str(cells["dtype"]))
+    why = _problem(kernel, operation, device, head_dim, str(cells["dtype"]))
     if why is not None:
         raise CannotJudge(why)
     return kernel

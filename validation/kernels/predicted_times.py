@@ -20,8 +20,9 @@ from math import prod
 from typing import Any, Literal, TypeAlias
 
 from cascadesim.accelerators.gpu.calibration import constants
+from cascadesim.accelerators.gpu.memory import DRAM_LATENCY_S
 from cascadesim.accelerators.gpu.spec import Device, Dtype
-from cascadesim.accelerators.gpu.timing import DRAM_LATENCY_S, LEGACY_RATE
+from cascadesim.accelerators.gpu.timing import legacy_rate
 from cascadesim.validation.gpu.model import device
 from cascadesim.validation.kernels.model import (
     HALF_BYTES,
@@ -146,7 +147,7 @@ def _rated_s(rated: Rated, on: Device) -> float:
     sms_per_s = on.sms * on.clock_hz
     rate: Any
     if rated.unit == "products":
-        share = LEGACY_RATE.get(("mma_sync", on.generation), 1.0) if rated.legacy else 1.0
+        share = legacy_rate(known, "mma_sync", on.generation) if rated.legacy else 1.0
         fraction = known.tensor_fraction if rated.dtype != "fp32" else 1.0
         rate = sms_per_s * on.flop_per_clock_sm(rated.dtype) * fraction * share
     else:

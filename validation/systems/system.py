@@ -25,12 +25,12 @@ from cascadesim.einsum_cascades.notation.schema import Spec, read_yaml, validate
 FOLDER = Path(__file__).parent / "catalogue"
 Number: TypeAlias = str | int | float  # a figure, or an expression of the names above
 
-# How much longer a kernel takes than FlashAttention-2, on A100 with heads of 128 and 16,384 tokens (FlashAttention-2,
-# arXiv 2307.08691, figures 4 to 7: 223, 163 and 122 TFLOP/s without a mask, 197, 148 and 117 with a causal one).
-TRITON, MEMORY_EFFICIENT = (223 / 163 + 197 / 148) / 2, (223 / 122 + 197 / 117) / 2
+# How much longer a kernel takes than FlashAttention-2, on A100, with heads of 128 or of 64 (FlashAttention-2, arXiv
+# 2307.08691, figures 4 to 7, TFLOP/s without a mask at 16,384 tokens, and with a causal one at 16,384 or 8,192)
 KERNEL_FACTORS: Mapping[str, float] = {  # expressions name them
-    "triton_kernel": TRITON,
-    "memory_efficient": MEMORY_EFFICIENT,  # xFormers' kernel, which scaled_dot_product_attention has, too
+    "triton_128": (223 / 163 + 197 / 148) / 2, "triton_64": (192 / 155 + 183 / 143) / 2,
+    # xFormers' kernel, which scaled_dot_product_attention has, too
+    "memory_efficient_128": (223 / 122 + 197 / 117) / 2, "memory_efficient_64": (192 / 98 + 181 / 94) / 2,
     # of tiles that come from a list (`accelerators.gpu.kernel`, where it is said why)
     "flex_attention": Kernel.model_fields["block_sparse_factor"].default,
 }  # fmt: skip

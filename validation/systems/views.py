@@ -138,7 +138,8 @@ def _panel(axes: Axes, quantity: str, lines: Sequence[LedgerLine]) -> None:
     """At most eight series: parts of a table, or what a row counts for; medians of what shares a length."""
     series: dict[str, dict[int, list[LedgerLine]]] = {}
     for line in lines:
-        name = " ".join(filter(None, (line.row.part or line.row.role, line.row.device)))
+        several = f"{line.row.devices} x" if (line.row.devices or 1) > 1 else ""
+        name = " ".join(filter(None, (line.row.part or line.row.role, several, line.row.device)))
         series.setdefault(name, {}).setdefault(line.row.seq_len or 0, []).append(line)
     for number, name in enumerate(sorted(sorted(series, key=lambda each: -len(series[each]))[:MOST_SERIES])):
         own = dict(sorted(series[name].items()))

@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import cache
 
 from cascadesim.accelerators.gpu.engines.engine import Engine
-from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.operation import PATTERN, Operation
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.texts import transformer
@@ -79,13 +79,17 @@ def _joined_products(operations: Sequence[Operation], known: Mapping[tuple[str, 
 def _rotated(operations: Sequence[Operation]) -> Iterator[Operation]:
     """Rotations of queries and keys, which follow each other, before the attention that reads them."""
     waiting: list[Operation] = []
+    between: list[Operation] = []  # what a pattern adds before its attention
     for one in operations:
         if one.cascade == transformer.ROTARY:
             waiting.append(one)
             continue
+        if waiting and one.name.startswith(PATTERN):
+            between.append(one)
+            continue
         if waiting:
-            yield from _rotation(waiting, one)
-            waiting = []
+            yield from (*_rotation(waiting, one), *between)
+            waiting, between = [], []
         yield one
 
 

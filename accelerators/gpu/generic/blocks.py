@@ -30,7 +30,7 @@ from cascadesim.einsum_cascades.sparsity.masks import FULL
 TRITON = "triton"  # whose tiles, instructions and overlap a kernel has that nobody wrote
 SMALLEST_TILE = 16  # of tl.dot, along each of its three ranks (Triton language reference)
 LOADED_TILES = 2  # assumed: tiles of a streamed operand in shared memory, one in use and the next one loading
-# assumed: as many of 256 threads as an SM of any generation runs (1,024 threads: CUDA guide, compute capabilities)
+# as many blocks of 256 threads as an SM of every generation runs (1,024 threads: CUDA guide, compute capabilities)
 MOST_TOGETHER = 4
 _HEADS = ("b", "h", "x")  # groups of ranks of which a block has one coordinate
 

@@ -20,8 +20,8 @@ from cascadesim.accelerators.gpu.generic.blocks import TRITON, Stage, divisions,
 from cascadesim.accelerators.gpu.generic.fusion import fused_kernels
 from cascadesim.accelerators.gpu.generic.problem import Problem
 from cascadesim.accelerators.gpu.kernel import load_kernel
-from cascadesim.accelerators.gpu.memory import FLOAT_BYTES, dram_share, kept, share_in_l2, small_kernel_s
-from cascadesim.accelerators.gpu.timing import LEGACY_RATE
+from cascadesim.accelerators.gpu.memory import FLOAT_BYTES, dram_seconds, dram_share, share_in_l2, small_kernel_s
+from cascadesim.accelerators.gpu.timing import legacy_rate
 from cascadesim.accelerators.protocol import EinsumActivity
 from cascadesim.einsum_cascades.models.operation import kept_states
 from cascadesim.einsum_cascades.notation.ir import Access
@@ -70,7 +70,7 @@ def warm_shares(problem: Problem, stages: Sequence[Stage]) -> Mapping[str, float
 
     A cache or a state of the step before is not: all other layers ran since.
     """
-    share = float(kept(_touched_bytes(stages) / problem.device.l2_kept_bytes))
+    share = float(share_in_l2(problem.device.l2_kept_bytes, _touched_bytes(stages)))
     cold = problem.operation.extent("p") == 1
     states = kept_states(problem.cascade)
     return {tensor: 0.0 if cold and (tensor in states or problem.keyed(tensor)) else share
@@ -139,20 +139,18 @@ def rounds_again_bytes(stage: Stage, loaded: Mapping[tuple[str, Access], float])
     device, readers = stage.problem.device, stage.row_tiles
     resident = min(max(device.sms * stage.together / stage.parts, 1.0), readers)
     walk_bytes = total / (stage.blocks / stage.parts)
-    return total * (1 / resident - 1 / readers) * (1 - float(kept(walk_bytes / device.l2_kept_bytes)))
+    return total * (1 / resident - 1 / readers) * (1 - float(share_in_l2(device.l2_kept_bytes, walk_bytes)))
 
 
 def stage_timing(stage: Stage, parts: Sequence[EinsumActivity], moved: StageMovement, known: Constants) -> StageTiming:
     """One launch; `parts`: what its units do of its Einsums."""
     device = stage.problem.device
     tensor, special, issue = _sm_cycles(stage, parts, known)
-    softmax = max(special, issue)
-    hidden = known.overlap_plain
-    work = max(tensor + softmax - hidden * min(tensor, softmax), moved.l2_bytes / L2_PORT_BYTES_PER_CLOCK)
+    work = max(tensor + max(special, issue), moved.l2_bytes / L2_PORT_BYTES_PER_CLOCK)
     schedule_s = _makespan_cycles(stage, work, known) / device.clock_hz
     l2_s = moved.l2_bytes / device.l2_ceiling_bytes_per_s  # asked for ahead, evenly, as attention does
-    reached = known.dram_fraction * float(dram_share(np.asarray(moved.read_bytes), np.asarray(moved.write_bytes)))
-    dram_s = (moved.read_bytes + moved.write_bytes) / (reached * device.dram_ceiling_bytes_per_s)
+    share = dram_share(np.asarray(moved.read_bytes), np.asarray(moved.write_bytes))
+    dram_s = float(dram_seconds(device, known, (moved.read_bytes + moved.write_bytes) / share))
     launch_s = small_kernel_s(device) if stage.combines > 1 else device.launch_s + known.kernel_latency_s
     order = 1 / (1 - min(known.memory_overlap, 0.99))  # as attention: they disturb each other most where they are equal
     longer, shorter = max(schedule_s, l2_s, dram_s), min(schedule_s, max(l2_s, dram_s))
@@ -173,7 +171,7 @@ def _sm_cycles(stage: Stage, parts: Sequence[EinsumActivity], known: Constants) 
         else:
             on_lanes, on_special = instructions((part,))
             lanes, functions = lanes + on_lanes * padding, functions + on_special * padding
-    reached = known.tensor_fraction * LEGACY_RATE.get((kernel.instructions, device.generation), 1.0)
+    reached = known.tensor_fraction * legacy_rate(known, kernel.instructions, device.generation)
     return (
         products / (device.flop_per_clock_sm(stage.problem.product_type) / 2 * reached),
         functions / (device.sm.special_per_clock * known.special_fraction),

@@ -6,7 +6,6 @@ import pytest
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.accelerator import Gpu
-from cascadesim.accelerators.gpu.batch import extra_launches
 from cascadesim.accelerators.gpu.kernel import Asked, choose_kernel, kernels, load_kernel
 from cascadesim.accelerators.gpu.plans import kernel_of
 from cascadesim.accelerators.protocol import Plan
@@ -91,11 +90,6 @@ def test_every_kernel_runs_somewhere_and_names_its_source() -> None:
         assert any(kernel.tiles_on(generation, False, 2) for generation in kernel.generations), kernel.name
     with pytest.raises(UnknownNameError):
         load_kernel("flash-attention-1")
-
-
-def test_libraries_launch_kernels_besides() -> None:
-    assert extra_launches("trtllm:torch_flow", "encoder", "hopper", "bf16") == 4
-    assert extra_launches("a library nobody timed", "encoder", "hopper", "bf16") == 0
 
 
 def test_a_gpu_says_what_it_has_not() -> None:

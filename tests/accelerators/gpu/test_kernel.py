@@ -186,7 +186,7 @@ def test_a_kernel_is_not_asked_for_another_text() -> None:
 
 def test_a_causal_text_takes_the_time_of_a_causal_mask() -> None:
     assert cycles(attention(ATTENTION_1PASS_CAUSAL)) == cycles(attention(ATTENTION_1PASS, mask=KeyInterval(True)))
-    assert cycles(attention(ATTENTION_1PASS_CAUSAL)) < 0.7 * cycles(attention(ATTENTION_1PASS))
+    assert cycles(attention(ATTENTION_1PASS_CAUSAL)) < 0.8 * cycles(attention(ATTENTION_1PASS))  # launches included
     assert plan(attention(ATTENTION_1PASS_CAUSAL)).mapping[1].startswith("mask causal")
 
 

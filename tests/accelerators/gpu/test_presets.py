@@ -95,10 +95,11 @@ def test_caches_memory_and_links_are_those_of_the_data_sheet(name: str) -> None:
 
 @every_name
 def test_a_device_reaches_the_share_of_its_memory_that_the_measured_one_of_its_kind_reaches(name: str) -> None:
-    """Nothing was measured on these, so that a figure of another device must not make one of them look better."""
+    """Of one die exactly, otherwise within 2 %: what was measured on one must not make a like device look better."""
     found, measured = device(name), device(LIKE[name])
     share = measured.dram_ceiling_bytes_per_s / measured.datasheet.dram_bytes_per_s
-    assert found.dram_ceiling_bytes_per_s / found.datasheet.dram_bytes_per_s == pytest.approx(share)
+    within = 0.02 if name in ("h100-nvl", "h20", "mi355x") else 1e-9
+    assert found.dram_ceiling_bytes_per_s / found.datasheet.dram_bytes_per_s == pytest.approx(share, rel=within)
 
 
 @pytest.mark.parametrize("name", sorted(LIKE.keys() - {"mi355x"}))
@@ -187,7 +188,7 @@ def test_a_unit_of_mi355x_has_twice_the_matrix_rates_of_mi300x_and_multiplies_no
     assert (new.generation, new.compute_capability) == ("cdna4", "gfx950")
     assert (new.sm.shared_memory_bytes, new.sm.l1_bytes) == (160 * 2**10, (160 + 32) * 2**10)  # LDS, and L1 beside it
     assert new.sm.shared_memory_bytes_per_clock == 2 * old.sm.shared_memory_bytes_per_clock
-    assert new.l2_ceiling_bytes_per_s == old.l2_ceiling_bytes_per_s
+    assert new.l2_ceiling_bytes_per_s == 35 * 256 * 2.4e9  # where nobody measured
 
 
 @pytest.mark.parametrize("name", AMD)

@@ -149,7 +149,8 @@ def test_narrow_weights_beside_wide_activations_gain_bandwidth_and_no_rate() -> 
     assert busy(narrow, "tensor") == pytest.approx(busy(wide, "tensor"), rel=0.01)  # the tile may be another
     assert busy(product(8192, "types.weights=fp8", "types.activations=fp8"), "tensor") < 0.7 * busy(wide, "tensor")
     wide, narrow = product(1), product(1, "types.weights=int4")
-    assert busy(narrow, "dram") == pytest.approx(busy(wide, "dram") * 4.25 / 16, rel=1e-3)
+    assert narrow.traffic.read_bytes == pytest.approx(wide.traffic.read_bytes * 4.25 / 16, rel=1e-2)
+    assert busy(wide, "dram") * 4.25 / 16 < busy(narrow, "dram") < 0.4 * busy(wide, "dram")  # short: slower
 
 
 def test_experts_have_a_type_of_their_own_and_otherwise_that_of_the_weights() -> None:

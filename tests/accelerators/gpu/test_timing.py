@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -72,48 +73,71 @@ def test_instructions_of_a_tile() -> None:
     """Each score: the kernel's instructions and one of its sum; each output: one to rescale it; 128 lanes a clock."""
     cycles, case = cycles_a_tile("h100-sxm", "flash-attention-3", "issue_s", keys=94 * 176)  # whole tiles: no masks
     queries, keys = case.tiles.queries[0], case.tiles.keys[0]
-    assert cycles == pytest.approx((queries * keys * (case.kernel.instructions_per_score + 1) + queries * 128) / 128)
+    assert cycles == pytest.approx((queries * keys * (case.instructions_per_score + 1) + queries * 128) / 128)
     masked, causal = cycles_a_tile("h100-sxm", "flash-attention-3", "issue_s", causal=1)
     share = causal.work.masked[0] / causal.work.visited[0]
     queries, keys = causal.tiles.queries[0], causal.tiles.keys[0]
-    plain = (queries * keys * (case.kernel.instructions_per_score + 1) + queries * 128) / 128
+    plain = (queries * keys * (case.instructions_per_score + 1) + queries * 128) / 128
     assert share > 0
     assert masked - plain == pytest.approx(queries * keys * 2 * share / 128)  # a comparison and a select
 
 
-def test_windows_of_their_own_kernel_cost_instructions() -> None:
-    """TensorRT-LLM, 16 bits, 128 x 128: all tiles of a window of 128 are cut; each score costs 16 more than a mask's 2.
-
-    A window no shorter than the sequence takes the causal kernel.
-    """
-    sizes = {"queries": 4096, "keys": 4096, "causal": 1}
-    cycles, case = cycles_a_tile("h100-sxm", "trtllm-fmha-hopper", "issue_s", window=128, **sizes)
-    assert case.work.masked[0] == case.work.visited[0]
-    assert cycles == pytest.approx((128 * 128 * (5 + 1 + 2 + 16) + 128 * 128) / 128)
-    plain, causal = cycles_a_tile("h100-sxm", "trtllm-fmha-hopper", "issue_s", **sizes)
-    whole, _ = cycles_a_tile("h100-sxm", "trtllm-fmha-hopper", "issue_s", window=4096, **sizes)
-    assert whole == pytest.approx(plain)
-    assert causal.work.masked[0] < causal.work.visited[0]
+def test_kernels_whose_instructions_were_counted_keep_their_count() -> None:
+    asked, on, known = shape(1, 16, 16, 4096, 4096, 128), device("h100-sxm"), constants("hopper")
+    kinds = {name: case_of(on, load_kernel(name), known, asked, "bf16", "bf16").instructions_per_score
+             for name in ("flash-attention-3", "flash-attention-2", "triton")}  # fmt: skip
+    assert kinds["flash-attention-3"] == known.instructions_specialised
+    assert kinds["flash-attention-2"] == kinds["triton"] == known.instructions_plain
+    counted = load_kernel("triton").model_copy(update={"instructions_per_score": 9.5})
+    assert case_of(on, counted, known, asked, "bf16", "bf16").instructions_per_score == 9.5
 
 
-def test_8_bit_weights_are_rearranged_for_wgmma() -> None:
-    """Two instructions a score more than those of 16 bits, in tiles of the same size."""
-    asked, on = shape(1, 16, 16, 4096, 4096, 128), device("h100-sxm")
-    cases = [case_of(on, load_kernel("cudnn"), constants("hopper"), asked, kind, kind) for kind in ("bf16", "fp8")]
-    wide, narrow = (tile_cycles(case)[2][0] for case in cases)
-    assert narrow - wide == pytest.approx(128 * 128 * 2 / 128)
+def test_accumulators_too_wide_for_registers_spill() -> None:
+    """Triton on an H100: a product of 256 columns takes four times 128's, over the rate that spills leave."""
+    on, kernel, known = device("h100-sxm"), load_kernel("triton-extend"), constants("hopper")
+    cases = [case_of(on, kernel, known, shape(1, 16, 16, 4096, 4096, depth), "bf16", "bf16") for depth in (128, 256)]
+    (narrow, *_), (wide, *_) = (tile_cycles(case) for case in cases)
+    rows = cases[1].tiles.queries[0] / cases[0].tiles.queries[0]
+    assert wide[0] / narrow[0] == pytest.approx(2 * rows / known.spilled_rate)
+
+
+def test_values_in_two_parts_multiply_queries_and_keys_twice() -> None:
+    """trtllm-gen at a depth of 512: two blocks of 256 columns, 3 x 512 columns of products instead of 2 x 512."""
+    on, kernel, known = device("b200"), load_kernel("trtllm-gen"), constants("blackwell")
+    asked = shape(1, 16, 16, 4096, 4096, 512)
+    halves = case_of(on, kernel, known, asked, "bf16", "bf16")
+    whole = case_of(on, kernel.model_copy(update={"most_value_columns": None}), known, asked, "bf16", "bf16")
+    assert tile_cycles(halves)[0][0] / tile_cycles(whole)[0][0] == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(("kernel", "head_dim", "dtype", "cache", "elements"), [
+    ("flash-attention-3-decode", 128, "fp8", "fp8", 128),  # values, transposed
+    ("flash-attention-3-decode", 128, "bf16", "bf16", 0),
+    ("flashinfer-decode", 128, "bf16", "fp8", 256),  # keys and values, converted
+    ("triton-extend", 80, "bf16", "bf16", 256),  # padded to 128, loaded under a mask
+    ("triton-extend", 128, "bf16", "bf16", 0),
+])  # fmt: skip
+def test_elements_that_pass_through_registers_one_by_one_cost_instructions(
+    kernel: str, head_dim: int, dtype: Dtype, cache: Dtype, elements: int
+) -> None:
+    on, known, found = device("h100-sxm"), constants("hopper"), load_kernel(kernel)
+    asked = shape(1, 16, 16, 1, 4096, head_dim)
+    case = case_of(on, found, known, asked, dtype, cache)
+    free = replace(case, constants=known.model_copy(update={"conversion_instructions": 0.0}))
+    more = tile_cycles(case)[2][0] - tile_cycles(free)[2][0]
+    assert more == pytest.approx(known.conversion_instructions * case.tiles.keys[0] * elements / 128)
 
 
 def test_a_scheduler_searches_for_the_next_sequence() -> None:
     """FlashAttention-3 on 132 SMs, one key head: a block's next is 132 sequences on, 5 scans of 31; of 8 heads, one."""
-    on, kernel = device("h100-sxm"), load_kernel("flash-attention-3-decode")
+    on, kernel, known = device("h100-sxm"), load_kernel("flash-attention-3-decode"), constants("hopper")
     waits = []
     for heads_kv in (1, 8):
         asked = shape(2048, heads_kv, heads_kv, 1, 128, 128)
         case = case_of(on, kernel, constants("hopper"), asked, "bf16", "bf16")
         waits.append(float(turn_cycles(case, np.ones(1))[0]) / on.clock_hz)
-    assert waits[0] - waits[1] == pytest.approx(4 * 0.5e-6)
-    assert waits[1] == pytest.approx(0.3 * constants("hopper").block_latency_s + 0.5e-6)
+    assert waits[0] - waits[1] == pytest.approx(4 * 0.6e-6)
+    assert waits[1] == pytest.approx(known.persistent_share * known.block_latency_s + 0.6e-6)
 
 
 def test_shared_memory_of_a_tile() -> None:
@@ -161,7 +185,7 @@ def test_flash_attention_3_is_faster_than_2_on_an_h100() -> None:
 def test_narrow_heads_are_bound_by_exponentials_on_hopper_and_blackwell() -> None:
     """4 * 64 / 4096 clocks of products a score against 1 / 16 of exponentials: equal on H100, twice on B200."""
     narrow, wide = (timing("h100-sxm", "flash-attention-3", head_dim) for head_dim in (64, 128))
-    assert narrow.special_s[0] >= narrow.tensor_s[0]
+    assert narrow.special_s[0] > 0.9 * narrow.tensor_s[0]  # at what each of them reaches of its peak
     assert wide.special_s[0] < wide.tensor_s[0]
     assert timing("b200", "trtllm-gen", 64).special_s[0] > 1.5 * timing("b200", "trtllm-gen", 64).tensor_s[0]
 
@@ -278,12 +302,12 @@ def test_windows_and_causal_masks_save_time() -> None:
 
 
 def test_one_block_combines_the_parts_of_a_row() -> None:
-    """66 parts of 128 numbers of 4 bytes at 64 bytes a clock, and a kernel of 2.3 us; without parts none of it."""
+    """66 parts of 128 numbers of 4 bytes at 64 bytes a clock, and a kernel of 2.5 us; without parts none of it."""
     case = case_of_sizes("h100-sxm", "flash-attention-3-decode", 128, queries=1, keys=65536, heads=2, heads_kv=2)
     assert case.work.splits[0] == 66
     whole = case_of_sizes("h100-sxm", "flash-attention-3-decode", 128, queries=1, keys=128, heads=2, heads_kv=2)
     more = attention_timing(case).launch_s[0] - attention_timing(whole).launch_s[0]
-    assert more == pytest.approx(66 * 128 * 4 / 64 / 1.83e9 + 2.3e-6)
+    assert more == pytest.approx(66 * 128 * 4 / 64 / 1.83e9 + 2.5e-6)
 
 
 def test_triton_combines_parts_of_one() -> None:
@@ -293,7 +317,7 @@ def test_triton_combines_parts_of_one() -> None:
     without = AttentionCase(**{**vars(case), "kernel": kernel.model_copy(update={"always_combines": False})})
     assert case.work.splits[0] == 1
     always, only_splits = attention_timing(case), attention_timing(without)
-    assert always.launch_s[0] - only_splits.launch_s[0] == pytest.approx(128 * 4 / 64 / 1.83e9 + 2.3e-6)
+    assert always.launch_s[0] - only_splits.launch_s[0] == pytest.approx(128 * 4 / 64 / 1.83e9 + 2.5e-6)
     assert always.movement.l2_bytes[0] - only_splits.movement.l2_bytes[0] == 2 * 4 * (128 + 1) * 4
 
 
@@ -343,9 +367,10 @@ def test_streams_take_their_bytes_over_the_ceiling() -> None:
 
 
 def test_copies_by_index_are_bound_by_sms_or_by_turns_of_dram() -> None:
-    """2 GB each way. B200: 10 bytes a clock of each SM; L40S: 70 % of its DRAM, as reads and writes balance."""
+    """2 GB each way. B200: so many bytes a clock of each SM; L40S: 80 % of its DRAM, as reads and writes balance."""
     b200, l40s = device("b200"), device("l40s")
-    rates = (b200.sms * 10.0 * b200.clock_hz, 0.7 * l40s.dram_ceiling_bytes_per_s)
+    per_clock = constants("blackwell").copied_bytes_per_clock
+    rates = (b200.sms * per_clock * b200.clock_hz, 0.8 * l40s.dram_ceiling_bytes_per_s)
     for on, rate in zip((b200, l40s), rates, strict=True):
         seconds = copy_seconds(on, constants(on.generation), 2e9, 2e9)[0]
         assert seconds - small_kernel_s(on) == pytest.approx(4e9 / rate)

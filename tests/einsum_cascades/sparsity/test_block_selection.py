@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask, Selected, read_block_mask
-from cascadesim.einsum_cascades.sparsity.choice_passes import FLOPS_OF
+from cascadesim.einsum_cascades.sparsity.choice_passes import FLOPS_OF, size_of
 from cascadesim.einsum_cascades.sparsity.selection_methods import SELECTED, selected
 
 
@@ -148,3 +150,35 @@ def test_unknown_patterns_and_settings_are_refused() -> None:
         selected("moba", 1024, blok=3)
     with pytest.raises(CascadeSimError, match="kept must be 0 to the 2 blocks, got 3"):
         selected("moba", 1024, kept=3)
+
+
+def test_a_block_that_is_cut_on_its_diagonal_is_whole_for_single_keys() -> None:
+    """Four queries of one block, a key at a time: 1, 2, 3, 4 keys, none of them in part; by two: one of two is."""
+    found = BlockMask(np.ones((1, 1), dtype=bool), 4, 4, diagonal=True)
+    assert found.attended_pairs == 10
+    assert (found.tiles(1, 1).visited.tolist(), found.tiles(1, 1).partial.tolist()) == ([1, 2, 3, 4], [0, 0, 0, 0])
+    assert (found.tiles(2, 2).visited.tolist(), found.tiles(2, 2).partial.tolist()) == ([1, 2], [1, 1])
+    assert found.causal
+
+
+def test_sizes_of_passes_are_rounded_up() -> None:
+    """1,000 tokens are four segments of 256; a number stands for itself."""
+    sizes = {"tokens": 1000}
+    assert [size_of(text, sizes) for text in ("tokens", "tokens/256", "tokens/8/2", "64")] == [1000, 4, 63, 64]
+
+
+@given(chosen=st.lists(st.booleans(), min_size=36, max_size=36), diagonal=st.booleans(),
+       query_tile=st.sampled_from((1, 2, 4, 8, 12, 16)), key_tile=st.sampled_from((1, 3, 4, 8, 16)))  # fmt: skip
+def test_tiles_of_a_block_mask_are_those_of_its_pairs(
+    chosen: list[bool], diagonal: bool, query_tile: int, key_tile: int
+) -> None:
+    """6 x 6 blocks of 8, drawn; against the mask of 48 x 48 pairs, tile by tile."""
+    blocks = np.array(chosen).reshape(6, 6)
+    pairs = np.kron(blocks, np.ones((8, 8), dtype=bool))
+    blocks, pairs = (np.tril(each) if diagonal else each for each in (blocks, pairs))
+    found = BlockMask(blocks, 8, 8, diagonal).tiles(query_tile, key_tile)
+    tiles = [[pairs[row:row + query_tile, column:column + key_tile] for column in range(0, 48, key_tile)]
+             for row in range(0, 48, query_tile)]  # fmt: skip
+    assert found.visited.tolist() == [sum(tile.any() for tile in row) for row in tiles]
+    assert found.partial.tolist() == [sum(tile.any() and not tile.all() for tile in row) for row in tiles]
+    assert BlockMask(blocks, 8, 8, diagonal).attended_pairs == pairs.sum()

@@ -42,25 +42,43 @@ def test_tiles_lie_within_blocks() -> None:
 
 
 def test_ranges_count_visits_wherever_they_lie() -> None:
-    """Half of 1 ... 8 blocks: sums 1, 2, 3.5, 5.5, 8, 11, 14.5, 18.5, rounded halves up, so 19 of 18.5 tiles."""
+    """Half of 1 ... 8 blocks: sums 1, 2, 3.5, 5.5, 8, 11, 14.5, 18.5, rounded halves up, up to the diagonal."""
     first, last = PatternMask("pbs:share=0.5", (1024,), True).key_tiles(1024, 1024, 128, 128)
-    assert first.tolist() == [0] * 8
-    assert (last + 1).tolist() == [1, 1, 2, 2, 2, 3, 4, 4]
+    assert (last - first + 1).tolist() == [1, 1, 2, 2, 2, 3, 4, 4]
+    assert last.tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+
+
+def test_ranges_of_what_looks_ahead_cover_all_keys() -> None:
+    """Blocks of 64 and half a block on either side: 3 of 16 tiles, 2 at the ends."""
+    first, last = PatternMask("halo:block=64,halo=32", (1024,), False).key_tiles(1024, 1024, 64, 64)
+    assert (last - first + 1).tolist() == [2, *[3] * 14, 2]
+    assert (first[0], last[-1]) == (0, 15)
+    assert (np.diff(first) >= 0).all()
+    assert (np.diff(last) >= 0).all()
+
+
+def test_ranges_never_step_back_after_a_query_tile_that_sees_everything() -> None:
+    """The first tile holds global tokens: 16 visits; all others see it and their window, at the end of the keys."""
+    mask = PatternMask("global-window:window=64,globals=8", (1024,), False)
+    first, last = mask.key_tiles(1024, 1024, 64, 64)
+    assert (last - first + 1).tolist() == mask.visited(64, 64).visited.tolist()
+    assert last[0] == 15
+    assert (np.diff(last) >= 0).all()
 
 
 @given(pattern=st.sampled_from(PATTERNS), tokens=st.sampled_from((1024, 1536, 2048)),
        query_tile=st.sampled_from((1, 32, 64, 128, 256)), key_tile=st.sampled_from((32, 64, 128)))  # fmt: skip
 def test_visited_tiles_hold_the_attended_pairs(pattern: str, tokens: int, query_tile: int, key_tile: int) -> None:
-    """At least the pairs, at most all tiles up to the diagonal, and the running sum of ranges within half a tile."""
+    """At least the pairs, at most all tiles, and the running sum of ranges, which move forwards, within half a tile."""
     mask = pattern_mask(pattern, (tokens,), True)
     first, last = mask.key_tiles(tokens, tokens, query_tile, key_tile)
     assert len(first) == -(-tokens // query_tile)
-    ends = np.minimum(-(-np.arange(1, len(first) + 1) * query_tile // 64) * 64, tokens)  # of those counted together
-    found = mask.visited(max(query_tile, 64), key_tile)
-    assert (last < -(-ends // key_tile)).all()
-    rounded = np.cumsum(last + 1)[max(64 // query_tile, 1) - 1 :: max(64 // query_tile, 1)] / max(64 // query_tile, 1)
-    assert np.abs(rounded - np.cumsum(found.visited)).max() <= 0.5 + 1e-9
-    assert found.total * max(query_tile, 64) * key_tile >= mask.attended_pairs(tokens, tokens) * (1 - 1e-9)
+    found = mask.visited(query_tile, key_tile)
+    assert first.min() >= 0
+    assert last.max() == last[-1] == -(-tokens // key_tile) - 1
+    assert (np.diff(last) >= 0).all()
+    assert np.abs(np.cumsum(last - first + 1) - np.cumsum(found.visited)).max() <= 0.5 + 1e-9
+    assert found.total * query_tile * key_tile >= mask.attended_pairs(tokens, tokens) * (1 - 1e-9)
     assert (found.partial <= found.visited + 1e-9).all()
 
 

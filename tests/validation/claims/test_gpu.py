@@ -66,7 +66,7 @@ def test_every_stratum_is_ranked(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("setting", ["clock_hz=1000000000.0", "constants.gemm_fraction=0.3"])
+@pytest.mark.parametrize("setting", ["clock_hz=1000000000.0", "constants.tensor_fraction=0.3"])
 def test_a_slower_device_fails(setting: str) -> None:
     """A clock of 1 GHz, or tensor cores at 30 % of their peak."""
     right, wrong = judged("gpu-gemm")[SCORED], judged("gpu-gemm", setting)[SCORED]

@@ -40,7 +40,7 @@ def test_every_figure_has_a_prediction_or_a_reason(entries: tuple[Entry, ...]) -
 
 def test_at_most_six_systems_lack_a_mechanism(entries: tuple[Entry, ...]) -> None:
     lacking = {entry.system.name for entry in entries if any(kind == "missing" for kind, _, _ in entry.gaps)}
-    assert lacking <= {"BASED", "EfficientViT", "SHViT", "FlashBias"}
+    assert lacking <= {"BASED", "EfficientViT", "SHViT"}
 
 
 def test_the_cache_of_qwen3(entries: tuple[Entry, ...]) -> None:
@@ -184,7 +184,7 @@ def test_a_file_of_other_rows_is_predicted_alike(tmp_path: Path, capsys: pytest.
     (system,) = json.loads(capsys.readouterr().out)["systems"]
     (found,) = system["figures"]
     assert found["published"] == pytest.approx(2.7e-3)
-    assert found["ratio"] == pytest.approx(1, abs=0.1)
+    assert found["ratio"] == pytest.approx(1, abs=0.3)
 
 
 @pytest.mark.parametrize("arguments", [["claims", "PBS"], ["claims", "--data", "nowhere.csv"]])
@@ -229,3 +229,12 @@ def test_the_summary_says_exact_where_only_bits_differ(entries: tuple[Entry, ...
     assert lines[1].endswith("exact")
     assert lines[2].startswith("SALE")
     assert lines[2].endswith("–")
+
+
+def test_a_ratio_is_over_the_stated_baseline_or_the_fastest_one() -> None:
+    """SQA names MHA, whatever MQA took; FlashBias at 16K names none, and the fastest that reads a bias is Triton's."""
+    (suite,) = find_suites(["claims"])
+    names = {row.text("id").partition(" over ")[0]: row.text("id") for row in own_data(suite).rows
+             if " over " in row.text("id")}  # fmt: skip
+    assert names["sqa-131072-xSQA"].endswith(" over sqa-131072-MHA")
+    assert names["fb-fwd-16384-triton-flash-bias"].endswith(" over fb-fwd-16384-triton-attn-bias")

@@ -85,7 +85,7 @@ def test_an_eager_engine_launches_each_einsum_and_moves_what_lies_between() -> N
 
 
 def test_a_norm_in_the_kernel_of_an_all_reduce_saves_its_launch() -> None:
-    """The same sum and the same norm apart: one launch of 1.3 us and the 1 us of a kernel that does nothing."""
+    """The same sum and the same norm apart: one launch of 1.3 us and the 1.2 us of a kernel that does nothing."""
     def step(engine: str) -> dict[str, float]:
         device = catalogue.load("h100-sxm", ("parallel.tensor=4", f"engine={engine}"))
         (report,) = reports(Request(load_workload("llama-3.1-8b"), device, 1024, 64, "decode", "model", "analytical"))
@@ -93,7 +93,7 @@ def test_a_norm_in_the_kernel_of_an_all_reduce_saves_its_launch() -> None:
 
     apart, together = step("vllm"), step("tensorrt-llm")
     saved = apart["out_proj_all_reduce"] + apart["attn_residual_norm"] - together["out_proj_all_reduce_norm"]
-    assert saved == pytest.approx(2.3e-6, abs=2e-9)
+    assert saved == pytest.approx(2.5e-6, abs=2e-9)
 
 
 def test_a_step_is_never_slower_for_fusing() -> None:
