@@ -22,7 +22,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]  # an achieved fraction: below 1
 Section: TypeAlias = Generation | Literal["shared"]
 NEAREST: Mapping[Generation, Generation] = {
     "maxwell": "ampere", "pascal": "ampere", "volta": "ampere", "turing": "ampere", "blackwell-consumer": "ada",
-    "cdna2": "ampere", "cdna3": "hopper",
+    "cdna2": "ampere", "cdna3": "hopper", "cdna4": "hopper",
 }  # fmt: skip # assumed: generations without public rows are taken like the nearest one that has them
 SHARED = (
     "special_fraction", "overlap_specialised", "instructions_specialised", "instructions_plain",

@@ -21,7 +21,7 @@ Dtype: TypeAlias = Literal["int4", "fp4", "mxfp4", "nvfp4", "fp8", "int8", "fp16
 TensorKind: TypeAlias = Literal["weights", "experts", "head", "activations", "kv", "attention"]
 Generation: TypeAlias = Literal[
     "maxwell", "pascal", "volta", "turing", "ampere", "ada", "hopper", "blackwell", "blackwell-consumer", "cdna2",
-    "cdna3",
+    "cdna3", "cdna4",
 ]  # fmt: skip
 DTYPE_BYTES: Mapping[Dtype, float] = {  # with the scales of their groups
     "fp4": 0.5,  # bare: the type of the products, no scales counted

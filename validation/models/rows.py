@@ -56,7 +56,8 @@ TIDY = Layout(
 )  # fmt: skip
 DEVICES = {
     "H200": "h200-sxm", "H100": "h100-sxm", "H100-80GB": "h100-sxm", "A100": "a100-sxm", "A100-80GB": "a100-sxm",
-    "A100-80GB SXM (330 W cap)": "a100-sxm", "L40S": "l40s", "B200": "b200", "MI300X": "mi300x",
+    "A100-80GB SXM (330 W cap)": "a100-sxm", "L40S": "l40s", "B200": "b200", "GB200": "gb200",
+    "MI300X": "mi300x", "MI325X": "mi325x", "MI355X": "mi355x",
 }  # fmt: skip
 WORKLOADS = {  # same shapes where the name differs
     "GPT-J 6B": "gpt-j-6b", "LLaMA 7B": "llama-2-7b", "LLaMA 70B": "llama-2-70b", "Llama-2-7B": "llama-2-7b",

@@ -43,6 +43,12 @@ def test_a_row_is_named_by_preset_and_in_seconds() -> None:
     assert found["types"] == "dtype=fp16 types.weights=fp8 types.activations=fp8 types.head=fp16 types.kv=fp8"
 
 
+@pytest.mark.parametrize(("name", "preset"), [("GB200", "gb200"), ("MI325X", "mi325x"), ("MI355X", "mi355x")])
+def test_a_device_without_rows_of_kernels_runs_a_whole_model(name: str, preset: str) -> None:
+    found = one(device=name, framework="vllm", dtype="BF16", kv_dtype="")
+    assert (found["device"], found["engine"], found["split"]) == (preset, "vllm", "scored")
+
+
 def test_requests_that_come_and_go_are_reported_with_the_reason() -> None:
     found = one(batch_meaning="concurrent requests; closed loop", metric="itl", osl="500")
     assert (found["split"], found["metric"]) == ("reported", "tpot_s")
@@ -64,7 +70,7 @@ def test_several_submitters_of_one_key_are_their_median() -> None:
 @pytest.mark.parametrize(
     ("cells", "why"),
     [
-        ({"device": "GB200"}, "no device GB200"), ({"model": "Llama 9"}, "no workload Llama 9"),
+        ({"device": "TPU v5e"}, "no device TPU v5e"), ({"model": "Llama 9"}, "no workload Llama 9"),
         ({"framework": "unknown"}, "no engine unknown"), ({"pp": "2"}, "pipelines or experts over devices"),
         ({"batch_or_concurrency": "max load"}, "the batch that ran, or the lengths, are not published"),
         ({"metric": "latency_total"}, "no metric of generated tokens: latency_total"),
