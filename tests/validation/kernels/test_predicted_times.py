@@ -123,9 +123,12 @@ def test_the_library_has_no_kernel_for_some_devices() -> None:
 
 
 def test_predictions_are_of_cold_caches() -> None:
-    """16.8 MB of keys and values an entry, of which L2 would keep the first: from DRAM every entry takes as long."""
+    """16.8 MB of keys and values an entry, of which L2 would keep the first: from DRAM every entry takes as long.
+
+    Of so many that what DRAM loses until it streams is nothing.
+    """
     times = [seconds((of_library("flash-attention-2-decode", batch, 32, 8, 1, 4096, 128),), "h100-sxm") or 0.0
-             for batch in (1, 2, 4)]  # fmt: skip
+             for batch in (4, 8, 16)]  # fmt: skip
     assert times[1] - times[0] == pytest.approx((times[2] - times[1]) / 2, rel=0.05)
 
 
