@@ -60,10 +60,11 @@ def _claim(verdict: Verdict) -> dict[str, object]:
         "metric": claim.metric, "measure": claim.measure, "gate": claim.gate, **_errors(verdict.errors),
         "tolerance": claim.tolerance, "because": claim.because,
         "judged": verdict.judged, "calibration": claim.fitted, "holds": verdict.holds,
-        **({"gated": _finite(verdict.gated), "pooled": verdict.figures} if verdict.figures else {}),
+        **({"gated": _finite(verdict.gated), "pooled": _finite_figures(verdict.figures)} if verdict.figures else {}),
         "worst": _place(verdict.worst),
         "strata": [
-            {"column": one.column, "value": one.value, "rows": one.errors.rows, **_errors(one.errors), **one.figures}
+            {"column": one.column, "value": one.value, "rows": one.errors.rows, **_errors(one.errors),
+             **_finite_figures(one.figures)}
             for one in verdict.strata
         ],
         **({"misses": [{**_place(cell), "row": where(cell), "why": why} for cell, why in explained]}
@@ -91,6 +92,11 @@ def _place(cell: Cell) -> dict[str, object]:
 def _finite(value: float | None) -> float | None:
     """JSON has no infinity: what was not predicted is null."""
     return value if value is not None and math.isfinite(value) else None
+
+
+def _finite_figures(figures: Mapping[str, float | None]) -> dict[str, float | None]:
+    """JSON has no infinity: what is not predicted is null."""
+    return {name: _finite(value) for name, value in figures.items()}
 
 
 def print_table(verdicts: Sequence[Verdict], stream: TextIO) -> None:

@@ -238,3 +238,10 @@ def test_a_ratio_is_over_the_stated_baseline_or_the_fastest_one() -> None:
              if " over " in row.text("id")}  # fmt: skip
     assert names["sqa-131072-xSQA"].endswith(" over sqa-131072-MHA")
     assert names["fb-fwd-16384-triton-flash-bias"].endswith(" over fb-fwd-16384-triton-attn-bias")
+
+
+def test_json_of_the_verdicts_has_null_where_nothing_is_predicted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code(cascadesim, "cascadesim", ["validate", "claims", "--format", "json"]) == 0
+    claims = json.loads(capsys.readouterr().out)["claims"]
+    assert [claim["holds"] for claim in claims[:7]] == [True] * 7
+    assert all(claim["max_abs_relative_error"] is None for claim in claims[:2])  # convolutions are missing
