@@ -129,7 +129,7 @@ def test_predictions_are_of_cold_caches() -> None:
     """
     times = [seconds((of_library("flash-attention-2-decode", batch, 32, 8, 1, 4096, 128),), "h100-sxm") or 0.0
              for batch in (4, 8, 16)]  # fmt: skip
-    assert times[1] - times[0] == pytest.approx((times[2] - times[1]) / 2, rel=0.05)
+    assert times[1] - times[0] == pytest.approx((times[2] - times[1]) / 2, rel=0.1)
 
 
 def test_a_case_of_its_own_has_reasons_for_everything() -> None:
