@@ -374,3 +374,30 @@ def test_copies_by_index_are_bound_by_sms_or_by_turns_of_dram() -> None:
     for on, rate in zip((b200, l40s), rates, strict=True):
         seconds = copy_seconds(on, constants(on.generation), 2e9, 2e9)[0]
         assert seconds - small_kernel_s(on) == pytest.approx(4e9 / rate)
+
+
+@pytest.mark.parametrize(("heads", "rows", "blocks"), [(8, 16, 1), (32, 16, 2), (64, 64, 1), (128, 128, 1)])
+def test_few_heads_of_latent_attention_take_narrow_tiles_that_each_read_the_cache(
+    heads: int, rows: int, blocks: int
+) -> None:
+    """trtllm-gen, 1,024 sequences, so that no keys are split: tiles of 16 heads up to 32, of 64 or 128 beyond."""
+    asked = shape(1024, heads, 1, 1, 4096, 576, 512, shared_key_value=True)
+    case = case_of(device("b200"), load_kernel("mla-trtllm-gen"), constants("blackwell"), asked, "bf16", "bf16")
+    assert (case.tiles.queries[0], case.work.blocks[0]) == (rows, 1024 * blocks)
+
+
+@pytest.mark.parametrize(("group", "rows"), [(1, 8), (8, 8), (9, 16), (33, 64), (65, 128)])
+def test_a_group_takes_the_first_tile_that_holds_it(group: int, rows: int) -> None:
+    asked = shape(1024, group, 1, 1, 4096, 128)
+    case = case_of(device("b200"), load_kernel("trtllm-gen-decode"), constants("blackwell"), asked, "bf16", "bf16")
+    assert case.tiles.queries[0] == rows
+
+
+def test_paged_8_bit_attention_overlaps_nothing_at_a_depth_of_256() -> None:
+    """FlashAttention-3, tile_size.h: no IntraWGOverlap there; softmax comes after the products."""
+    known = constants("hopper")
+    hidden = {(depth, kind): float(case_of(device("h100-sxm"), load_kernel("flash-attention-3-decode"), known,
+                                           shape(1, 8, 8, 1, 4096, depth), kind, kind).hidden[0])
+              for depth in (128, 256) for kind in ("bf16", "fp8")}  # fmt: skip
+    assert hidden.pop((256, "fp8")) == 0
+    assert set(hidden.values()) == {known.overlap_specialised}

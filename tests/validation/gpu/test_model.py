@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cascadesim.validation.gpu.layouts import Shapes, shapes_of
-from cascadesim.validation.gpu.model import neighbour_s, predicted_cycle_level_s, predicted_s, roofline_s
+from cascadesim.validation.gpu.model import neighbour_s, predicted_cycle_level_s, predicted_s, roofline_s, small_kernels
 from cascadesim.validation.gpu.selections import CYCLES, GEMM, own_shapes
 from cascadesim.validation.table import Row, Value
 
@@ -107,3 +107,15 @@ def test_decoding_takes_as_long_either_way_where_dram_bounds() -> None:
 
 def test_products_have_no_prediction_here() -> None:
     assert np.isnan(predicted_cycle_level_s(some(own_shapes(GEMM), 500))).all()
+
+
+@pytest.mark.parametrize(("source", "operation", "impl", "cache", "count"), [
+    ("aiconfigurator sglang", "prefill", "sglang:flashinfer", "bf16", 2),
+    ("aiconfigurator sglang", "decode", "sglang:fa3", "fp8", 3),  # queries are quantised inside of the call
+    ("aiconfigurator vllm", "decode", "vllm:vllm_flash_attn_fa3", "fp8", 2),  # and outside of it
+    ("aiconfigurator trtllm", "decode", "trtllm:torch_flow", "fp8", 0), ("vidur", "decode", "sarathi", "fp16", 0),
+])  # fmt: skip
+def test_small_kernels_are_those_of_timed_calls_of_libraries(
+    source: str, operation: str, impl: str, cache: str, count: int
+) -> None:
+    assert small_kernels(operation, source, impl, cache) == count
