@@ -45,6 +45,11 @@ Text: TypeAlias = Literal["fused", "unfused"]
 KERNELS: Mapping[Text, Cascade] = {"fused": ATTENTION_1PASS, "unfused": ATTENTION_3PASS}
 TILE = "tile of keys"
 
+# assumed: cycles of a key tile that comes from a list over those of one in a row: its address hangs on a load, and
+# every tile takes the loop that masks. NATTEN's loops that compute place and mask take 1.54 (B200) to 1.57 (H100) times
+# its plain ones (gpu/natten.py)
+BLOCK_SPARSE_FACTOR = 1.5
+
 
 class Tile(Spec):
     """The tile of scores of one thread block, for queries and keys of up to `head_dim` elements (after padding).
@@ -120,10 +125,7 @@ class Kernel(Spec):
     most_value_columns: Positive | None = None  # of one block; for more, several blocks each multiply queries and keys
     stores_scores: bool = False  # scores and weights pass by DRAM (unfused)
     extra_kernels: NonNegative = 0  # launched beside it in every call
-    # assumed: cycles of a key tile that comes from a list over those of one in a row: its address hangs on a load, and
-    # every tile takes the loop that masks. NATTEN's loops that compute place and mask take 1.54 (B200) to 1.57 (H100)
-    # times its plain ones (gpu/natten.py)
-    block_sparse_factor: PositiveFloat = 1.5
+    block_sparse_factor: PositiveFloat = BLOCK_SPARSE_FACTOR
     preference: NonNegative = 100  # `kernel: auto` takes the lowest that runs
 
     @model_validator(mode="after")

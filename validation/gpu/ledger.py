@@ -19,7 +19,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from cascadesim.accelerators.catalogue import presets
-from cascadesim.accelerators.gpu import gemm, memory, programs, timing
+from cascadesim.accelerators.gpu import gemm, kernel, memory, programs, timing
 from cascadesim.accelerators.gpu.calibration import estimates
 from cascadesim.accelerators.gpu.engines import collectives
 from cascadesim.accelerators.gpu.engines.engine import FILE as ENGINES
@@ -48,7 +48,7 @@ _NAME = r"[A-Z][A-Z0-9_]*"
 _CONSTANT = re.compile(rf"(?m)^((?:#[^\n]*\n)*)({_NAME}(?:, {_NAME})*)(?:: \w+)? = ([-0-9._e, ]+?)(?:\s+#\s*(.*))?$")
 _OF_ENGINE = re.compile(r"(host_launch_s|tokens_per_pass): ([0-9.e-]+)")
 _SEEN = ("BETWEEN_SOCKETS_BYTES_PER_S",)  # of two figures of its source, the one that scored runs are nearer to
-_MODULES = (timing, memory, gemm, model, programs, blocks, generic_timing, collectives)
+_MODULES = (timing, memory, gemm, kernel, model, programs, blocks, generic_timing, collectives)
 ROWS_OF: Mapping[str, RowSelection] = {
     "encoder": RowSelection(("encoder",), ("encoder",)), "prefill": RowSelection(("prefill",), ("prefill",)),
     "decode": RowSelection(("decode",), ("decode",)), "products": RowSelection(("gemm",), ("gemm",)),
@@ -89,11 +89,11 @@ def _calibrated() -> Iterator[Number]:
 
 
 def _of_kernels() -> Iterator[Number]:
-    for name, kernel in kernels().items():
+    for name, own_kernel in kernels().items():
         for line in (FOLDER / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
             content, _, said = line.partition("#")
             own = _OF_GENERATIONS.search(content)
-            read_by = own.group(1).replace(" ", "").split(",") if own else kernel.generations
+            read_by = own.group(1).replace(" ", "").split(",") if own else own_kernel.generations
             head = re.search(r"head_dim: (\d+)", content)
             for field, value in _FIELD.findall(content):
                 if field == "dependent_loads" and "assumed" not in said:

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 from pydantic import model_validator
 
-from cascadesim.accelerators.gpu.kernel import Kernel
+from cascadesim.accelerators.gpu.kernel import BLOCK_SPARSE_FACTOR
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.notation.schema import Spec, read_yaml, validate
 
@@ -32,7 +32,7 @@ KERNEL_FACTORS: Mapping[str, float] = {  # expressions name them
     # xFormers' kernel, which scaled_dot_product_attention has, too
     "memory_efficient_128": (223 / 122 + 197 / 117) / 2, "memory_efficient_64": (192 / 98 + 181 / 94) / 2,
     # of tiles that come from a list (`accelerators.gpu.kernel`, where it is said why)
-    "flex_attention": Kernel.model_fields["block_sparse_factor"].default,
+    "flex_attention": BLOCK_SPARSE_FACTOR,
 }  # fmt: skip
 
 
