@@ -106,3 +106,12 @@ def test_a_product_of_one_row_streams_its_weights() -> None:
     """4096 x 14336 x 2 bytes at 3.04 TB/s: 39 us."""
     seconds = gemm_seconds(device("h100-sxm"), rows=1, outputs=14336, depth=4096)[0]
     assert 4096 * 14336 * 2 / 3.35e12 < seconds < 2 * 4096 * 14336 * 2 / 3.039e12
+
+
+def test_products_of_8_bits_reach_less_of_their_peak() -> None:
+    """Twice the rate of 16 bits, at a share of it; where products bound them."""
+    on, one = device("h100-sxm"), np.array([1.0])
+    slow = constants("hopper").model_copy(update={"gemm_fraction": 0.3})
+    wide, narrow = (products_cycles(on, slow, kind, TileOptions(128 * one, 128 * one, one, one, one))[0]
+                    for kind in ("bf16", "fp8"))  # fmt: skip
+    assert wide / narrow == pytest.approx(2 * slow.narrow_share)

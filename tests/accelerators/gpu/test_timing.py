@@ -30,7 +30,9 @@ from cascadesim.accelerators.gpu.timing import (
     attention_timing,
     case_of,
     iteration_cycles,
+    legacy_rate,
     tile_cycles,
+    tiles_of_last_sm,
     turn_cycles,
 )
 
@@ -401,3 +403,18 @@ def test_paged_8_bit_attention_overlaps_nothing_at_a_depth_of_256() -> None:
               for depth in (128, 256) for kind in ("bf16", "fp8")}  # fmt: skip
     assert hidden.pop((256, "fp8")) == 0
     assert set(hidden.values()) == {known.overlap_specialised}
+
+
+def test_older_instructions_reach_less_of_newer_tensor_cores() -> None:
+    known = constants("blackwell")
+    assert legacy_rate(known, "mma_sync", "ampere") == legacy_rate(known, "tcgen05", "blackwell") == 1
+    assert legacy_rate(known, "mma_sync", "blackwell") == known.mma_sync_rate < legacy_rate(known, "mma_sync", "hopper")
+
+
+def test_half_of_what_the_longest_block_has_more_comes_last() -> None:
+    """Causal, 528 blocks on 132 SMs: their mean, and half of what the longest has more than the shortest."""
+    case = case_of_sizes("h100-sxm", "flash-attention-2", 128, queries=16 * 128, keys=16 * 128, heads=33, heads_kv=33,
+                         causal=1)  # fmt: skip
+    assert case.work.blocks[0] == 528  # four an SM, none of which is idle
+    mean = case.work.visited[0] / 132
+    assert tiles_of_last_sm(case)[0] == pytest.approx(mean + 0.5 * (case.work.longest[0] - case.work.shortest[0]))
