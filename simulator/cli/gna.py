@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cascadesim.simulator.gna.report import Answer, Scenario
 
 LARGEST_LAYOUT = 2**24  # tokens, also of a tile; assumed: beyond every published layout
+_PATTERN_TILE = (128,)  # queries, and keys, of FlashAttention's tiles for heads of 128
 _LARGEST_SIZE = 2**40  # keeps wrong input short of numbers too long to print
 
 
@@ -72,8 +73,9 @@ def steps(text: str) -> tuple[int, int]:
 @click.option("--dilation", type=sizes, metavar="AxBxC", help="Distance between neighbouring keys.  [1]")
 @click.option("--causal", type=flags, metavar="0,0,0",
               help="Dimensions in which a query sees only what came before it.")
-@click.option("--q-tile", "query_tile", type=sizes, required=True, metavar="AxBxC", help="Queries of a kernel's tile.")
-@click.option("--kv-tile", "key_tile", type=sizes, required=True, metavar="AxBxC", help="Keys of a kernel's tile.")
+@click.option("--q-tile", "query_tile", type=sizes, metavar="AxBxC",
+              help="Queries of a kernel's tile. Patterns have 128 without.")
+@click.option("--kv-tile", "key_tile", type=sizes, metavar="AxBxC", help="Keys of a kernel's tile, likewise.")
 @click.option("--extra-kv", "extra_keys", type=whole(0, LARGEST_LAYOUT), default="0", metavar="N",
               help="Further keys that every query sees, such as text tokens.")
 @choice("--dead-tiles", of=("skip", "walk"), default="skip",
@@ -106,8 +108,8 @@ def steps(text: str) -> tuple[int, int]:
               help="Also draw the mask with its tiles, the useful share per tile, and the bound against the stride.")
 def gna(
     layout: tuple[int, ...], window: tuple[int, ...] | None, stride: tuple[int, ...] | None,
-    dilation: tuple[int, ...] | None, causal: tuple[bool, ...] | None, query_tile: tuple[int, ...],
-    key_tile: tuple[int, ...], extra_keys: int, dead_tiles: str, pattern: str | None, block_mask: Path | None,
+    dilation: tuple[int, ...] | None, causal: tuple[bool, ...] | None, query_tile: tuple[int, ...] | None,
+    key_tile: tuple[int, ...] | None, extra_keys: int, dead_tiles: str, pattern: str | None, block_mask: Path | None,
     density: float | None, maps: Path | None, device: str | None, heads: int, head_dim: int, batch: int,
     attention_share: float | None, steps: tuple[int, int], layers: int, permute_every: int,
     also_texts: tuple[str, ...], recommend: bool, format_: str, output: Path | None, plot: Path | None,
@@ -116,8 +118,13 @@ def gna(
 
     \b
     cascadesim gna --layout 30x48x80 --window 18x24x24 --q-tile 4x8x8 --kv-tile 2x8x8 --recommend
-    cascadesim gna --layout 32768 --pattern moba --q-tile 128 --kv-tile 128
+    cascadesim gna --layout 32768 --pattern moba --device h100-sxm
+    cascadesim gna --layout 131072 --density 0.1 --device h100-sxm --recommend
     """
+    if query_tile is None or key_tile is None:
+        if window is not None or block_mask is not None:  # their figures are those of the tiles
+            raise click.UsageError(f"missing option '{'--q-tile' if query_tile is None else '--kv-tile'}'")
+        query_tile, key_tile = query_tile or _PATTERN_TILE, key_tile or _PATTERN_TILE
     _refuse({"--layout": layout, "--q-tile": query_tile, "--kv-tile": key_tile}, (window, pattern, block_mask, density))
     from cascadesim.simulator.gna import neighborhood as bounds
     from cascadesim.simulator.gna import pattern_report, report

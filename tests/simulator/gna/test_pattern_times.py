@@ -121,3 +121,15 @@ def test_what_has_no_time_is_one_line(
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1
     assert message in error
+
+
+def test_tiles_of_patterns_are_128_unless_given(capsys: pytest.CaptureFixture[str]) -> None:
+    """Windows need theirs: their figures are those of the tiles."""
+    shown = []
+    for tiles in ((), ("--q-tile", "128", "--kv-tile", "128")):
+        assert exit_code(cascadesim, "cascadesim", ["gna", "--layout", "4096", "--pattern", "moba", *tiles]) == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+    for given, missing in ((("--q-tile", "8x8"), "--kv-tile"), ((), "--q-tile")):
+        code = exit_code(cascadesim, "cascadesim", ["gna", "--layout", "32x32", "--window", "3x3", *given])
+        assert (code, capsys.readouterr().err) == (2, f"gna: missing option '{missing}'\n")
