@@ -79,8 +79,7 @@ SUMMARY_ROWS = (
         ("dense time predicted too", "gna-measured", "kernel speedup, dense time predicted too, reported only"),
         ("token permutation", "gna-measured", "time with token permutation, reported only"))),
     SummaryRow("GPU attention, prefill and encoder", (("gpu-prefill", _GPU_TIME), ("gpu-encoder", _GPU_TIME)), (
-        ("prefill below 20 us", "gpu-prefill", _GPU_SHORT), ("papers", "gpu-papers", _GPU_TIME),
-        ("cycle level", "gpu-cycle", "encoder: time of a call, 20 us and more, reported only"))),
+        ("prefill below 20 us", "gpu-prefill", _GPU_SHORT), ("papers", "gpu-papers", _GPU_TIME))),
     SummaryRow("GPU attention, decode and latent (MLA)", (("gpu-decode", _GPU_TIME), ("gpu-mla", _GPU_TIME)), (
         ("below 20 us", "gpu-decode", _GPU_SHORT), ("latent below 20 us", "gpu-mla", _GPU_SHORT),
         ("cycle level", "gpu-cycle", "decode: time of a call, 20 us and more, reported only"))),

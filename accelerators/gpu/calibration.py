@@ -59,6 +59,13 @@ class Constants(Spec):
     memory_overlap: Share  # how far memory and compute hide each other: 0 adds them, 1 takes the longer
 
 
+class CycleConstants(Spec):
+    """What the cycle level of attention reads besides, where dependences make the overlap."""
+
+    cycle_tensor_fraction: Share  # of the tensor peak, in the place of `tensor_fraction`
+    cycle_exponential_share: Share  # of the time of exponentials, in which the schedulers of an SM issue nothing else
+
+
 class Estimate(Spec):
     """`low` and `high`: an interval of confidence; `rows`: how many measurements it rests on, 0 for a guess."""
 
@@ -89,4 +96,13 @@ def estimates() -> Mapping[Section, Mapping[str, Estimate]]:
 def constants(generation: Generation) -> Constants:
     """The constants of a generation, or of the nearest one that has any, with the shared ones."""
     found = {**estimates()["shared"], **estimates()[NEAREST.get(generation, generation)]}
-    return validate(Constants, {name: estimate.value for name, estimate in found.items()}, FILE.name)
+    known = {name: found[name].value for name in Constants.model_fields if name in found}
+    return validate(Constants, known, FILE.name)
+
+
+@cache
+def cycle_constants(generation: Generation) -> CycleConstants:
+    """Those of the cycle level, likewise."""
+    found = estimates()[NEAREST.get(generation, generation)]
+    known = {name: found[name].value for name in CycleConstants.model_fields if name in found}
+    return validate(CycleConstants, known, FILE.name)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 
-from cascadesim.accelerators.gpu.calibration import Constants
+from cascadesim.accelerators.gpu.calibration import Constants, CycleConstants, cycle_constants
 from cascadesim.accelerators.gpu.engines.collectives import RingTiming
 from cascadesim.accelerators.gpu.gemm import (
     L2_PORT_BYTES_PER_CLOCK,
@@ -97,10 +97,13 @@ def residents(case: AttentionCase) -> Residents:
     return Residents(blocks, together, groups, max(_one(tiles_of_last_sm(case)), blocks))
 
 
-def attention_program(case: AttentionCase, timing: AttentionTiming) -> Program:
-    """One call of the kernel, launch included. The first group of a block brings keys and values for all of them."""
+def attention_program(case: AttentionCase, timing: AttentionTiming, known: CycleConstants | None = None) -> Program:
+    """One call of the kernel, launch included. The first group of a block brings keys and values for all of them.
+
+    `known`: constants of the cycle level, those of the device's generation where left out.
+    """
     found = residents(case)
-    loading = _loading_cycles(case, timing, found)
+    loading = _loading_cycles(case, timing, found, known or cycle_constants(case.device.generation))
     using = {name: cycles for name, cycles in loading.items() if name not in ("fetch", "load")}
     launch = {"launch": _whole(_one(timing.launch_s) * case.device.clock_hz)}
     turn = {"turn": 1}
@@ -155,9 +158,16 @@ def _attention_tasks(case: AttentionCase) -> tuple[Task, ...]:
     )
 
 
-def _loading_cycles(case: AttentionCase, timing: AttentionTiming, found: Residents) -> dict[str, int]:
-    """Cycles of the group that brings keys and values; L2 and DRAM have the same share for every key tile of the SM."""
+def _loading_cycles(
+    case: AttentionCase, timing: AttentionTiming, found: Residents, known: CycleConstants
+) -> dict[str, int]:
+    """Cycles of the group that brings keys and values; L2 and DRAM have the same share for every key tile of the SM.
+
+    While exponentials are computed, other instructions wait for a share of their time.
+    """
     tensor, special, issue, shared = (_one(cycles) / found.groups for cycles in tile_cycles(case))
+    tensor *= case.constants.tensor_fraction / known.cycle_tensor_fraction
+    issue += special * known.cycle_exponential_share
     keys_part = _one(case.tiles.head_dim) / (_one(case.tiles.head_dim) + _one(case.value_dim))
     scores = _one(case.tiles.queries) * _one(case.tiles.keys) / found.groups
     first = scores * (COMPARISONS + _one(mask_instructions(case))) / LANES

@@ -5,13 +5,17 @@ those of each architecture, each inside its physical range. Bounded least square
 their size instead of its square. Architectures count equally, and so do the strata of each; intervals are by a
 jackknife over ten groups of shapes. A constant that no row speaks of stays where it starts. Deterministic: the same
 rows and model give the same file.
+
+Then, with those kept, the two constants of an architecture that only the cycle level reads, from its own predictions of
+calls of full attention.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from hashlib import blake2b
 from typing import TypeAlias, cast
 
@@ -20,10 +24,10 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 from scipy.special import expit, logit
 
-from cascadesim.accelerators.gpu.calibration import FILE, SHARED, Constants
+from cascadesim.accelerators.gpu.calibration import FILE, SHARED, Constants, CycleConstants, constants, estimates
 from cascadesim.accelerators.gpu.spec import Generation
 from cascadesim.validation.gpu.layouts import CALIBRATION, Floats, Shapes
-from cascadesim.validation.gpu.model import LEFT_OUT, LEFT_OUT_FILE, predicted_s
+from cascadesim.validation.gpu.model import LEFT_OUT, LEFT_OUT_FILE, predicted_cycle_level_s, predicted_s
 from cascadesim.validation.gpu.rows import SHORT_S
 from cascadesim.validation.gpu.selections import DECODE, ENCODER, GEMM, MLA, PREFILL, own_shapes
 from cascadesim.validation.gpu.verdict import equal_weights
@@ -38,8 +42,10 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "persistent_share": (1, 0.5), "gemm_fraction": (1, 0.75), "gemm_dram_fraction": (1, 0.85),
     "dram_fraction": (1, 0.95), "dram_ramp_s": (1e-5, 3e-6), "l2_fraction": (1, 0.65),
     "copied_bytes_per_clock": (64, 16), "block_latency_s": (1e-5, 2e-6), "kernel_latency_s": (2e-5, 2e-6),
-    "narrow_share": (1, 0.8), "memory_overlap": (1, 0.8),
+    "narrow_share": (1, 0.8), "memory_overlap": (1, 0.8), "cycle_tensor_fraction": (1, 0.75),
+    "cycle_exponential_share": (1, 0.7),
 }  # fmt: skip
+MOST_CYCLE_ROWS = 150  # of an architecture, evenly over its calibration rows: each is run by the engine in every step
 WEIGHT_OF_SHORT = 0.2
 GROUPS = 10
 STEPS = 100  # evaluations of a fit, derivatives not counted
@@ -47,6 +53,7 @@ REFIT_STEPS = 6  # likewise, from the best constants, so that few are needed
 SOFT = 0.10  # residuals (of logarithms) beyond it count linearly: runs of one kernel scatter by about as much
 PULL = 3e-4  # towards the start, in shares of the weight of all rows; it decides only what rows leave open
 EDGE = 9.0  # the free variable at a bound: within 0.02 % of the range
+WHOLE_CYCLES = 0.05  # step of derivatives of the cycle level, whose tasks take whole cycles
 HOPELESS = 3.0  # logarithms of ratios are cut at it: a row that far off teaches nothing
 HEADER = """\
 # Written by `python -m cascadesim.validation.gpu.calibrate` from calibration rows alone (a fifth of all shapes, by a
@@ -128,6 +135,50 @@ def calibrate(rows: Shapes, intervals: bool = True) -> Mapping[str, FittedConsta
             for section, names in sections().items()}  # fmt: skip
 
 
+def cycle_rows(architecture: str) -> Shapes:
+    """Calls of attention of many queries of one architecture, 20 us and more, among the calibration rows."""
+    rows = Shapes.joined([own_shapes(selection) for selection in (PREFILL, ENCODER)])
+    kept = (rows.split == CALIBRATION) & (rows.latency_s >= SHORT_S) & (rows.architecture == architecture)
+    places = np.flatnonzero(kept & np.isfinite(predicted_s(rows)))
+    return rows.at(places[:: -(-len(places) // MOST_CYCLE_ROWS)])
+
+
+def calibrate_cycle_level(intervals: bool = True) -> Mapping[str, FittedConstants]:
+    """Architecture -> the constants of the cycle level, whose predictions are residuals as those of the closed form."""
+    found: dict[str, FittedConstants] = {}
+    for architecture in ARCHITECTURES:
+        rows = cycle_rows(architecture)
+        bounds = tuple(Range(name, *RANGES[name], architecture) for name in CycleConstants.model_fields)
+        weights, half = equal_weights(rows.stratum.tolist()), np.zeros(len(bounds))
+        best = fit(cycle_residuals(rows, bounds), bounds, weights, difference=WHOLE_CYCLES)
+        if intervals:
+            half = jackknife(partial(_without_group, rows, bounds, weights, best), _groups(rows), best)
+        found[architecture] = FittedConstants(
+            dict(zip(CycleConstants.model_fields, best.tolist(), strict=True)),
+            dict(zip(CycleConstants.model_fields, half.tolist(), strict=True)),
+            dict.fromkeys(CycleConstants.model_fields, len(rows)))  # fmt: skip
+    return found
+
+
+def _without_group(
+    rows: Shapes, bounds: Sequence[Range], weights: Floats, best: Floats, kept: NDArray[np.bool_]
+) -> Floats:
+    return fit(cycle_residuals(rows.at(kept), bounds), bounds, weights[kept], best, REFIT_STEPS,
+               difference=WHOLE_CYCLES)
+
+
+def cycle_residuals(rows: Shapes, bounds: Sequence[Range]) -> Residuals:
+    """Constants of the cycle level -> ln(predicted / measured) of every row of one architecture."""
+
+    def residuals(values: Floats) -> Floats:
+        names = (one.name for one in bounds)
+        tried = CycleConstants.model_construct(None, **dict(zip(names, values.tolist(), strict=True)))
+        ratio = predicted_cycle_level_s(rows, {bounds[0].section: tried}) / rows.latency_s
+        return np.asarray(np.clip(np.log(ratio), -HOPELESS, HOPELESS), dtype=np.float64)
+
+    return residuals
+
+
 def _named(bounds: Sequence[Range], values: Sequence[float]) -> dict[tuple[str, str], float]:
     """(section, constant) -> its value."""
     return {(one.section, one.name): value for one, value in zip(bounds, values, strict=True)}
@@ -162,14 +213,14 @@ def readers(rows: Shapes, bounds: Sequence[Range]) -> NDArray[np.bool_]:
 
 def fit(
     residuals: Residuals, ranges: Sequence[Range], weights: Floats, start: Floats | None = None, steps: int = STEPS,
-    read: NDArray[np.bool_] | None = None,
+    read: NDArray[np.bool_] | None = None, difference: float = 1e-4,
 ) -> Floats:  # fmt: skip
     """(constants,) float64, in the order of `ranges`: the least weighted sum of softened residuals, inside the ranges.
 
     Every constant is the logistic image of a free variable, so that it stays strictly inside its range. Residuals
     count by soft_l1 (a square near 0, the size beyond SOFT), each with its weight; a weak pull of the free variables
     towards where each range starts decides what no row speaks of. `read`, (rows, constants): which row changes with
-    which constant, all where left out.
+    which constant, all where left out. `difference`: of the free variables, relative, for derivatives.
     """
     high, home = (np.array([getattr(one, name) for one in ranges]) for name in ("high", "start"))
 
@@ -194,7 +245,8 @@ def fit(
     pulls = np.arange(len(weight)) >= len(weights)
     sparsity = None if read is None else np.vstack([read, np.eye(len(home), dtype=np.bool_)])
     found = least_squares(pulled, free_of(home if start is None else start), bounds=(-EDGE, EDGE), loss=loss,
-                          f_scale=SOFT, diff_step=1e-4, ftol=1e-4, max_nfev=steps, jac_sparsity=sparsity)  # fmt: skip
+                          f_scale=SOFT, diff_step=difference, ftol=1e-4, max_nfev=steps,
+                          jac_sparsity=sparsity)  # fmt: skip
     return constants_of(found.x)
 
 
@@ -232,6 +284,15 @@ def text(found: Mapping[str, FittedConstants]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def joined(
+    found: Mapping[str, FittedConstants], cycle_level: Mapping[str, FittedConstants]
+) -> Mapping[str, FittedConstants]:
+    """Those of the closed form, and after them those of the cycle level."""
+    return {section: FittedConstants(*({**getattr(one, field.name), **getattr(cycle_level[section], field.name)}
+                                       for field in fields(one))) if section in cycle_level else one
+            for section, one in found.items()}  # fmt: skip
+
+
 def without(device: str) -> Mapping[str, float]:
     """Constants that have not seen `device`: of its architecture, and of the nearest where no other row reads them."""
     found, (own, nearest) = calibrate(calibration_rows(device), False), LEFT_OUT[device]
@@ -242,6 +303,9 @@ def without(device: str) -> Mapping[str, float]:
 def main() -> int:
     found = calibrate(calibration_rows())
     FILE.write_text(text(found), encoding="utf-8")
+    constants.cache_clear()
+    estimates.cache_clear()
+    FILE.write_text(text(joined(found, calibrate_cycle_level())), encoding="utf-8")
     lines = [line for device in LEFT_OUT
              for line in (f"{device}:", *(f"  {name}: {value:.4e}" for name, value in without(device).items()))]
     LEFT_OUT_FILE.write_text(LEFT_OUT_HEADER + "\n".join(lines) + "\n", encoding="utf-8")

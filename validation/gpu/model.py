@@ -19,7 +19,7 @@ import numpy as np
 from cascadesim.accelerators.catalogue import presets
 from cascadesim.accelerators.gpu import batch as vectorised
 from cascadesim.accelerators.gpu.batch import Before
-from cascadesim.accelerators.gpu.calibration import Constants, constants
+from cascadesim.accelerators.gpu.calibration import Constants, CycleConstants, constants
 from cascadesim.accelerators.gpu.grid import shape
 from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.programs import attention_program
@@ -151,10 +151,11 @@ def predicted_unseen_s(shapes: Shapes) -> Floats:
     return found
 
 
-def predicted_cycle_level_s(shapes: Shapes) -> Floats:
+def predicted_cycle_level_s(shapes: Shapes, of: Mapping[str, CycleConstants] | None = None) -> Floats:
     """(rows,) float64, seconds of every row of attention: one SM, its groups of warps by their dependences.
 
-    What a library runs besides the kernel is as in the closed form. NaN where the model has nothing to say.
+    What a library runs besides the kernel is as in the closed form. NaN where the model has nothing to say. `of`:
+    constants of the cycle level by architecture, the calibrated ones where left out.
     """
     closed, found = predicted_s(shapes), np.full(len(shapes), np.nan)
     sizes = ("batch", "heads_q", "heads_kv", "seqlen_q", "kv_len", "head_dim", "causal", "window")
@@ -168,7 +169,8 @@ def predicted_cycle_level_s(shapes: Shapes) -> Floats:
         case = case_of(on, load_kernel(str(shapes.kernel[row])), constants(on.generation), asked, dtype, kv_dtype,
                        str(shapes.source[row]) in COLD)  # fmt: skip
         timing = attention_timing(case)
-        cycle_level_s = run(attention_program(case, timing)).cycles / on.clock_hz
+        known = None if of is None else of.get(on.generation)
+        cycle_level_s = run(attention_program(case, timing, known)).cycles / on.clock_hz
         found[row] = closed[row] - float(timing.total_s[0]) + cycle_level_s
     return found
 

@@ -10,7 +10,6 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.accelerator import Gpu
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.grid import work_of
-from cascadesim.accelerators.gpu.memory import COPIED_BYTES_PER_CLOCK
 from cascadesim.accelerators.gpu.plans import kernel_of, shape_of
 from cascadesim.accelerators.gpu.timing import case_of, tile_cycles
 from cascadesim.accelerators.protocol import checked
@@ -71,7 +70,7 @@ def test_gathered_rows_pass_at_the_rate_of_copies() -> None:
     plan = checked(gpu.plan(elementwise("rows", find("gathered-rows"), rows, 128), "physical"), gpu)
     moved = 2 * rows * 128 * 2
     seconds = sum(phase.analytical_cycles for phase in plan.phases) / gpu.clock_hz
-    at_least = moved / (gpu.spec.sms * gpu.clock_hz * COPIED_BYTES_PER_CLOCK)
+    at_least = moved / (gpu.spec.sms * gpu.clock_hz * constants(gpu.spec.generation).copied_bytes_per_clock)
     copied = checked(gpu.plan(elementwise("rows", find("moved-numbers"), rows, 128), "physical"), gpu)
     assert seconds > at_least
     assert seconds > 1.1 * sum(phase.analytical_cycles for phase in copied.phases) / gpu.clock_hz

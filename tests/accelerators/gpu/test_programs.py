@@ -76,18 +76,20 @@ def test_two_groups_that_alternate_keep_the_tensor_cores_busy() -> None:
     part = cycles_of(one)
     schedule = run(one)
     assert part["LM"] + part["SLN"] < 2 * (part["QK"] + part["SLNV"])
-    assert steady_per_tile(schedule) == part["QK"] + part["SLNV"]  # a tile here is one group's
+    products = part["QK"] + part["SLNV"]
+    assert products <= steady_per_tile(schedule) <= 1.02 * products  # a tile here is one group's
     assert schedule.bound_by == "tensor"
 
 
 def test_narrow_heads_are_bound_by_exponentials_or_products_whatever_the_order() -> None:
-    """FlashAttention-4 on B200, head dimension 64: exponentials take longer than products, two groups hide these."""
+    """FlashAttention-4 on B200, head dimension 64: exponentials, and the instructions that wait for them, take longer
+    than products, which two groups hide."""
     one = program(case("b200", "trtllm-gen", head_dim=64, keys=16384, queries=16384))
     part = cycles_of(one)
     schedule = run(one)
     assert part["SLN"] > part["QK"] + part["SLNV"]
-    assert schedule.bound_by == "special"
-    assert steady_per_tile(schedule) <= 1.1 * part["SLN"]
+    assert schedule.bound_by == "issue"
+    assert steady_per_tile(schedule) == part["LM"] + part["SLD"] + part["SPNV"]
 
 
 def test_an_early_product_needs_no_second_group() -> None:

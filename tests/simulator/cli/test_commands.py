@@ -271,7 +271,8 @@ def completions(line: str, capsys: pytest.CaptureFixture[str], monkeypatch: pyte
 
 @pytest.mark.parametrize(("line", "offered"), [
     ("cascadesim sim", ["simulate"]), ("cascadesim simulate --seq", ["--seq-len"]), ("simulate --fo", ["--format"]),
-    ("simulate --arch h100", ["h100-pcie", "h100-sxm"]), ("simulate --workload hdit", ["hdit-imagenet-256"]),
+    ("simulate --arch h100", ["h100-nvl", "h100-pcie", "h100-sxm"]),
+    ("simulate --workload hdit", ["hdit-imagenet-256"]),
     ("simulate --arch flat,fusemax-cascade-", ["flat,fusemax-cascade-edge"]),
     ("simulate --phase d", ["decode"]), ("simulate --format c", ["csv"]), ("cascadesim list dev", ["devices"]),
     ("cascadesim show sink", ["sink-window"]), ("simulate --mapping out", ["output-stationary"]),

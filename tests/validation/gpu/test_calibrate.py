@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from cascadesim.accelerators.gpu.calibration import FILE, Constants, estimates
+from cascadesim.accelerators.gpu.calibration import FILE, Constants, CycleConstants, estimates
 from cascadesim.einsum_cascades.notation.schema import parse_yaml
 from cascadesim.validation.gpu.calibrate import (
     ARCHITECTURES,
@@ -14,16 +16,20 @@ from cascadesim.validation.gpu.calibrate import (
     Floats,
     Range,
     calibrate,
+    calibrate_cycle_level,
     calibration_rows,
+    cycle_residuals,
+    cycle_rows,
     fit,
     jackknife,
+    joined,
     ranges,
     readers,
     sections,
     text,
     without,
 )
-from cascadesim.validation.gpu.model import left_out_constants
+from cascadesim.validation.gpu.model import left_out_constants, predicted_cycle_level_s
 
 
 def test_only_calibration_rows_are_read() -> None:
@@ -38,10 +44,10 @@ def test_a_device_left_out_is_left_out() -> None:
 
 
 def test_every_constant_has_a_range_and_is_inside_it() -> None:
-    assert set(RANGES) == set(Constants.model_fields)
+    assert set(RANGES) == {*Constants.model_fields, *CycleConstants.model_fields}
     for section, names in sections().items():
         found = estimates()[section]  # type: ignore[index]
-        assert set(found) == set(names)
+        assert set(found) == {*names, *(CycleConstants.model_fields if section != "shared" else ())}
         for name, one in found.items():
             assert one.low <= one.value <= one.high
             assert 0 < one.value < RANGES[name][0]
@@ -79,6 +85,33 @@ def test_the_constants_are_what_calibration_finds_today() -> None:
             assert abs(kept.value - value) <= 0.1 * (kept.high - kept.low) + 1e-3 * value, (section, name)
 
 
+def test_the_cycle_level_is_fitted_to_its_own_predictions() -> None:
+    """Known constants are found again from times that they predict; the closed form has no part in it."""
+    rows = cycle_rows("hopper")
+    rows = rows.at(np.arange(0, len(rows), 12))
+    bounds = tuple(Range(name, *RANGES[name], "hopper") for name in CycleConstants.model_fields)
+    known = CycleConstants(cycle_tensor_fraction=0.6, cycle_exponential_share=0.5)
+    made = replace(rows, latency_s=predicted_cycle_level_s(rows, {"hopper": known}))
+    found = fit(cycle_residuals(made, bounds), bounds, np.ones(len(made)), difference=0.05)
+    assert found == pytest.approx([0.6, 0.5], abs=0.06)
+    assert set(rows.split.tolist()) == {"calibration"}
+
+
+@pytest.mark.slow
+def test_the_constants_of_the_cycle_level_are_what_calibration_finds_today() -> None:
+    for section, found in calibrate_cycle_level(intervals=False).items():
+        for name, value in found.values.items():
+            kept = estimates()[section][name]  # type: ignore[index]
+            assert abs(kept.value - value) <= 0.1 * (kept.high - kept.low) + 0.02 * value, (section, name)
+
+
+def test_the_file_has_the_constants_of_both_levels() -> None:
+    one = FittedConstants({"a": 1.0}, {"a": 0.1}, {"a": 3})
+    both = joined({"shared": one, "ada": one}, {"ada": FittedConstants({"b": 2.0}, {"b": 0.2}, {"b": 4})})
+    assert both["shared"] == one
+    assert both["ada"] == FittedConstants({"a": 1.0, "b": 2.0}, {"a": 0.1, "b": 0.2}, {"a": 3, "b": 4})
+
+
 @pytest.mark.slow
 def test_the_constants_without_a_device_are_what_calibration_finds_today() -> None:
     kept = left_out_constants()["rtx4090"]
@@ -89,7 +122,8 @@ def test_the_constants_without_a_device_are_what_calibration_finds_today() -> No
 
 def test_constants_that_have_not_seen_a_device_differ_from_those_that_have() -> None:
     unseen, seen = left_out_constants()["b200"], estimates()["blackwell"]
-    assert np.any([getattr(unseen, name) != pytest.approx(one.value, rel=1e-2) for name, one in seen.items()])
+    assert np.any([getattr(unseen, name) != pytest.approx(seen[name].value, rel=1e-2)
+                   for name in Constants.model_fields if name in seen])
 
 
 WORK = np.linspace(1.0, 50.0, 40)
