@@ -127,7 +127,7 @@ def test_the_cycle_level_has_errors_of_its_own() -> None:
     assert cycle["basis"].endswith("(validation suite gpu-cycle)")
     assert (closed["rows"], closed["covers"], cycle["covers"]) == (cycle["rows"], True, True)
     bert = ("--arch", "h100-sxm", "--workload", "bert", "--scope", "attention", "--fidelity")
-    assert error(*bert, "cycle")["latency"] > 2 * error(*bert, "analytical")["latency"]
+    assert error(*bert, "cycle")["latency"] > error(*bert, "analytical")["latency"]
 
 
 @pytest.mark.parametrize(

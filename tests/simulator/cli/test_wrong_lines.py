@@ -87,7 +87,7 @@ LINES = [  # what is typed, and the part of the answer that says what to type in
     ("passes attention-1pass --rank k", "known: e, f, h, m"),
     ("passes attention-1pass --set M0", "such as M0=256"),
     ("passes nothing.cascade", "No such file"),
-    ("gna --layout 30x48x80", "missing option"),
+    ("gna --layout 30x48x80", "give one of --window"),
     (f"{GNA} --layout 30,48,80", "did you mean 30x48x80?"),
     (f"{GNA} --layout 30x48", "the layout has 2 dimensions"),
     (f"{GNA} --layout 16x48x80", "window 18 is larger than the layout 16"),
