@@ -97,8 +97,8 @@ def test_the_two_levels_agree_on_full_attention() -> None:
 
 
 def test_decoding_takes_as_long_either_way_where_dram_bounds() -> None:
-    """16-bit caches of 500 MB and more: nearly all within 2%; both wait for the same bytes, and where many queries share
-    them compute is not quite hidden."""
+    """16-bit caches of 500 MB and more: nearly all within 2%; both wait for the same bytes, and where many queries
+    share them compute is not quite hidden."""
     rows = own_shapes(CYCLES)
     decoding = (rows.kernel == "flash-attention-3-decode") & (rows.kv_dtype == "bf16")
     large = rows.at(decoding & (rows.bytes > 5e8))
