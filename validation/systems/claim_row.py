@@ -27,6 +27,7 @@ ROLES = ("dense", "mechanism", "choice", "total", "baseline", "headline")
 # exact: every parameter known; read: the same, the figure read from a picture; partial: `lacks` says what is missing
 CERTAINTIES = ("exact", "read", "partial", "abstract")
 CAUSAL = ("yes", "no", "decode")
+DTYPES = ("bf16", "fp16", "fp32", "fp8")
 _BACKWARD = re.compile(r"bwd|train(?! fwd)")
 
 
@@ -70,10 +71,15 @@ class ClaimRow:
         """Whether a backward pass, or a whole step of training, is in the figure."""
         return _BACKWARD.search(self.phase) is not None
 
+    @property
+    def known(self) -> bool:
+        """Whether every parameter of it is published."""
+        return self.certainty in ("exact", "read")
+
 
 NUMBERS = ("value", "half_width")
 COUNTS = ("devices", "layers", "heads", "kv_heads", "head_dim", "hidden", "batch", "seq_len", "generated")
-_NAMES = tuple(field.name for field in fields(ClaimRow))
+NAMES = tuple(field.name for field in fields(ClaimRow))
 
 
 def _one_of(names: Callable[[], Iterable[str]]) -> Callable[[str], str]:
@@ -89,15 +95,16 @@ def _one_of(names: Callable[[], Iterable[str]]) -> Callable[[str], str]:
 
 
 _NAMED = {"quantity": _one_of(lambda: QUANTITIES), "role": _one_of(lambda: ROLES), "device": _one_of(device_names),
-          "certainty": _one_of(lambda: CERTAINTIES), "causal": _one_of(lambda: CAUSAL)}  # fmt: skip
+          "certainty": _one_of(lambda: CERTAINTIES), "causal": _one_of(lambda: CAUSAL),
+          "dtype": _one_of(lambda: DTYPES)}  # fmt: skip
 CLEAN = Layout(
     (
         *columns_of(str, "system id"),
         *(Column(name, _NAMED[name]) for name in ("quantity", "role", "certainty")),
         *columns_of(not_negative, " ".join(NUMBERS)),
-        *(Column(name, _NAMED[name], required=False) for name in ("device", "causal")),
+        *(Column(name, _NAMED[name], required=False) for name in ("device", "causal", "dtype")),
         *columns_of(count, " ".join(COUNTS), required=False),
-        *columns_of(str, "printed baseline model dtype mechanism part phase lacks source note", required=False),
+        *columns_of(str, "printed baseline model mechanism part phase lacks source note", required=False),
     ),
     key=("id",),
 )  # fmt: skip
@@ -105,12 +112,12 @@ CLEAN = Layout(
 
 def claim_row(cells: Mapping[str, Value]) -> ClaimRow:
     """The row of these cells; a text that is not there is '', a count None."""
-    empty: dict[str, Any] = {name: None if name in COUNTS else "" for name in _NAMES}
+    empty: dict[str, Any] = {name: None if name in COUNTS else "" for name in NAMES}
     return ClaimRow(**empty | {name: cell for name, cell in cells.items() if cell is not None})
 
 
 def write_rows(rows: Iterable[ClaimRow], stream: TextIO) -> None:
     """Write them as a clean file has them; None is an empty cell."""
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(_NAMES)
-    writer.writerows(["" if (cell := getattr(row, name)) is None else cell for name in _NAMES] for row in rows)
+    writer.writerow(NAMES)
+    writer.writerows(["" if (cell := getattr(row, name)) is None else cell for name in NAMES] for row in rows)

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-import re
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from cascadesim.validation.systems.claim_row import ClaimRow
-from cascadesim.validation.systems.predict import predicted, rule_for
+from cascadesim.validation.systems.predict import RowPrediction, predicted
 from cascadesim.validation.systems.rows import read_rows
-from cascadesim.validation.systems.system import CannotPredict, System, find_system, systems
+from cascadesim.validation.systems.system import CannotPredict, System, find_system, names_of, systems
 
 SCHEMA = "cascadesim.claims/1"
 SECONDS = ("attention", "model", "passes", "product")  # kinds of parts that are times
-_NAME = re.compile(r"[A-Za-z_]\w*")
-KNOWN = ("exact", "read")  # every parameter known; `read`: from a picture
 
 
 @dataclass(frozen=True)
 class LedgerLine:
-    """A figure and our answer: a value with its parts, or `kind` and `why` there is none."""
+    """A figure and our answer: a prediction, or `kind` and `why` there is none."""
 
     row: ClaimRow
-    value: float | None
-    parts: Mapping[str, float]
+    prediction: RowPrediction | None
     kind: str = ""
     why: str = ""
+
+    @property
+    def value(self) -> float | None:
+        return None if self.prediction is None else self.prediction.value
+
+    @property
+    def parts(self) -> Mapping[str, float]:
+        return {} if self.prediction is None else self.prediction.parts
 
     @property
     def ratio(self) -> float | None:
@@ -37,7 +41,9 @@ class LedgerLine:
 
     @property
     def known(self) -> bool:
-        return self.row.certainty in KNOWN and not self.row.backward
+        """Whether it says how accurate we are: every parameter is published, none was taken from it."""
+        fitted = self.prediction is not None and self.prediction.rule.fitted
+        return self.row.known and not self.row.backward and not fitted
 
 
 @dataclass(frozen=True)
@@ -86,10 +92,9 @@ def ledger(name: str | None = None, data: Path | None = None) -> tuple[Entry, ..
 
 def line_of(row: ClaimRow) -> LedgerLine:
     try:
-        found = predicted(asdict(row))
+        return LedgerLine(row, predicted(row))
     except CannotPredict as reason:
-        return LedgerLine(row, None, {}, reason.kind, str(reason))
-    return LedgerLine(row, found.value, found.parts)
+        return LedgerLine(row, None, reason.kind, str(reason))
 
 
 def document(entries: Sequence[Entry]) -> dict[str, object]:
@@ -124,11 +129,11 @@ def rows(entries: Iterable[Entry]) -> Iterator[dict[str, object]]:
 
 def times_of(entry: Entry, line: LedgerLine) -> Mapping[str, float]:
     """The times that a figure is made of, in seconds, by the names that its rule has for them."""
-    rule = rule_for(entry.system, asdict(line.row))[0].predict or ""
-    names = [name for name in _NAME.findall(rule) if _is_time(entry.system, name)]
+    rule = line.prediction.rule.predict if line.prediction else None
+    names = [name for name in names_of(rule or "") if _is_time(entry.system, name)]
     if len(names) == 1 and (inner := entry.system.parts[names[0]].number) is not None:
-        names = [name for name in _NAME.findall(str(inner)) if _is_time(entry.system, name)]
-    return {name: line.parts[name] for name in dict.fromkeys(names) if name in line.parts}
+        names = [name for name in names_of(str(inner)) if _is_time(entry.system, name)]
+    return {name: line.parts[name] for name in names if name in line.parts}
 
 
 def _is_time(system: System, name: str) -> bool:
@@ -136,4 +141,4 @@ def _is_time(system: System, name: str) -> bool:
     part = system.parts.get(name)
     if part is None or part.kind in SECONDS:
         return part is not None
-    return part.kind == "number" and any(_is_time(system, inner) for inner in _NAME.findall(str(part.number)))
+    return part.kind == "number" and any(_is_time(system, inner) for inner in names_of(str(part.number)))

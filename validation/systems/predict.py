@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
 
-from cascadesim.accelerators.gpu.engines.engine import find_engine
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.explore.expressions import Kind, parse_expression
 from cascadesim.validation.systems import amounts
 from cascadesim.validation.systems.amounts import Machine
-from cascadesim.validation.systems.system import KERNEL_FACTORS, CannotPredict, Number, Part, Rule, System, find_system
+from cascadesim.validation.systems.claim_row import NAMES, ClaimRow
+from cascadesim.validation.systems.system import (
+    SHARED,
+    WORD,
+    CannotPredict,
+    Number,
+    Part,
+    Rule,
+    System,
+    find_system,
+    names_of,
+)
 
-Cells = Mapping[str, object]  # of a row: column -> value, None where it is empty
-TYPES = ("fp32", "bf16", "fp16", "fp8")  # as rows name them, the one that the text names first counts
-SHARED: Mapping[str, float] = {**KERNEL_FACTORS, "eager_launch_s": find_engine("pytorch").host_launch_s}
 SIXTEEN_BITS = "fp16"  # where a row says no more: as fast as bf16 on every device here
-_WORD = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True)
@@ -41,16 +46,15 @@ class _Asked:
     """One row on its way to its figure; `parts` collects what was worked out."""
 
     system: System
-    row: Cells
+    row: ClaimRow
     named: Mapping[str, str]
     parts: dict[str, float] = field(default_factory=dict)
 
     @property
     def machine(self) -> Machine:
-        device = self.row.get("device")
-        if not device:
+        if not self.row.device:
             raise CannotPredict("lacks", "the device")
-        return Machine(str(device), _type(str(self.row.get("dtype") or "")))
+        return Machine(self.row.device, self.row.dtype or SIXTEEN_BITS)
 
     def value(self, given: Number) -> float:
         """A figure, or an expression of what the row, its system's tables and its parts name."""
@@ -62,17 +66,17 @@ class _Asked:
 
     def words(self, text: str) -> str:
         """A text with the numbers that its braces name."""
-        return _WORD.sub(lambda match: f"{self._named(match[1]):.12g}", text)
+        return WORD.sub(lambda match: f"{self._named(match[1]):.12g}", text)
 
     def _names(self) -> set[str]:
-        return {*self.named, *self.system.parts, *self.system.tables, *self.row, *SHARED}
+        return {*self.named, *self.system.parts, *self.system.tables, *NAMES, *SHARED}
 
     def _named(self, name: str) -> float:
         if name in self.named:
             return float(self.named[name])
         if name in self.system.tables:
             table = self.system.tables[name]
-            key = self.row.get(table.by)
+            key = getattr(self.row, table.by)
             if not isinstance(key, int | str) or key not in table.values:
                 raise CannotPredict("lacks", f"{name} at {table.by} {key}: {table.source} has none")
             return table.values[key]
@@ -82,7 +86,7 @@ class _Asked:
             return self.parts[name]
         if name in SHARED:
             return SHARED[name]
-        cell = self.row.get(name)
+        cell = getattr(self.row, name)
         if cell is None and name == "devices":
             return 1.0  # a row that counts none has one
         if not isinstance(cell, int | float):
@@ -91,8 +95,7 @@ class _Asked:
 
     def _amount(self, part: Part) -> float:
         if part.attention is not None:
-            causal = str(self.row.get("causal") or "").startswith(("yes", "True", "1"))
-            return amounts.attention_s(part.attention, self.machine, self.value, self.words, causal)
+            return amounts.attention_s(part.attention, self.machine, self.value, self.words, self.row.causal == "yes")
         if part.model is not None:
             return amounts.model_s(part.model, self.system.workloads, self.machine, self.value, self.words)
         if part.passes is not None:
@@ -106,38 +109,25 @@ class _Asked:
         return self.value(part.number or 0)
 
 
-def _type(text: str) -> str:
-    """`fp16/bf16` -> fp16; `16 bits (FlashAttention 2.7.4)` -> fp16."""
-    places = {name: text.find(name) for name in TYPES if name in text}
-    return min(places, key=lambda name: places[name]) if places else SIXTEEN_BITS
-
-
-def rule_for(system: System, row: Cells) -> tuple[Rule, Mapping[str, str]]:
+def rule_for(system: System, row: ClaimRow) -> tuple[Rule, Mapping[str, str]]:
     """The first rule that matches, and the numbers that it names. Raises CannotPredict where none does."""
     for rule in system.rows:
         named = rule.names_in(row)
         if named is not None:
             return rule, named
-    phase = str(row.get("phase") or "")
-    if "bwd" in phase or "train" in phase:
+    if row.backward:
         raise CannotPredict("later", "backward passes and training")
-    if row.get("certainty") == "abstract":
+    if row.certainty == "abstract":
         raise CannotPredict("lacks", "their configuration: headlines, of which no more is stated")
-    lacks = str(row.get("lacks") or "")
-    if lacks:
-        raise CannotPredict("lacks", lacks)
-    raise CannotPredict("missing", f"no rule speaks of {row.get('quantity')} of '{row.get('mechanism') or 'this row'}'")
-
-
-def predicted(row: Cells) -> RowPrediction:
-    """Raises CannotPredict with the reason where there is no prediction."""
-    return _predicted(tuple(sorted(row.items(), key=lambda cell: cell[0])))
+    if row.lacks:
+        raise CannotPredict("lacks", row.lacks)
+    raise CannotPredict("missing", f"no rule speaks of {row.quantity} of '{row.mechanism or 'this row'}'")
 
 
 @lru_cache(maxsize=8192)
-def _predicted(cells: tuple[tuple[str, object], ...]) -> RowPrediction:
-    row = dict(cells)
-    system = find_system(str(row["system"]))
+def predicted(row: ClaimRow) -> RowPrediction:
+    """Raises CannotPredict with the reason where there is no prediction."""
+    system = find_system(row.system)
     rule, named = rule_for(system, row)
     for kind in ("lacks", "missing", "later"):
         why = getattr(rule, kind)
@@ -160,7 +150,7 @@ def _left_open(asked: _Asked, text: str, value: float) -> float:
     total = 0.0
     for name, stated in asked.named.items():
         decimals = len(stated.partition(".")[2])
-        if decimals and re.search(rf"\b{name}\b", text):
+        if decimals and name in names_of(text):
             moved = replace(asked, named={**asked.named, name: str(float(stated) + 0.5 * 10.0**-decimals)})
             total += abs(moved.value(text) - value)
     return total

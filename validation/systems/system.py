@@ -5,25 +5,30 @@ One YAML a system, in `catalogue/`. A rule says of the rows it is `for` (columns
 the whole cell) that the figure `is` an expression of parts, of columns of the row, of tables of published facts and of
 numbers that the expressions name in the row's texts (`(?P<budget>[0-9]+) tokens`). Or it says why there is no
 prediction: `lacks` a parameter that the publication does not state, `missing` a mechanism that we do not have, `later`
-for what waits for another piece of work. The first rule that matches a row holds. Nothing here predicts.
+for what waits for another piece of work. The first rule that matches a row holds. A file that names what is not there,
+or states what no rule reads, is refused. Nothing here predicts.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from pydantic import model_validator
+from pydantic import BaseModel, model_validator
 
+from cascadesim.accelerators.gpu.engines.engine import find_engine
 from cascadesim.accelerators.gpu.kernel import BLOCK_SPARSE_FACTOR
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.notation.schema import Spec, read_yaml, validate
+from cascadesim.simulator.explore.expressions import parse_expression
+from cascadesim.validation.systems.claim_row import NAMES, ClaimRow
 
 FOLDER = Path(__file__).parent / "catalogue"
 Number: TypeAlias = str | int | float  # a figure, or an expression of the names above
+WORD = re.compile(r"\{(\w+)\}")  # in a text, a name whose number stands there
 
 # How much longer a kernel takes than FlashAttention-2, on A100, with heads of 128 or of 64 (FlashAttention-2, arXiv
 # 2307.08691, figures 4 to 7, TFLOP/s without a mask at 16,384 tokens, and with a causal one at 16,384 or 8,192)
@@ -34,6 +39,7 @@ KERNEL_FACTORS: Mapping[str, float] = {  # expressions name them
     # of tiles that come from a list (`accelerators.gpu.kernel`, where it is said why)
     "flex_attention": BLOCK_SPARSE_FACTOR,
 }  # fmt: skip
+SHARED: Mapping[str, float] = {**KERNEL_FACTORS, "eager_launch_s": find_engine("pytorch").host_launch_s}
 
 
 class AttentionCall(Spec):
@@ -137,7 +143,8 @@ class Lookup(Spec):
 class Rule(Spec):
     """What is predicted of the rows that `when` matches, or why nothing is: exactly one of the four.
 
-    `fitted`: a number that the prediction reads was taken from these rows, so that they say nothing of its accuracy.
+    `when`: column -> a regular expression that matches its whole cell. `fitted`: a number that the prediction reads was
+    taken from these rows, so that they say nothing of its accuracy.
     """
 
     when: Mapping[str, str]
@@ -152,17 +159,24 @@ class Rule(Spec):
         if sum(answer is not None for answer in (self.predict, self.lacks, self.missing, self.later)) != 1:
             raise ValueError("give one of predict, lacks, missing, later")
         for column, pattern in self.when.items():
+            if column not in NAMES:
+                raise ValueError(f"when.{column}: no such column; there are {', '.join(NAMES)}")
             try:
                 re.compile(pattern)
             except re.error as error:
                 raise ValueError(f"when.{column}: not a regular expression: {error}") from None
         return self
 
-    def names_in(self, row: Mapping[str, object]) -> Mapping[str, str] | None:
-        """Numbers that the expressions name in a row they match; None for another row."""
+    @property
+    def named(self) -> frozenset[str]:
+        """The numbers that its expressions name in the texts of a row."""
+        return frozenset(name for pattern in self.when.values() for name in re.compile(pattern).groupindex)
+
+    def names_in(self, row: ClaimRow) -> Mapping[str, str] | None:
+        """Those numbers in a row that it matches; None for another row."""
         found: dict[str, str] = {}
         for column, pattern in self.when.items():
-            cell = row.get(column)
+            cell = getattr(row, column)
             match = re.fullmatch(pattern, "" if cell is None else str(cell), re.DOTALL)
             if match is None:
                 return None
@@ -185,6 +199,62 @@ class System(Spec):
     parts: Mapping[str, Part] = {}
     rows: tuple[Rule, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> System:
+        problems = [*self._unknown(), *self._unread()]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _unknown(self) -> Iterator[str]:
+        """Expressions that name what there is not."""
+        common = {*self.parts, *self.tables, *NAMES, *SHARED}
+        anywhere = common.union(*(rule.named for rule in self.rows))
+        stated = [("rows", rule.predict, common | rule.named) for rule in self.rows if rule.predict is not None]
+        stated += [(f"parts.{name}", text, anywhere)
+                   for name, part in self.parts.items() for text in _expressions(part)]  # fmt: skip
+        for where, text, known in stated:
+            try:
+                parse_expression(text, dict.fromkeys(known, "number"), where)
+            except CascadeSimError as error:
+                yield str(error)
+        for name, part in self.parts.items():
+            texts = [part.attention.pattern or ""] if part.attention else []
+            yield from (f"parts.{name}: no number {word}" for text in texts for word in WORD.findall(text)
+                        if word not in anywhere)  # fmt: skip
+
+    def _unread(self) -> Iterator[str]:
+        """Parts, tables and workloads that no rule reads."""
+        read = {name for rule in self.rows for name in names_of(rule.predict or "")}
+        waiting = [name for name in self.parts if name in read]
+        while waiting:
+            part = self.parts[waiting.pop()]
+            texts = [*_expressions(part), *WORD.findall(part.attention.pattern or "" if part.attention else "")]
+            run = part.model or part.flops
+            own = self.workloads.get(run.workload, {}) if run else {}
+            found = {name for text in texts for name in names_of(text)} | {*WORD.findall(str(own))}
+            waiting += [name for name in found - read if name in self.parts]
+            read |= found | ({run.workload} if run else set())
+        for kind, names in (("parts", self.parts), ("tables", self.tables), ("workloads", self.workloads)):
+            yield from (f"{kind}.{name}: no rule reads it" for name in names if name not in read)
+
+
+_NAME = re.compile(r"[A-Za-z_]\w*")
+
+
+def names_of(text: str) -> tuple[str, ...]:
+    """What an expression names, in order, each once; functions are among them."""
+    return tuple(dict.fromkeys(_NAME.findall(text)))
+
+
+def _expressions(part: Part) -> Iterator[str]:
+    """All expressions of a part."""
+    for each in (part, *(getattr(part, kind) for kind in KINDS)):
+        if isinstance(each, BaseModel):
+            yield from (value for name, field in type(each).model_fields.items()
+                        if field.annotation in (Number, Number | None)
+                        and isinstance(value := getattr(each, name), str))  # fmt: skip
 
 
 @cache

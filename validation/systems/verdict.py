@@ -18,9 +18,8 @@ from scipy.stats import spearmanr
 
 from cascadesim.validation.claim import Cell, Claim, PredictedFigures, Settings, StratumErrors, Suite, Verdict, errors
 from cascadesim.validation.systems.claim_row import CLEAN, ClaimRow
-from cascadesim.validation.systems.predict import predicted
+from cascadesim.validation.systems.ledger import line_of
 from cascadesim.validation.systems.rows import parse_ledger
-from cascadesim.validation.systems.system import CannotPredict
 from cascadesim.validation.table import Layout, Row, Table, Value, columns_of
 
 TIMES = ("latency_s", "throughput_per_s", "flop_per_s")
@@ -46,21 +45,20 @@ def parse_claims(text: str, layout: Layout, source: str) -> Table:
 
 
 def _answered(row: ClaimRow, source: str, line: int) -> Row:
+    found = line_of(row)
+    answer = f"{found.kind}: {found.why}"
+    if found.prediction is not None:
+        answer = "fitted" if found.prediction.rule.fitted else "predicted"
     cells: dict[str, Value] = asdict(row)
-    try:
-        found = predicted(asdict(row))
-        value, rounding = found.value, found.rounding
-        answer = "fitted" if found.rule.fitted else "predicted"
-    except CannotPredict as reason:
-        value, answer, rounding = None, f"{reason.kind}: {reason}", 0.0
-    cells |= {"compared": _compared(row, answer), "answer": answer, "predicted": value, "rounding": rounding}
+    cells |= {"compared": _compared(row, answer), "answer": answer, "predicted": found.value,
+              "rounding": found.prediction.rounding if found.prediction else 0.0}  # fmt: skip
     return Row(tuple(cells.items()), source, line)
 
 
 def _compared(row: ClaimRow, answer: str) -> str:
     if row.backward or answer.startswith("later"):
         return "later"
-    if row.certainty not in ("exact", "read") or answer == "fitted":
+    if not row.known or answer == "fitted":
         return "reported"
     if row.quantity in TIMES:
         return ROLES.get(row.role, "reported")

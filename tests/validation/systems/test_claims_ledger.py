@@ -16,6 +16,7 @@ from cascadesim.validation.suites import find_suites, own_data
 from cascadesim.validation.systems import verdict, views
 from cascadesim.validation.systems.claim_row import ClaimRow, claim_row
 from cascadesim.validation.systems.ledger import Entry, LedgerLine, document, ledger, line_of, rows, times_of
+from cascadesim.validation.systems.predict import RowPrediction
 from cascadesim.validation.systems.rows import read_rows
 from cascadesim.validation.table import Row
 
@@ -53,10 +54,12 @@ def test_the_cache_of_qwen3(entries: tuple[Entry, ...]) -> None:
 def test_a_median_is_of_known_forward_figures_alone(entries: tuple[Entry, ...]) -> None:
     entry = next(entry for entry in entries if entry.system.name == "Kinetics")
     row = figure()
-    figures = (("exact", "decode", 1.1), ("read", "decode", 1.3), ("exact", "train fwd+bwd", 9.0),
-               ("partial", "decode", 9.0))  # fmt: skip
-    lines = tuple(LedgerLine(replace(row, certainty=certainty, phase=phase), value, {})
-                  for certainty, phase, value in figures)  # fmt: skip
+    rule = entry.system.rows[0]
+    figures = (("exact", "decode", 1.1, False), ("read", "decode", 1.3, False), ("exact", "train fwd+bwd", 9.0, False),
+               ("partial", "decode", 9.0, False), ("exact", "decode", 9.0, True))  # fmt: skip
+    lines = tuple(LedgerLine(replace(row, certainty=certainty, phase=phase),
+                             RowPrediction(value, 0.0, {}, rule.model_copy(update={"fitted": fitted})))
+                  for certainty, phase, value, fitted in figures)  # fmt: skip
     assert replace(entry, lines=lines).median_error == pytest.approx(0.2)
     assert replace(entry, lines=lines[2:]).median_error is None
 
@@ -140,6 +143,8 @@ def test_rows_count_for_what_they_are() -> None:
     assert kinds["vmoba-t1-81x480x832-full-flops"] == "amount"
     assert kinds["la2-speed_bwd-1024-flash2"] == "later"
     assert kinds["sparsed-llada-64k-noreuse"] == "reported"  # the cost of choosing was taken from it
+    steps = {kind for name, kind in kinds.items() if name.startswith("tidal") and " over " not in name}
+    assert not steps & {"dense", "mechanism"}  # the host's time was assumed with them in view
 
 
 # -- what is shown

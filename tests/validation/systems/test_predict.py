@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from cascadesim.accelerators import catalogue
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import SpecError, UnknownNameError
 from cascadesim.simulator.simulate import simulate
 from cascadesim.validation.systems import predict
+from cascadesim.validation.systems.claim_row import ClaimRow, claim_row
 from cascadesim.validation.systems.predict import predicted, rule_for
 from cascadesim.validation.systems.system import (
     KERNEL_FACTORS,
     CannotPredict,
-    System,
     find_system,
     read_system,
     systems,
 )
 
-ROW: Mapping[str, object] = {
-    "system": "A", "quantity": "latency_s", "device": "h100-sxm", "devices": None, "dtype": "bf16", "causal": "yes",
-    "layers": 2, "heads": 32, "kv_heads": 8, "head_dim": 128, "batch": 1, "seq_len": 4096, "mechanism": "dense",
-    "phase": "prefill", "role": "dense", "certainty": "exact", "lacks": "",
-}  # fmt: skip
+ROW = claim_row({
+    "system": "A", "id": "a", "quantity": "latency_s", "value": 1.0, "half_width": 0.0, "device": "h100-sxm",
+    "dtype": "bf16", "causal": "yes", "layers": 2, "heads": 32, "kv_heads": 8, "head_dim": 128, "batch": 1,
+    "seq_len": 4096, "mechanism": "dense", "phase": "prefill", "role": "dense", "certainty": "exact",
+})  # fmt: skip
+
+
+def other(**cells: object) -> ClaimRow:
+    """`ROW` with other cells."""
+    return replace(ROW, **cells)  # type: ignore[arg-type]
 
 
 def asked(system: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **cells: object) -> predict.RowPrediction:
@@ -37,11 +40,11 @@ def asked(system: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, **cells:
     path = tmp_path / "a.yaml"
     path.write_text(f"name: A\ndoes: it\nsource: here\n{system}", encoding="utf-8")
     monkeypatch.setattr(predict, "find_system", lambda _: read_system(path))
-    predict._predicted.cache_clear()
+    predicted.cache_clear()
     try:
-        return predicted({**ROW, **cells})
+        return predicted(other(**cells))
     finally:
-        predict._predicted.cache_clear()
+        predicted.cache_clear()
 
 
 def test_there_are_38_systems_and_each_names_its_source() -> None:
@@ -52,31 +55,15 @@ def test_there_are_38_systems_and_each_names_its_source() -> None:
         find_system("PBS-Atn")
 
 
-@pytest.mark.parametrize("system", systems().values(), ids=lambda system: system.name)
-def test_every_expression_names_what_there_is(system: System) -> None:
-    """Parts, tables, columns, constants and numbers that a rule's own expressions name."""
-    from cascadesim.simulator.explore.expressions import parse_expression
-    from cascadesim.validation.systems.claim_row import ClaimRow
-
-    known = {*system.parts, *system.tables, *ClaimRow.__dataclass_fields__, *predict.SHARED}
-    for rule in system.rows:
-        own = {name for pattern in rule.when.values() for name in re.compile(pattern).groupindex}
-        assert set(rule.when) <= set(ClaimRow.__dataclass_fields__)
-        if rule.predict is not None:
-            parse_expression(rule.predict, dict.fromkeys(known | own, "number"), system.name)
-    assert not [part for part in system.parts.values() if part.kind != "number" and not part.does]
-
-
 def test_the_first_rule_that_matches_the_whole_cell_holds() -> None:
-    system = find_system("Lightning Attention")
-    row = {**ROW, "phase": "bwd", "mechanism": "dense softmax", "role": "dense"}
-    assert rule_for(system, row)[0].later == "backward passes and training"
-    rule, _ = rule_for(system, {**row, "phase": "fwd", "part": "flash2"})
+    system, cells = find_system("Lightning Attention"), {"mechanism": "dense softmax", "role": "dense"}
+    assert rule_for(system, other(**cells, phase="bwd"))[0].later == "backward passes and training"
+    rule, _ = rule_for(system, other(**cells, phase="fwd", part="flash2"))
     assert rule.predict == "layers * dense"
 
 
 def test_numbers_in_a_text_are_numbers_of_the_expression() -> None:
-    rule, named = rule_for(find_system("PSA"), {**ROW, "mechanism": "x, levels 1x .05, 2x .05, 4x .05, 8x .10, skip"})
+    rule, named = rule_for(find_system("PSA"), other(mechanism="x, levels 1x .05, 2x .05, 4x .05, 8x .10, skip"))
     assert named == {"one": ".05", "two": ".05", "four": ".05", "eight": ".10"}
     assert rule.predict == "one + two / 2 + four / 4 + eight / 8"
 
@@ -178,11 +165,11 @@ def test_what_a_machine_refuses_is_a_mechanism_that_we_lack(monkeypatch: pytest.
     assert error.value.kind == "missing"
 
 
-@given(st.sampled_from(("fp32", "bf16", "fp16", "fp8")), st.sampled_from(("", "/int4", " (assumed)")))
-@settings(max_examples=12)
-def test_the_type_that_a_text_names_first_counts(name: str, more: str) -> None:
-    assert predict._type(name + more) == name
-    assert predict._type("16 bits") == "fp16"
+def test_a_row_that_states_no_type_has_16_bits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """32-bit products take longer than those of 16 bits, of whichever kind."""
+    text = "parts: {one: {does: a call, attention: {kernel: unfused-pytorch}}}\nrows: [{when: {}, predict: one}]"
+    plain, half, full = (asked(text, monkeypatch, tmp_path, dtype=dtype).value for dtype in ("", "fp16", "fp32"))
+    assert plain == half < full
 
 
 @pytest.mark.parametrize(("text", "says"), [
@@ -190,12 +177,42 @@ def test_the_type_that_a_text_names_first_counts(name: str, more: str) -> None:
     ("rows: [{when: {phase: '('}, predict: one}]", "when.phase: not a regular expression"),
     ("parts: {one: {does: a, passes: {reads: 1}, number: 2}}", "give one of attention, model"),
     ("parts: {one: {does: a, attention: {sequence: 1}}}", "unknown field"),
+    ("rows: [{when: {phases: fwd}, predict: layers}]", "when.phases: no such column"),
+    ("rows: [{when: {}, predict: layers * dens}]", "rows: no field or name 'dens'"),
+    ("parts: {one: {does: a, passes: {reads: head}}}\nrows: [{when: {}, predict: one}]",
+     "parts.one: no field or name 'head'"),
+    ("parts: {one: {does: a, attention: {pattern: 'moba:kept={few}'}}}\nrows: [{when: {}, predict: one}]",
+     "parts.one: no number few"),
+    ("parts: {one: {does: a, number: 1}, two: {does: b, number: one}}\nrows: [{when: {}, predict: one}]",
+     "parts.two: no rule reads it"),
+    ("tables: {share: {by: seq_len, source: a table, values: {1: 2}}}\nrows: [{when: {}, predict: layers}]",
+     "tables.share: no rule reads it"),
+    ("workloads: {small: {hidden: 1}}\nrows: [{when: {}, predict: layers}]", "workloads.small: no rule reads it"),
 ])  # fmt: skip
 def test_a_file_says_what_is_wrong_with_it(text: str, says: str, tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text(f"name: A\ndoes: it\nsource: here\n{text}\n", encoding="utf-8")
     with pytest.raises(SpecError, match=says):
         read_system(path)
+
+
+def test_what_texts_and_workloads_name_is_read(tmp_path: Path) -> None:
+    """Numbers in the braces of a pattern and of a workload, one named by a rule, one part by way of another."""
+    path = tmp_path / "a.yaml"
+    path.write_text("""
+name: A
+does: it
+source: here
+tables: {share: {by: seq_len, source: a table, values: {4096: 0.5}}}
+workloads: {small: {hidden: "{width}"}}
+parts:
+  width: {does: a size, number: heads * head_dim}
+  run: {does: a prompt, model: {workload: small}}
+  call: {does: a call, attention: {pattern: "moba:kept={kept},share={share}"}}
+  all: {does: both, number: run + call}
+rows: [{when: {mechanism: "top (?P<kept>[0-9]+)"}, predict: all}]
+""", encoding="utf-8")
+    assert set(read_system(path).parts) == {"width", "run", "call", "all"}
 
 
 def test_kernels_that_are_named_and_not_modelled_have_a_source() -> None:
