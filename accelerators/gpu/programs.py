@@ -26,7 +26,7 @@ from cascadesim.accelerators.gpu.gemm import (
 )
 from cascadesim.accelerators.gpu.grid import IntegerArray, Reals
 from cascadesim.accelerators.gpu.memory import DRAM_LATENCY_S, ROUND_TRIP_S, StreamTiming
-from cascadesim.accelerators.gpu.spec import Device
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device
 from cascadesim.accelerators.gpu.timing import (
     LANES,
     ROWS_PER_READ,
@@ -42,7 +42,8 @@ from cascadesim.accelerators.program import After, Program, Repeat, Task, TileRu
 
 COMPARISONS = 1.0  # a score, for the running maximum: before any exponential of the row
 WARP_GROUP = 128  # threads; where mma.sync is used, one group covers the four schedulers
-LAUNCH, LOADS, USES, LOADS_OF_NEXT, USES_OF_NEXT = range(5)  # classes of tiles of attention: of one group of warps
+LAUNCH, USES, USES_OF_NEXT, LOADS, LOADS_OF_NEXT = range(5)  # classes of tiles of attention: of one group of warps
+OF_A_ROUND = 2  # classes that load: the keys of every further kind of round arrive at another rate
 STEP, LAST = 1, 2  # classes of tiles of products and streams, beside LAUNCH
 BUFFERS = 4  # assumed: steps of the depth in shared memory; CUTLASS takes 3 to 7, as fit
 PIECE_BYTES = 16_384  # of one SM: what a block of 1024 threads loads at once, 16 bytes each (CUDA guide: the most)
@@ -103,12 +104,13 @@ def attention_program(case: AttentionCase, timing: AttentionTiming, known: Cycle
     `known`: constants of the cycle level, those of the device's generation where left out.
     """
     found = residents(case)
-    loading = _loading_cycles(case, timing, found, known or cycle_constants(case.device.generation))
-    using = {name: cycles for name, cycles in loading.items() if name not in ("fetch", "load")}
+    using = _group_cycles(case, found, known or cycle_constants(case.device.generation))
     launch = {"launch": _whole(_one(timing.launch_s) * case.device.clock_hz)}
     turn = {"turn": 1}
-    return _program(_attention_tasks(case), (launch, loading, using, loading | turn, using | turn),
-                    tuple(_rounds(found)), found.columns * max(case.kernel.stages, 2))  # fmt: skip
+    loading = [using | _arrival_cycles(case, timing, found, one) for one in found.rounds()]
+    classes = [launch, using, using | turn, *(each | next for each in loading for next in ({}, turn))]
+    return _program(_attention_tasks(case), tuple(classes), tuple(_rounds(found)),
+                    found.columns * max(case.kernel.stages, 2))  # fmt: skip
 
 
 def _rounds(found: Residents) -> Iterator[Repeat]:
@@ -122,10 +124,10 @@ def _rounds(found: Residents) -> Iterator[Repeat]:
         return tuple(run for run in runs if run.tiles)
 
     for place, one in enumerate(found.rounds()):
-        plain = key_tile(one.blocks, LOADS, USES)
+        plain = key_tile(one.blocks, LOADS + OF_A_ROUND * place, USES)
         if place == 0:
             yield Repeat(one.key_tiles, plain)
-        first = key_tile(one.blocks, LOADS_OF_NEXT, USES_OF_NEXT)
+        first = key_tile(one.blocks, LOADS_OF_NEXT + OF_A_ROUND * place, USES_OF_NEXT)
         yield Repeat(one.times - (place == 0), (*first, Repeat(one.key_tiles - 1, plain)))
 
 
@@ -147,6 +149,8 @@ def _attention_tasks(case: AttentionCase) -> tuple[Task, ...]:
         Task("turn", "launch", after=(After("SLNV", same_column=True),)),
         Task("fetch", "dram", after=(launched, *waits)),
         Task("load", "l2", after=(launched, *waits, After("fetch", streaming=True))),
+        Task("fetch of others", "dram", after=(After("fetch"),)),
+        Task("load of others", "l2", after=(After("load"),)),
         Task("K", "shared_memory", after=ready),
         Task("QK", "tensor", after=(*ready, After("K", streaming=True))),
         Task("LM", "issue", after=(After("QK"),)),
@@ -158,13 +162,24 @@ def _attention_tasks(case: AttentionCase) -> tuple[Task, ...]:
     )
 
 
-def _loading_cycles(
-    case: AttentionCase, timing: AttentionTiming, found: Residents, known: CycleConstants
-) -> dict[str, int]:
-    """Cycles of the group that brings keys and values; L2 and DRAM have the same share for every key tile of the SM.
+def _arrival_cycles(case: AttentionCase, timing: AttentionTiming, found: Residents, one: Round) -> dict[str, int]:
+    """Cycles in which keys and values of a tile reach the SM, and those in which L2 and DRAM then serve other SMs.
 
-    While exponentials are computed, other instructions wait for a share of their time.
+    SMs are not in step, so what the device reads is spread evenly over the key tiles that a block has in its turn.
     """
+    in_turn = sum(each.times * each.key_tiles for each in found.rounds())
+    depth = _one(case.tiles.head_dim) + _one(case.value_dim)
+    port = _one(case.tiles.keys) * depth * DTYPE_BYTES[case.kv_dtype] / L2_PORT_BYTES_PER_CLOCK
+    cycles: dict[str, int] = {}
+    for name, seconds in (("fetch", timing.dram_s), ("load", timing.l2_s)):
+        every = _whole(_one(seconds) * case.device.clock_hz / (in_turn * one.blocks))
+        cycles[name] = min(every, _whole(port))
+        cycles[f"{name} of others"] = every - cycles[name]
+    return cycles
+
+
+def _group_cycles(case: AttentionCase, found: Residents, known: CycleConstants) -> dict[str, int]:
+    """Cycles of one group for a key tile. Other instructions wait for a share of the time of exponentials."""
     tensor, special, issue, shared = (_one(cycles) / found.groups for cycles in tile_cycles(case))
     tensor *= case.constants.tensor_fraction / known.cycle_tensor_fraction
     issue += special * known.cycle_exponential_share
@@ -172,10 +187,7 @@ def _loading_cycles(
     scores = _one(case.tiles.queries) * _one(case.tiles.keys) / found.groups
     first = scores * (COMPARISONS + _one(mask_instructions(case))) / LANES
     rescale = _one(case.tiles.queries) * _one(case.value_dim) / found.groups / LANES
-    key_tiles = sum(one.times * one.blocks * one.key_tiles for one in found.rounds())
-    moved = {"fetch": timing.dram_s, "load": timing.l2_s}
     cycles = {
-        **{name: _one(seconds) * case.device.clock_hz / key_tiles for name, seconds in moved.items()},
         "K": shared * keys_part, "QK": tensor * keys_part, "LM": first, "SLD": issue - first - rescale, "SLN": special,
         "SPNV": rescale, "V": shared * (1 - keys_part), "SLNV": tensor * (1 - keys_part),
     }  # fmt: skip

@@ -23,7 +23,7 @@ from cascadesim.accelerators.gpu.gemm import gemm_timing
 from cascadesim.accelerators.gpu.grid import BooleanArray, Reals, Shape, shape
 from cascadesim.accelerators.gpu.kernel import Kernel, kernels
 from cascadesim.accelerators.gpu.memory import stream_timing
-from cascadesim.accelerators.gpu.programs import attention_program, residents
+from cascadesim.accelerators.gpu.programs import attention_program
 from cascadesim.accelerators.gpu.spec import Device
 from cascadesim.accelerators.gpu.timing import AttentionCase, attention_timing, case_of
 from cascadesim.einsum_cascades.models.workload import load_workload
@@ -188,7 +188,7 @@ def cycle_level(spec: Device, kernel: Kernel, asked: Shape, decode: bool) -> tup
 def assert_cycle_level_is_monotone(count: int, seed: int) -> None:
     """Within a hundredth, or one pipeline depth (a key tile, its loads and one turn), whichever is larger.
 
-    With as many blocks together on an SM: one alone hides less of its loads than two do.
+    What is left are anomalies of units that take what is ready first, of about 1 in 4,000 draws (docs/gpu.md).
     """
     draw = Random(np.random.default_rng(seed), 1)
     kinds = [(name, *kind) for name in GENERATIONS for kind in cases(name)]
@@ -201,7 +201,7 @@ def assert_cycle_level_is_monotone(count: int, seed: int) -> None:
         better = improved(spec, what, draw.generator.uniform(1.05, 2))
         before, cycles = cycle_level(spec, kernel, asked, decode)
         after, fewer = cycle_level(better, kernel, asked, decode)
-        if alike(before, after).all() and residents(before).together == residents(after).together:
+        if alike(before, after).all():
             seconds, faster = cycles / spec.clock_hz, fewer / better.clock_hz
             depth_s = 2 * float(timing.iteration_cycles(before, *timing.tile_cycles(before))[0]) / spec.clock_hz + 5e-6
             assert faster <= seconds + max(0.01 * seconds, depth_s), (name, kernel.name, what, asked)

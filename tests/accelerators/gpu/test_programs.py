@@ -17,6 +17,7 @@ from cascadesim.accelerators.gpu.kernel import kernels, load_kernel
 from cascadesim.accelerators.gpu.memory import stream_timing
 from cascadesim.accelerators.gpu.programs import (
     LOADS,
+    OF_A_ROUND,
     Residents,
     attention_program,
     product_program,
@@ -150,6 +151,39 @@ def test_no_schedule_beats_its_busiest_unit_nor_exceeds_one_thing_after_another(
         assert schedule.cycles <= sum(made.busy_cycles().values()) + lags * schedule.tiles, kernel.name
         for unit in schedule.units:
             assert unit.busy_cycles + unit.stalled_cycles + unit.idle_cycles == schedule.cycles
+
+
+def decode(batch: int, heads: int, keys: int) -> AttentionCase:
+    on = device()
+    asked = shape(batch, heads, heads, 1, keys, 128)
+    return case_of(on, load_kernel("triton-decode"), constants(on.generation), asked, "bf16", "bf16")
+
+
+def test_what_dram_reads_is_spread_over_the_rounds_of_blocks() -> None:
+    """640 heads in two parts over 132 SMs: 10 blocks on the SM that ends last, 4 at once, 4 more, then 2.
+
+    SMs are not in step, so each round has a third of the time: of 2 blocks a key tile takes twice as long as of 4.
+    What of it is not its own arrival, at 64 B a clock, is that of other SMs.
+    """
+    one = decode(80, 8, 2048)
+    assert [(each.times, each.blocks) for each in residents(one).rounds()] == [(2, 4), (1, 2)]
+    four, two = (cycles_of(program(one), tile_class) for tile_class in (LOADS, LOADS + OF_A_ROUND))
+    assert four["fetch"] == two["fetch"] == 32 * (128 + 128) * 2 / 64
+    assert two["fetch"] + two["fetch of others"] == pytest.approx(2 * (four["fetch"] + four["fetch of others"]), abs=2)
+    schedule = run(program(one))
+    assert schedule.unit("dram").busy_cycles == pytest.approx(attention_timing(one).dram_s[0] * 1.83e9, rel=1e-3)
+    assert schedule.unit("dram").stalled_cycles < 0.01 * schedule.cycles
+
+
+def test_a_block_alone_waits_for_its_own_loads_and_not_for_those_of_other_sms() -> None:
+    """8 blocks: two trips to DRAM, the arrival, then products, maxima, exponentials and products, for each key tile."""
+    one = decode(1, 1, 65536)
+    assert residents(one).rounds()[0].blocks == 1
+    part = cycles_of(program(one))
+    softmax = part["LM"] + max(part["SLN"], part["SLD"] + part["SPNV"])
+    trips = ceil(2 * 0.6e-6 * 1.83e9)
+    in_turn = trips + part["fetch"] + max(part["K"], part["QK"]) + softmax + max(part["V"], part["SLNV"])
+    assert steady_per_tile(run(program(one))) == in_turn
 
 
 @pytest.mark.parametrize("keys", [2048, 65536])
