@@ -188,39 +188,62 @@ def _needed_by(prompts: Request, last_step: Request, batch: int) -> MemoryUse | 
     return memory_of(replace(prompts, batch=batch), replace(last_step, batch=batch))
 
 
+@dataclass(frozen=True)
+class Growth:
+    """Extents of one operation over the steps: those of `ranks` are `sizes` long, each in so many steps."""
+
+    ranks: frozenset[str]
+    sizes: Mapping[int, int]
+
+
 def decode_cycles(step: Request, lengths: Sequence[int]) -> float:
     """Cycles of all steps with caches of these lengths, the new token's key included: the sum of their reports'."""
     varying = _varying(step, lengths)
     total = 0.0
     for operation in operations(replace(step, sequence_length=lengths[0])):
-        extents = varying.get((operation.layer, operation.name))
-        spent = (len(lengths) * _cycles(operation, step) if extents is None
-                 else _cycles_over(operation, extents, step))  # fmt: skip
+        grows = varying.get((operation.layer, operation.name))
+        if grows is None:
+            spent = len(lengths) * _cycles(operation, step)
+        elif isinstance(grows, Growth):
+            spent = _cycles_over(operation, grows, step)
+        else:
+            spent = sum(steps * _cycles(replace(operation, extents=each), step) for each, steps in grows.items())
         total += operation.count * spent
     return total
 
 
-def _varying(step: Request, lengths: Sequence[int]) -> Mapping[Place, Counter[Extents]]:
-    """Operations whose extents change from step to step, with how many steps have which.
+def _varying(step: Request, lengths: Sequence[int]) -> Mapping[Place, Growth | Counter[Extents]]:
+    """Operations whose extents change from step to step.
 
     Attention has as many keys as its layer sees; what a pattern adds grows from the first step to the last, by blocks;
     anything else that changes is as long as the sequence.
     """
-    found: dict[Place, Counter[Extents]] = {}
+    found: dict[Place, Growth | Counter[Extents]] = {}
     ends = (own_operations(replace(step, sequence_length=length)) for length in (lengths[0], lengths[-1]))
     for first, last in zip(*ends, strict=True):
-        keys = _keys(step.workload, first, lengths)
-        attends = [one.extent(KEY) for one in (first, last)] == [keys[0], keys[-1]] if keys else False
-        changed = {KEY} if attends else {rank for rank, size in first.extents if size != last.extent(rank)}
-        sizes = keys if attends else lengths
-        if changed and first.name.startswith(PATTERN):
+        keys = _keys(step.workload, first, last, lengths)
+        changed = frozenset(rank for rank, size in first.extents if size != last.extent(rank))
+        if keys is not None:
+            found[first.layer, first.name] = Growth(frozenset((KEY,)), keys)
+        elif changed and first.name.startswith(PATTERN):
             found[first.layer, first.name] = Counter(_grown(first, last, lengths))
-            continue
-        if _with(last, changed, sizes[-1]) != last.extents:
-            raise AssertionError(f"{first.name} of {step.workload.name} grows otherwise than its sequence")
-        if changed:
-            found[first.layer, first.name] = Counter(_with(first, changed, size) for size in sizes)
+        elif changed:
+            if _with(last, changed, lengths[-1]) != last.extents:
+                raise AssertionError(f"{first.name} of {step.workload.name} grows otherwise than its sequence")
+            found[first.layer, first.name] = Growth(changed, Counter(lengths))
     return found
+
+
+def _keys(workload: AnyWorkload, first: Operation, last: Operation, lengths: Sequence[int]) -> Counter[int] | None:
+    """Keys of the steps where the operation attends the cache of its layer, as it does where it has them at both ends.
+    """
+    if first.name != "attention" or not isinstance(workload, Workload):
+        return None
+    sizes, ends = workload.sizes(workload.layers[first.layer]), [one.extent(KEY) for one in (first, last)]
+    if ends == [lengths[0], lengths[-1]]:
+        return Counter(lengths)
+    return Counter(decode_keys(sizes, length) for length in lengths) if ends == [
+        decode_keys(sizes, length) for length in (lengths[0], lengths[-1])] else None  # fmt: skip
 
 
 def _grown(first: Operation, last: Operation, lengths: Sequence[int]) -> Iterator[Extents]:
@@ -228,14 +251,6 @@ def _grown(first: Operation, last: Operation, lengths: Sequence[int]) -> Iterato
     for length in lengths:
         share = (length - lengths[0]) / (lengths[-1] - lengths[0])
         yield tuple((rank, round(size + (last.extent(rank) - size) * share)) for rank, size in first.extents)
-
-
-def _keys(workload: AnyWorkload, operation: Operation, lengths: Sequence[int]) -> list[int]:
-    """Keys of each step where the operation attends the cache of its layer; otherwise none."""
-    if operation.name != "attention" or not isinstance(workload, Workload):
-        return []
-    sizes = workload.sizes(workload.layers[operation.layer])
-    return [decode_keys(sizes, length) for length in lengths]
 
 
 def _with(operation: Operation, ranks: Collection[str], size: int) -> Extents:
@@ -246,12 +261,12 @@ def _cycles(operation: Operation, step: Request) -> float:
     return planned_and_executed(operation, step.machine, step.accounting, step.fidelity).exact_cycles
 
 
-def _cycles_over(operation: Operation, extents: Mapping[Extents, int], step: Request) -> float:
+def _cycles_over(operation: Operation, grows: Growth, step: Request) -> float:
     """Cycles over steps that differ in the extents of one operation: at once where they do in one that grows."""
     machine, rank = step.machine, {"attention": KEY, "linear": "n"}.get(operation.kind, "")
-    others = {tuple(size for size in each if size[0] != rank) for each in extents}
-    if isinstance(machine, TimesCaches) and len(others) == 1:
-        cycles = machine.cycles_by_length(operation, np.array([dict(each)[rank] for each in extents], dtype=np.int64))
+    if isinstance(machine, TimesCaches) and grows.ranks == {rank}:
+        cycles = machine.cycles_by_length(operation, np.array(list(grows.sizes), dtype=np.int64))
         if cycles is not None:
-            return sum(steps * whole_cycles(each) for steps, each in zip(extents.values(), cycles, strict=True))
-    return sum(steps * _cycles(replace(operation, extents=each), step) for each, steps in extents.items())
+            return sum(steps * whole_cycles(each) for steps, each in zip(grows.sizes.values(), cycles, strict=True))
+    return sum(steps * _cycles(replace(operation, extents=_with(operation, grows.ranks, size)), step)
+               for size, steps in grows.sizes.items())  # fmt: skip

@@ -13,7 +13,6 @@ through the heads of a sequence one after another, and what a sparse pattern add
 
 from __future__ import annotations
 
-from bisect import bisect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, prod
@@ -338,9 +337,19 @@ def refuse_too_large(request: Request, needed: MemoryUse, needed_by: Callable[[i
 
 
 def largest_batch(most: int, needed_by: Callable[[int], MemoryUse | None]) -> int:
-    """The largest batch up to `most` that fits, 0 where none does; what is held never shrinks with the batch."""
-    def too_large(batch: int) -> bool:
-        needed = needed_by(batch)
-        return needed is not None and not needed.fits
+    """The largest batch up to `most` that fits, 0 where none does; what is held never shrinks with the batch.
 
-    return bisect(range(1, most + 1), False, key=too_large)
+    It grows almost evenly, so that the next batch to try is where a line through the last two ends the memory.
+    """
+    fitting, too_large, left, missing, tried = 0, most + 1, 0, 0, 1
+    while too_large - fitting > 1:
+        needed = needed_by(tried)
+        if needed is None:
+            return most
+        if needed.fits:
+            fitting, left = tried, needed.capacity - needed.total
+        else:
+            too_large, missing = tried, needed.total - needed.capacity
+        guess = fitting + (too_large - fitting) * left // (left + missing) if missing else most
+        tried = min(max(guess, fitting + 1), too_large - 1)
+    return fitting

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.catalogue import load as accelerator
@@ -20,7 +22,7 @@ from cascadesim.einsum_cascades.sparsity.pruning_trace import TracedHead, write_
 from cascadesim.simulator.cli.commands import exit_code
 from cascadesim.simulator.cli.commands import simulate as command
 from cascadesim.simulator.report import MemoryUse
-from cascadesim.simulator.request import WORKSPACE_BYTES, Request, load_any_workload, memory
+from cascadesim.simulator.request import WORKSPACE_BYTES, Request, largest_batch, load_any_workload, memory
 from cascadesim.simulator.simulate import parts, simulate
 
 ROWS = tuple(TracedHead(0, 0, head, 300, 200, 60, 8, 8) for head in range(4))
@@ -130,6 +132,25 @@ def test_what_does_not_fit_is_refused_with_each_part_and_the_largest_batch_that_
 def test_the_largest_batch_that_is_named_fits_and_the_next_does_not(types: tuple[str, ...], largest: int) -> None:
     assert held(*types, batch=largest).fits
     assert not held(*types, batch=largest + 1).fits
+
+
+@given(weights=st.integers(0, 100), each=st.integers(0, 9), kinks=st.lists(st.integers(-500, 500), max_size=3),
+       capacity=st.integers(0, 3000), most=st.integers(0, 600))  # fmt: skip
+def test_the_largest_batch_is_found_with_few_tries(
+    weights: int, each: int, kinks: list[int], capacity: int, most: int
+) -> None:
+    """Activations are the most of several operations: lines with kinks, that start anywhere."""
+    tried = []
+
+    def needed(batch: int) -> MemoryUse:
+        tried.append(batch)
+        live = max([0, *((place + 2) * batch + kink for place, kink in enumerate(kinks))])
+        return MemoryUse(weights, each * batch, 0, 0, live, 0, capacity)
+
+    fitting = [batch for batch in range(1, most + 1) if needed(batch).fits]
+    tried.clear()
+    assert largest_batch(most, needed) == max(fitting, default=0)
+    assert len(tried) <= 4 + 4 * len(kinks)
 
 
 def test_a_larger_memory_takes_it() -> None:
