@@ -23,7 +23,8 @@ from cascadesim.accelerators.mapping.legality import (
 )
 from cascadesim.accelerators.mapping.pipeline import fewest, stages
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse
-from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, GLOBAL_BUFFER, Resident
+from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, GLOBAL_BUFFER, BoundRun, Resident
+from cascadesim.accelerators.spec import SpatialArray
 
 
 def bind(draft: Draft) -> BoundGroup:
@@ -38,7 +39,7 @@ def bound(draft: Draft) -> BoundGroup:
     if draft.in_flight is None and not draft.own:
         return _pipelined(draft)
     problem, made = draft.problem, _made(draft)
-    inputs, writes = _outside(problem, draft.members)
+    inputs, writes = outside(problem, draft.members)
     reads = tuple(_read(draft, tensor, operands) for tensor, operands in inputs.items())
     group = BoundGroup(problem, draft.spec, draft.loops, draft.runs, reads, made, writes, draft.in_flight or 1)
     return replace(group, made=tuple(_with_registers(group)))
@@ -95,7 +96,7 @@ def _smaller(group: BoundGroup) -> str:
     return f"most for {most.tensor}, {most.copies} of {tile}: {', '.join(ways) or 'nothing makes that smaller'}"
 
 
-def _outside(
+def outside(
     problem: MappingProblem, members: tuple[int, ...]
 ) -> tuple[Mapping[str, tuple[TensorUse, ...]], tuple[TensorUse, ...]]:
     """What comes from outside and what leaves; many groups of the same Einsums are bound."""
@@ -132,23 +133,34 @@ def _made(draft: Draft) -> tuple[Resident, ...]:
 
 def _with_registers(group: BoundGroup) -> Iterator[Resident]:
     """Place what is made and used up in one tile: in the registers of its unit as long as they have room."""
-    spec = group.spec
-    room = {ARRAY_2D: spec.pe_array.register_words_per_pe * spec.pe_array.elements,
-            ARRAY_1D: spec.vector_array.register_words_per_lane * spec.vector_array.lanes}  # fmt: skip
     lives: dict[str, list[tuple[int, int, int]]] = {ARRAY_2D: [], ARRAY_1D: []}
     for place, (resident, producer) in enumerate(zip(group.made, group.runs, strict=True)):
-        readers = [number for number, run in enumerate(group.runs)
-                   if any(operand.tensor == resident.tensor for operand in run.work.inputs)]  # fmt: skip
-        together = all(group.runs[reader].own is None and producer.own is None for reader in readers)
-        straight = len(readers) == 1 and together and group.runs[readers[0]].unit == producer.unit
-        if resident.where or not readers or straight:
+        readers = [number for number, run in enumerate(group.runs) if reads(run, resident.tensor)]
+        if resident.where or not readers or goes_straight(producer, [group.runs[number] for number in readers]):
             yield resident  # elsewhere already, or straight to its only reader
             continue
-        lives[producer.unit].append((place, readers[-1], resident.words(group.leaf)))
-        fits = _most_alive(lives[producer.unit]) * group.in_flight <= room[producer.unit]
+        own = lives[producer.unit]
+        own.append((place, readers[-1], resident.words(group.leaf)))
+        fits = _most_alive(own) * group.in_flight <= register_words(group.spec, producer.unit)
         if not fits:
-            lives[producer.unit].pop()
+            own.pop()
         yield replace(resident, where="registers" if fits else GLOBAL_BUFFER)
+
+
+def reads(run: BoundRun, tensor: str) -> bool:
+    return any(operand.tensor == tensor for operand in run.work.inputs)
+
+
+def goes_straight(producer: BoundRun, readers: Sequence[BoundRun]) -> bool:
+    """Whether a tile of a tensor is used up as it is made: by its only reader, on the same unit."""
+    return (len(readers) == 1 and readers[0].unit == producer.unit
+            and readers[0].own is None and producer.own is None)  # fmt: skip
+
+
+def register_words(spec: SpatialArray, unit: str) -> int:
+    if unit == ARRAY_2D:
+        return spec.pe_array.register_words_per_pe * spec.pe_array.elements
+    return spec.vector_array.register_words_per_lane * spec.vector_array.lanes
 
 
 def _most_alive(lives: Sequence[tuple[int, int, int]]) -> int:

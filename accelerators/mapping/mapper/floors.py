@@ -12,6 +12,7 @@ from math import prod
 from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.legality import Draft, inputs_of, outputs_of
 from cascadesim.accelerators.mapping.mapper.candidates import units_of
+from cascadesim.accelerators.mapping.placing import goes_straight, outside, reads, register_words
 from cascadesim.accelerators.mapping.problem import MappingProblem, Tile, Work
 from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, executed, operations_of
 from cascadesim.accelerators.spec import SpatialArray
@@ -61,13 +62,34 @@ def least_words(problem: MappingProblem, members: Sequence[int]) -> float:
     return total
 
 
-def least_busy(draft: Draft, leaf: Tile) -> float:
-    """Cycles of the busier array at least: those of whole tiles, of which a mask may leave some out."""
-    problem, busy = draft.problem, {ARRAY_2D: 0, ARRAY_1D: 0}
+def least_of_tiles(draft: Draft, leaf: Tile) -> float:
+    """Cycles at least of the busiest of both arrays and the ports of the buffer, whatever the order of the loops.
+
+    Those of whole tiles, of which a mask may leave some out. Through the ports goes what Einsums read of inputs, and
+    what they make where a tile of it alone is more than registers hold.
+    """
+    problem, spec, busy, words = draft.problem, draft.spec, {ARRAY_2D: 0, ARRAY_1D: 0}, 0
+    buffered: dict[str, frozenset[str]] = dict.fromkeys(outside(problem, draft.members)[0], frozenset())
     for run in draft.runs:
-        left_out = PAIRED if problem.attended is not None and run.work.axes >= PAIRED else frozenset()
-        whole = prod(problem.extents[axis] // leaf[axis] for axis in run.work.axes - left_out)
-        pairs = 1 if not left_out or problem.attended is None else dict(
-            problem.attended.visited(leaf[QUERY], leaf[KEY])).get((leaf[QUERY], leaf[KEY]), 0)
-        busy[run.unit] += whole * pairs * run.cycles(leaf)
-    return max(busy.values())
+        made, state = run.work.output, dict.fromkeys(run.work.iterates, 1)
+        readers = [reader for reader in draft.runs if reads(reader, made.tensor)]
+        written = made.words({**leaf, **state})
+        spilled = readers and written > register_words(spec, run.unit) and not goes_straight(run, readers)
+        tiles = _whole_tiles(problem, run.work, leaf)
+        busy[run.unit] += tiles * run.cycles(leaf)
+        words += tiles * written if spilled else 0
+        for operand in run.work.inputs:
+            if operand.tensor in buffered:
+                words += tiles * run.operand_reads(operand, leaf, buffered[operand.tensor])
+        if spilled:
+            buffered[made.tensor] = run.work.iterates
+    return max(*busy.values(), words * spec.word_bytes / spec.global_buffer.bytes_per_cycle)
+
+
+def _whole_tiles(problem: MappingProblem, work: Work, leaf: Tile) -> int:
+    """Tiles that an Einsum runs on and nothing is missing of, those that its mask visits."""
+    masked = problem.attended if work.axes >= PAIRED else None
+    if masked is None:
+        return prod(problem.extents[axis] // leaf[axis] for axis in work.axes)
+    visited = dict(masked.visited(leaf[QUERY], leaf[KEY])).get((leaf[QUERY], leaf[KEY]), 0)
+    return visited * prod(problem.extents[axis] // leaf[axis] for axis in work.axes - PAIRED)

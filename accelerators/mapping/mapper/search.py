@@ -16,7 +16,7 @@ from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import IllegalMapping, illegal, outputs_of
 from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS, Neighbours
 from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Cost, Objective, cost
-from cascadesim.accelerators.mapping.mapper.floors import least_busy, least_of_all
+from cascadesim.accelerators.mapping.mapper.floors import least_of_all, least_of_tiles
 from cascadesim.accelerators.mapping.mapper.residency import residents
 from cascadesim.accelerators.mapping.nest import MOST_FUSED
 from cascadesim.accelerators.mapping.placing import bound, does_not_fit
@@ -204,7 +204,7 @@ def _best_of(neighbours: Neighbours, objective: Objective, known: Best, least: C
         leaf = problem.whole() | {loop.axis: min(loop.step, loop.outer) for loop in draft.loops}
         alike = tuple(leaf.values()), tuple(draft.spaces.values())
         if alike not in busy:
-            busy[alike] = least_busy(draft, leaf)
+            busy[alike] = least_of_tiles(draft, leaf)
         if fits and least <= _at_least(floor, busy[alike], objective):
             continue
         for group in residents(neighbours, draft):
