@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft
 from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS, Neighbours
-from cascadesim.accelerators.mapping.mapper.costs import cost
+from cascadesim.accelerators.mapping.mapper.costs import Objective, cost
 from cascadesim.accelerators.mapping.mapper.slicing import in_slices
-from cascadesim.accelerators.mapping.placing import bound, input_copies
+from cascadesim.accelerators.mapping.placing import bound, input_copies, outside
 
 OVERLAPS = (8, 6, 4, 3, 2, 1)  # tiles in flight that are tried; assumed: more only wait for the busiest unit
 
 
-def residents(neighbours: Neighbours, draft: Draft) -> Iterator[BoundGroup]:
-    """The group with tiles overlapped; where that does not fit, with what one Einsum alone reads passing in slices."""
+def residents(neighbours: Neighbours, draft: Draft, objective: Objective = "latency") -> Iterator[BoundGroup]:
+    """The group with tiles overlapped; where that does not fit, with what one Einsum alone reads passing in slices.
+
+    For other objectives than latency also with one tile at a time, which leaves more room for what moves.
+    """
     group = _resident(draft)
     if group is not None:
         yield group
+    if objective != "latency" and group is not None and _fits_one(draft):
+        if group.overlap != 1:
+            yield _further_out(bound(draft.overlapped(1)))
+        yield from (_further_out(bound(wider)) for wider in _wider(draft))
     many = len(draft.problem.work) >= MANY_EINSUMS
     if many or not neighbours.slices or (group is not None and group.in_flight > 1):
         return
@@ -32,6 +40,29 @@ def residents(neighbours: Neighbours, draft: Draft) -> Iterator[BoundGroup]:
             shorter = neighbours.narrowed(draft, _widest(each)) if draft.loops else ()
             found = (_resident(other) for narrow in shorter for other in islice(in_slices(narrow), number, number + 1))
             yield from (narrow for narrow in found if narrow is not None)
+
+
+def _wider(draft: Draft) -> Iterator[Draft]:
+    """One tile at a time, with the longest step of the outer loop over its innermost axis: with inputs along that axis
+    as far in as they can be, and with them kept inside of that loop."""
+    number = next((number for number, loop in enumerate(draft.loops) if loop.axis == draft.loops[-1].axis), 0)
+    if number >= len(draft.loops) - 1:
+        return
+    outer, leaf = draft.loops[number], draft.loops[-1]
+    inputs, _ = outside(draft.problem, draft.members)
+    along = {tensor: (number + 1, False) for tensor, operands in inputs.items()
+             if any(outer.axis in operand.axes for operand in operands)}  # fmt: skip
+    now = outer.step // leaf.step
+    for kept in ({}, along):
+        def stepped(times: int, kept: Mapping[str, tuple[int, bool]] = kept) -> Draft:
+            loops = (*draft.loops[:number], replace(outer, step=times * leaf.step), *draft.loops[number + 1:-1],
+                     replace(leaf, outer=times * leaf.step))  # fmt: skip
+            return replace(draft, loops=loops, kept=kept, in_flight=1)
+
+        if _fits_one(stepped(now)) and not _fits_one(stepped(2 * now)):
+            most = now + bisect(range(now + 1, 2 * now), False, key=lambda times: not _fits_one(stepped(times)))
+            if most > now:
+                yield stepped(most)
 
 
 def _widest(draft: Draft) -> int:

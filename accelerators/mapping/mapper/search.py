@@ -20,7 +20,7 @@ from cascadesim.accelerators.mapping.mapper.floors import least_of_all, least_of
 from cascadesim.accelerators.mapping.mapper.residency import residents
 from cascadesim.accelerators.mapping.nest import MOST_FUSED
 from cascadesim.accelerators.mapping.placing import bound, does_not_fit
-from cascadesim.accelerators.mapping.problem import MappingProblem
+from cascadesim.accelerators.mapping.problem import MappingProblem, Tile
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
@@ -84,6 +84,11 @@ def search(
         raise _reason(problem, spec)
     best, more = _refined(found or (), objective, known, thorough)
     evaluated += more
+    if thorough and found is not None:  # sizes of tiles may favour more Einsums in a group
+        longest, more = _longest(problem, spec, most_fused, objective, known)
+        other, again = _refined(longest, objective, known, thorough)
+        evaluated += more + again
+        best = min(best, other, key=lambda each: _total(each, objective))
     if any(group.in_slices for group in best):  # sizes of tiles may favour another path
         found, more = _cheapest(problem, spec, most_fused, objective, known, below, not many, slices=False)
         other, again = _refined(found or (), objective, known, thorough, slices=False)
@@ -100,7 +105,7 @@ def _refined(
     for group in found:
         problem, spec, members = group.problem, group.spec, tuple(run.place for run in group.runs)
         limit = cost(group, objective)
-        better = (best_group(problem, spec, members, objective, True, limit, thorough, slices) if thorough
+        better = (best_group(problem, spec, members, objective, True, limit, thorough, slices, group.leaf) if thorough
                   else known.best_group(problem, spec, members, objective, True, limit, slices))  # fmt: skip
         refined.append(group if better.group is None else better.group)
         evaluated += better.tried
@@ -153,6 +158,27 @@ def _cheapest(
     return (None if found is None else found[1]), evaluated
 
 
+def _longest(
+    problem: MappingProblem, spec: SpatialArray, most_fused: int, objective: Objective, known: KnownGroups
+) -> tuple[tuple[BoundGroup, ...], int]:
+    """A path of as many Einsums in each group as can be, from the first on, and how many ways were compared."""
+    found, evaluated, start, count = [], 0, 0, len(problem.work)
+    while start < count:
+        for end in range(min(start + most_fused, count), start, -1):
+            members = tuple(range(start, end))
+            for fine in (False, True):
+                group, tried, _ = known.best_group(problem, spec, members, objective, fine)
+                evaluated += tried
+                if group is not None:
+                    break
+            if group is not None:
+                break
+        assert group is not None, "each Einsum runs alone: a path was found"
+        found.append(group)
+        start = end
+    return tuple(found), evaluated
+
+
 def _less(limit: Cost, *costs: Cost) -> Cost:
     return limit[0] - sum(first for first, _ in costs), limit[1] - sum(second for _, second in costs)
 
@@ -176,21 +202,23 @@ def _reason(problem: MappingProblem, spec: SpatialArray) -> CascadeSimError:
 
 def best_group(
     problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], objective: Objective = "latency",
-    fine: bool = False, below: Cost = NO_LIMIT, thorough: bool = False, slices: bool = True,
+    fine: bool = False, below: Cost = NO_LIMIT, thorough: bool = False, slices: bool = True, around: Tile | None = None,
 ) -> Best:  # fmt: skip
     """The best group of these Einsums that costs less than `below`, if there is one.
 
-    `thorough`: then tiles of other sizes, one or two axes at a time, as long as that is better. `slices`: Einsums may
-    have loops of their own.
+    `thorough`: then tiles of other sizes, one or two axes at a time, as long as that is better, from the best that was
+    found or from `around`. `slices`: Einsums may have loops of their own.
     """
     found = Best(None, 0, False)
     neighbours = Neighbours(problem, spec, members, fine, squares=thorough, slices=slices)
     while True:
         before = found.group
         found = _best_of(neighbours, objective, found, below if before is None else cost(before, objective))
-        if found.group is before or found.group is None or not thorough:
+        better = found.group is not before
+        near = around if found.group is None else found.group.leaf if better else None
+        if near is None or near == neighbours.near or not thorough:
             return found
-        neighbours = replace(neighbours, near=found.group.leaf)
+        neighbours = replace(neighbours, near=near)
 
 
 def _best_of(neighbours: Neighbours, objective: Objective, known: Best, least: Cost) -> Best:
@@ -207,7 +235,7 @@ def _best_of(neighbours: Neighbours, objective: Objective, known: Best, least: C
             busy[alike] = least_of_tiles(draft, leaf)
         if fits and least <= _at_least(floor, busy[alike], objective):
             continue
-        for group in residents(neighbours, draft):
+        for group in residents(neighbours, draft, objective):
             fits = fits or not group.in_slices  # smaller tiles may fit whole
             if (own := cost(group, objective)) < least:
                 best, least = group, own
@@ -217,12 +245,14 @@ def _best_of(neighbours: Neighbours, objective: Objective, known: Best, least: C
 
 
 def every_group(
-    problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], fine: bool = False
-) -> Iterator[BoundGroup]:
-    """All groups of these Einsums that are looked at and fit."""
+    problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], fine: bool = False,
+    objective: Objective = "dram",
+) -> Iterator[BoundGroup]:  # fmt: skip
+    """All groups of these Einsums that are looked at and fit; those of one tile at a time are for room, not for time.
+    """
     neighbours = Neighbours(problem, spec, members, fine)
     for draft in neighbours.drafts():
-        yield from residents(neighbours, draft)
+        yield from residents(neighbours, draft, objective)
 
 
 def least_cost(

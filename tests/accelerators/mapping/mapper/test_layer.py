@@ -91,7 +91,7 @@ def exhaustive(
     of: MappingProblem, spec: SpatialArray, members: tuple[int, ...], objective: Objective
 ) -> BoundGroup | None:
     """The best of all drafts, none of them left out for a bound."""
-    found = list(every_group(of, spec, members))
+    found = list(every_group(of, spec, members, objective=objective))
     return min(found, key=lambda group: cost(group, objective), default=None)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.plan import searched
+from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.texts import find
 
 
@@ -15,9 +16,42 @@ from cascadesim.einsum_cascades.texts import find
 @pytest.mark.parametrize(("words", "sizes"), [(64, (128, 128, 128)), (256, (257, 256, 256))])
 def test_a_product_moves_few_more_words_than_any_schedule_must(words: int, sizes: tuple[int, int, int]) -> None:
     """One element and a memory of S words: 2 M N K / sqrt(S) - 2 S + M N words at least (Kwasniewski et al., SC'19)."""
-    one = ("pe_array.rows=1", "pe_array.columns=1", "vector_array.lanes=1")
-    spec = load("edge-array", (*one, f"global_buffer.capacity_bytes={2 * words}")).spec  # type: ignore[attr-defined]
     rows, columns, depth = sizes
-    found = searched(find("linear"), (("r", rows), ("n", columns), ("k", depth)), spec, objective="dram", thorough=True)
     least = 2 * rows * columns * depth / sqrt(words) - 2 * words + rows * columns
-    assert least <= found.dram_bytes / 2 <= 1.1 * least
+    assert least <= product_words(words, *sizes) <= 1.1 * least
+
+
+def one_element(words: int) -> SpatialArray:
+    """An element, a lane and a memory of so many words."""
+    one = ("pe_array.rows=1", "pe_array.columns=1", "vector_array.lanes=1")
+    return load("edge-array", (*one, f"global_buffer.capacity_bytes={2 * words}")).spec  # type: ignore[attr-defined,no-any-return]
+
+
+def product_words(words: int, rows: int, columns: int, depth: int) -> float:
+    sizes = (("r", rows), ("n", columns), ("k", depth))
+    return searched(find("linear"), sizes, one_element(words), objective="dram", thorough=True).dram_bytes / 2
+
+
+def attention_words(words: int, keys: int, depth: int) -> float:
+    sizes = (("b", 1), ("h", 1), ("g", 1), ("p", keys), ("m", keys), ("e", depth), ("f", depth))
+    found = searched(find("attention-1pass"), sizes, one_element(words), objective="dram", thorough=True)
+    return found.dram_bytes / 2
+
+
+@pytest.mark.slow
+def test_attention_moves_half_as_many_words_in_twice_the_room() -> None:
+    """4,096 keys of 64: queries stay, keys and values pass; from S = d^2 to n d / 4 words are about 4 n^2 d^2 / S."""
+    moved = {words: attention_words(words, 4096, 64) for words in (4096, 8192)}
+    assert all(4 <= count * words / (4096 * 64) ** 2 <= 5 for words, count in moved.items())
+    assert 1.75 <= moved[4096] / moved[8192] <= 2.05
+
+
+@pytest.mark.slow
+def test_more_room_never_moves_more() -> None:
+    """Down to Q, K, V and the result once; of a product both operands and its result."""
+    for moved, least in (
+        ([attention_words(64 * 4**power, 64, 4) for power in range(4)], 4 * 64 * 4),
+        ([product_words(16 * 4**power, 24, 20, 28) for power in range(4)], 24 * 28 + 28 * 20 + 24 * 20),
+    ):
+        assert moved == sorted(moved, reverse=True)
+        assert moved[-1] == least
