@@ -253,10 +253,8 @@ def notes_on_devices(request: Request) -> tuple[str, ...]:
     if devices == 1:
         return ()
     parameters = _own_workload(request).parameters() or 0
-    return (
-        f"tensor parallelism over {devices} devices: time, units, traffic and memory are those of each; "
-        f"it has {parameters / 1e9:,.2f} G parameters",
-    )
+    return (f"tensor parallelism over {devices} devices: time, units, traffic and memory are those of each; "
+            f"it has {parameters / 1e9:,.2f} G parameters",)  # fmt: skip
 
 
 def memory(request: Request) -> MemoryUse | None:
@@ -325,15 +323,13 @@ def refuse_too_large(request: Request, needed: MemoryUse, needed_by: Callable[[i
     """Raises CascadeSimError where `needed` exceeds the memory, with the largest batch that fits by `needed_by`."""
     if needed.fits:
         return
-    accelerator, fitting = request.accelerator, largest_batch(request.sequences - 1, needed_by)
+    machine, fitting = request.accelerator, largest_batch(request.sequences - 1, needed_by)
     advice = f"the largest batch that fits is {fitting:,}" if fitting else "not even a batch of 1 fits"
-    each = " on each device" if accelerator.capabilities.devices > 1 else ""
+    each = " on each device" if machine.capabilities.devices > 1 else ""
     named = " + ".join(f"{name} {size / 1e9:,.2f}" for name, size in needed.parts.items() if size)
     total = f" = {needed.total / 1e9:,.2f}" if needed.weights else ""
-    raise CascadeSimError(
-        f"{request.workload.name}: {named}{total} GB exceed the {needed.capacity / 1e9:,.2f} GB of {accelerator.name}"
-        f"{each}; {advice}"
-    )
+    raise CascadeSimError(f"{request.workload.name}: {named}{total} GB exceed the {needed.capacity / 1e9:,.2f} GB of "
+                          f"{machine.name}{each}; {advice}")
 
 
 def largest_batch(most: int, needed_by: Callable[[int], MemoryUse | None]) -> int:
@@ -343,8 +339,7 @@ def largest_batch(most: int, needed_by: Callable[[int], MemoryUse | None]) -> in
     """
     fitting, too_large, left, missing, tried = 0, most + 1, 0, 0, 1
     while too_large - fitting > 1:
-        needed = needed_by(tried)
-        if needed is None:
+        if (needed := needed_by(tried)) is None:
             return most
         if needed.fits:
             fitting, left = tried, needed.capacity - needed.total
