@@ -14,8 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 
-from scipy.stats import spearmanr
-
 from cascadesim.validation.claim import Cell, Claim, PredictedFigures, Settings, StratumErrors, Suite, Verdict, errors
 from cascadesim.validation.systems.claim_row import CLEAN, ClaimRow
 from cascadesim.validation.systems.ledger import line_of
@@ -153,6 +151,8 @@ def _disorder(cells: Sequence[Cell]) -> float:
     theirs = [statistics.median(cell.measured for cell in own) for own in groups.values()]
     if min(len(set(ours)), len(set(theirs))) < 3:
         return 1.0  # too few to rank
+    from scipy.stats import spearmanr  # heavy: only where claims are ranked
+
     return 1 - float(spearmanr(ours, theirs).statistic)
 
 
