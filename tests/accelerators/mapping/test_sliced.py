@@ -21,6 +21,20 @@ from cascadesim.simulator.engine.engine import run
 
 ROOM = "global_buffer.capacity_bytes=1048576"  # of two blocks of scores
 STREAMED = (("b", 1), ("h", 12), ("g", 1), ("m", 4096), ("p", 256), ("e", 64), ("f", 64))
+GRAM = cascade("gram", """
+    QK[h,m,p] = X[h,p,e] * K[h,m,e]
+    A[h,m,p]  = exp(QK[h,m,p])
+    AV[h,p,e] = A[h,m,p] * X[h,p,e]
+""")
+TWICE = """\
+mapping twice for gram
+for h, p1:
+  split m: m1 by 32, m0
+  split p: p1 by 32, p0
+  array_2d [p0 over rows, m0 over columns]: QK for m1, e
+  array_1d [m over lanes]: A for p0
+  array_2d [p0 over rows, e over columns]: AV for m1, m0
+"""
 
 
 def spec_of(name: str, *settings_of: str) -> SpatialArray:
@@ -68,26 +82,11 @@ def test_loops_of_single_einsums_that_are_illegal_say_what_would_be_legal(
 
 def test_what_two_tiles_read_at_once_is_kept_twice() -> None:
     """Scores of X by itself: the first and the last Einsum read X, of two blocks of queries at once."""
-    text = cascade("gram", """
-        QK[h,m,p] = X[h,p,e] * K[h,m,e]
-        A[h,m,p]  = exp(QK[h,m,p])
-        AV[h,p,e] = A[h,m,p] * X[h,p,e]
-    """)
-    mapping = """\
-mapping twice for gram
-for h, p1:
-  split m: m1 by 32, m0
-  split p: p1 by 32, p0
-  array_2d [p0 over rows, m0 over columns]: QK for m1, e
-  array_1d [m over lanes]: A for p0
-  array_2d [p0 over rows, e over columns]: AV for m1, m0
-  keep X in global_buffer at p1
-  overlap interleave 2
-"""
+    mapping = TWICE + "  keep X in global_buffer at p1\n  overlap interleave 2\n"
     with pytest.raises(IllegalMapping, match="X is read by Einsums of two tiles at once; keep it 'double'"):
-        given_mapping(parse_mapping(mapping), text, STREAMED, spec_of("flat"))
+        given_mapping(parse_mapping(mapping), GRAM, STREAMED, spec_of("flat"))
     twice = parse_mapping(mapping.replace("at p1\n", "at p1 double\n"))
-    (group,) = given_mapping(twice, text, STREAMED, spec_of("flat")).groups
+    (group,) = given_mapping(twice, GRAM, STREAMED, spec_of("flat")).groups
     assert run(group_program(group)).cycles >= group.bound_cycles
 
 
@@ -226,23 +225,9 @@ def test_a_partial_last_slice_takes_what_it_holds() -> None:
 
 def test_what_two_parts_read_comes_before_the_first() -> None:
     """X is 32 x 64 words: no product begins before it is there, though the last part reads it, too."""
-    text = cascade("gram", """
-        QK[h,m,p] = X[h,p,e] * K[h,m,e]
-        A[h,m,p]  = exp(QK[h,m,p])
-        AV[h,p,e] = A[h,m,p] * X[h,p,e]
-    """)
-    mapping = parse_mapping("""\
-mapping twice for gram
-for h, p1:
-  split m: m1 by 32, m0
-  split p: p1 by 32, p0
-  array_2d [p0 over rows, m0 over columns]: QK for m1, e
-  array_1d [m over lanes]: A for p0
-  array_2d [p0 over rows, e over columns]: AV for m1, m0
-  overlap serial
-""")
+    mapping = parse_mapping(TWICE + "  overlap serial\n")
     spec = spec_of("flat-edge")
-    (group,) = given_mapping(mapping, text, STREAMED, spec).groups
+    (group,) = given_mapping(mapping, GRAM, STREAMED, spec).groups
     schedule = run(group_program(group))
     array = next(unit for unit in schedule.units if unit.name == "array_2d")
     assert array.first_start >= 2 * 32 * 64 * spec.word_bytes / spec.dram_bytes_per_cycle  # X, and a slice of K

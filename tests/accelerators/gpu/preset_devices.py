@@ -1,0 +1,16 @@
+"""Devices of the presets, each loaded once."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.gpu.accelerator import Gpu
+from cascadesim.accelerators.gpu.spec import Device
+
+
+@cache
+def device(name: str) -> Device:
+    found = load(name)
+    assert isinstance(found, Gpu)
+    return found.spec
