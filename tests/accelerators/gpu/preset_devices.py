@@ -1,4 +1,4 @@
-"""Devices of the presets, each loaded once."""
+"""Devices of the presets, each loaded once, as they are or with settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cascadesim.accelerators.gpu.spec import Device
 
 
 @cache
-def device(name: str) -> Device:
-    found = load(name)
+def device(name: str = "h100-sxm", *settings: str) -> Device:
+    found = load(name, settings)
     assert isinstance(found, Gpu)
     return found.spec

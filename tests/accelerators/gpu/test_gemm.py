@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import pytest
+from preset_devices import device
 
-from cascadesim.accelerators.catalogue import load
-from cascadesim.accelerators.gpu.accelerator import Gpu
 from cascadesim.accelerators.gpu.batch import gemm_seconds
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.gemm import TileOptions, choice_of, gemm_timing, products_cycles
-from cascadesim.accelerators.gpu.spec import Device
-
-
-@cache
-def device(name: str) -> Device:
-    found = load(name)
-    assert isinstance(found, Gpu)
-    return found.spec
 
 
 def test_the_depth_of_a_product_is_padded_to_whole_steps() -> None:

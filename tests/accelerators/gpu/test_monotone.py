@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from preset_devices import device
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu import timing
-from cascadesim.accelerators.gpu.accelerator import Gpu
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.gemm import gemm_timing
 from cascadesim.accelerators.gpu.grid import BooleanArray, Reals, Shape, shape
@@ -34,12 +34,6 @@ CLOSED_FORM = (*GENERATIONS, "rtx-pro-6000", "b300", "mi355x")
 HARDWARE = ("sms", "clock", "dram", "l2_bandwidth", "l2")
 WORK = ("batch", "heads", "new_tokens", "keys")
 CONFIGURATIONS = 2000
-
-
-def device(name: str) -> Device:
-    machine = load(name)
-    assert isinstance(machine, Gpu)
-    return machine.spec
 
 
 def improved(spec: Device, what: str, factor: float) -> Device:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 
 import pytest
+from preset_devices import device
 
 from cascadesim.accelerators.catalogue import load, presets
 from cascadesim.accelerators.gpu.accelerator import Gpu
-from cascadesim.accelerators.gpu.spec import Device
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
@@ -53,12 +53,6 @@ LIKE = {  # a device of the same die or generation -> the one whose measured sha
 }  # fmt: skip
 AMD = ("mi300x", "mi325x", "mi355x")
 every_name = pytest.mark.parametrize("name", sorted(PEAKS))
-
-
-def device(name: str, *settings: str) -> Device:
-    found = load(name, settings)
-    assert isinstance(found, Gpu)
-    return found.spec
 
 
 @every_name

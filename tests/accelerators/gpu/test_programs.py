@@ -7,6 +7,7 @@ from math import ceil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from preset_devices import device
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.accelerator import Gpu
@@ -24,7 +25,7 @@ from cascadesim.accelerators.gpu.programs import (
     residents,
     stream_program,
 )
-from cascadesim.accelerators.gpu.spec import Device, Dtype
+from cascadesim.accelerators.gpu.spec import Dtype
 from cascadesim.accelerators.gpu.timing import AttentionCase, attention_timing, case_of, tiles_of_last_sm
 from cascadesim.accelerators.program import Program
 from cascadesim.simulator.engine.engine import Schedule, record, run
@@ -205,12 +206,6 @@ def test_where_dram_dominates_the_schedule_is_dram_with_its_ends(keys: int) -> N
 def test_repeated_periods_are_what_every_tile_stepped_through_gives(kernel: str) -> None:
     made = program(case("h100-sxm", kernel, queries=2048, keys=2048, causal=True))
     assert max(piece.finish for piece in record(made, made.tiles)) == run(made).cycles
-
-
-def device(name: str = "h100-sxm") -> Device:
-    found = load(name)
-    assert isinstance(found, Gpu)
-    return found.spec
 
 
 def product(rows: int, outputs: int, depth: int, name: str = "h100-sxm", dtype: Dtype = "bf16") -> Program:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from preset_devices import device
 
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.catalogue import load, presets
 from cascadesim.accelerators.gpu.accelerator import Gpu
-from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, OperandTypes
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Dtype, OperandTypes
 from cascadesim.accelerators.protocol import Plan, problems
 from cascadesim.einsum_cascades.models.layers import Phase
 from cascadesim.einsum_cascades.models.lowering import linear
@@ -17,12 +18,6 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecErro
 
 NAMES = tuple(name for name in presets() if name.startswith("gpu/"))
 every_device = pytest.mark.parametrize("name", NAMES)
-
-
-def device(name: str) -> Device:
-    found = load(name)
-    assert isinstance(found, Gpu)
-    return found.spec
 
 
 def test_an_h100_multiplies_989_tflops() -> None:

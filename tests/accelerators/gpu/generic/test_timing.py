@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from preset_devices import device
 
 from cascadesim.accelerators.catalogue import load
-from cascadesim.accelerators.gpu.accelerator import Gpu
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.explain import shares
 from cascadesim.accelerators.gpu.generic.blocks import problem_of
@@ -31,12 +31,6 @@ SIGMOID = cascade("sigmoid-attention", """
     AV[h,p,f] = A[h,m,p] * V[h,m,f]
 """)
 RELU = cascade("relu-attention", SIGMOID.text.replace("sigmoid", "relu"))
-
-
-def device(name: str) -> Device:
-    found = load(name)
-    assert isinstance(found, Gpu)
-    return found.spec
 
 
 def asked(text: Cascade, sizes: Mapping[str, int] = BERT, mask: Mask = FULL, **changed: int) -> Operation:
