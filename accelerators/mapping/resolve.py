@@ -7,7 +7,7 @@ groups, in numbers. mapping.md 1.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from cascadesim.accelerators.mapping.group import BoundGroup
@@ -288,10 +288,12 @@ class _Resolver:
 def described(name: str, groups: Sequence[BoundGroup]) -> CascadeMapping:
     """The text of groups with sizes, in numbers."""
     problem = groups[0].problem
-    split = {part for parts in problem.chains.values() for part in parts}
-    inner = [part for parts in partitions(problem.cascade) for part in parts[1:] if part not in split]
-    sizes = tuple((part.upper(), problem.sizes[part.upper()]) for part in dict.fromkeys(inner))
-    return CascadeMapping(name, problem.cascade.name, tuple(map(_fused, groups)), sizes)
+    text = CascadeMapping(name, problem.cascade.name, tuple(map(_fused, groups)))
+    known, chains = text_sizes(text, groups[0].spec, problem.extents), set().union(*problem.chains.values())
+    inner = dict.fromkeys(part for parts in partitions(problem.cascade) for part in parts[1:])
+    sizes = {part.upper(): problem.sizes[part.upper()] for part in inner}
+    return replace(text, sizes=tuple((size, extent) for size, extent in sizes.items()
+                                     if size.lower() not in chains or known.get(size) != extent))
 
 
 def _fused(group: BoundGroup) -> Fused:

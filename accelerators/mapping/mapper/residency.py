@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import islice
 
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality import Draft
+from cascadesim.accelerators.mapping.legality import Draft, outside_of_late
 from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS, Neighbours
 from cascadesim.accelerators.mapping.mapper.costs import Objective, cost
 from cascadesim.accelerators.mapping.mapper.slicing import in_slices
@@ -50,7 +50,7 @@ def _wider(draft: Draft) -> Iterator[Draft]:
         return
     outer, leaf = draft.loops[number], draft.loops[-1]
     inputs, _ = outside(draft.problem, draft.members)
-    along = {tensor: (number + 1, False) for tensor, operands in inputs.items()
+    along = {tensor: (min(number + 1, outside_of_late(draft, tensor)), False) for tensor, operands in inputs.items()
              if any(outer.axis in operand.axes for operand in operands)}  # fmt: skip
     now = outer.step // leaf.step
     for kept in ({}, along):

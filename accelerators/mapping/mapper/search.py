@@ -88,7 +88,7 @@ def search(
         longest, more = _longest(problem, spec, most_fused, objective, known)
         other, again = _refined(longest, objective, known, thorough)
         evaluated += more + again
-        best = min(best, other, key=lambda each: _total(each, objective))
+        best = min(best, other or best, key=lambda each: _total(each, objective))
     if any(group.in_slices for group in best):  # sizes of tiles may favour another path
         found, more = _cheapest(problem, spec, most_fused, objective, known, below, not many, slices=False)
         other, again = _refined(found or (), objective, known, thorough, slices=False)
@@ -143,10 +143,7 @@ def _cheapest(
             limit = limit if reached is None else min(limit, _less(reached[0], before[0]))
             if limit <= least_cost(problem, spec, members, objective):
                 continue
-            group, tried, fits = known.best_group(problem, spec, members, objective, False, limit, slices)
-            if not fits and fine:
-                group, more, _ = known.best_group(problem, spec, members, objective, True, limit, slices)
-                tried += more
+            group, tried = _of_sides(problem, spec, members, objective, known, limit, fine, slices)
             evaluated += tried
             if group is None:
                 continue
@@ -162,21 +159,31 @@ def _longest(
     problem: MappingProblem, spec: SpatialArray, most_fused: int, objective: Objective, known: KnownGroups
 ) -> tuple[tuple[BoundGroup, ...], int]:
     """A path of as many Einsums in each group as can be, from the first on, and how many ways were compared."""
-    found, evaluated, start, count = [], 0, 0, len(problem.work)
+    found: list[BoundGroup] = []
+    evaluated, start, count = 0, 0, len(problem.work)
     while start < count:
         for end in range(min(start + most_fused, count), start, -1):
-            members = tuple(range(start, end))
-            for fine in (False, True):
-                group, tried, _ = known.best_group(problem, spec, members, objective, fine)
-                evaluated += tried
-                if group is not None:
-                    break
+            group, tried = _of_sides(problem, spec, tuple(range(start, end)), objective, known)
+            evaluated += tried
             if group is not None:
+                found.append(group)
+                start = end
                 break
-        assert group is not None, "each Einsum runs alone: a path was found"
-        found.append(group)
-        start = end
+        else:
+            return (), evaluated  # an Einsum that shares loops with later ones alone
     return tuple(found), evaluated
+
+
+def _of_sides(
+    problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], objective: Objective, known: KnownGroups,
+    limit: Cost = NO_LIMIT, fine: bool = True, slices: bool = True,
+) -> tuple[BoundGroup | None, int]:  # fmt: skip
+    """The best group in tiles of the array's sides, and of all sizes where none of these fits (`fine`)."""
+    group, tried, fits = known.best_group(problem, spec, members, objective, False, limit, slices)
+    if not fits and fine:
+        group, more, _ = known.best_group(problem, spec, members, objective, True, limit, slices)
+        tried += more
+    return group, tried
 
 
 def _less(limit: Cost, *costs: Cost) -> Cost:

@@ -7,7 +7,9 @@ from math import sqrt
 import pytest
 
 from cascadesim.accelerators.catalogue import load
-from cascadesim.accelerators.mapping.plan import searched
+from cascadesim.accelerators.mapping.plan import given, searched
+from cascadesim.accelerators.mapping.resolve import described
+from cascadesim.accelerators.mapping.text import parse_mapping
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.texts import find
 
@@ -44,6 +46,16 @@ def test_attention_moves_half_as_many_words_in_twice_the_room() -> None:
     moved = {words: attention_words(words, 4096, 64) for words in (4096, 8192)}
     assert all(4 <= count * words / (4096 * 64) ** 2 <= 5 for words, count in moved.items())
     assert 1.75 <= moved[4096] / moved[8192] <= 2.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [40, 200, 1000])
+def test_what_is_found_for_traffic_is_legal_and_its_text_reads_back(words: int) -> None:
+    sizes = (("b", 1), ("h", 1), ("g", 1), ("p", 60), ("m", 44), ("e", 4), ("f", 4))
+    text, spec = find("attention-1pass"), one_element(words)
+    found = searched(text, sizes, spec, objective="dram", thorough=True)
+    read = given(parse_mapping(str(described("mine", found.groups))), text, sizes, spec)
+    assert (read.dram_bytes, read.cycles) == (found.dram_bytes, found.cycles)
 
 
 @pytest.mark.slow
