@@ -143,10 +143,12 @@ def cycle_rows(architecture: str) -> Shapes:
     return rows.at(places[:: -(-len(places) // MOST_CYCLE_ROWS)])
 
 
-def calibrate_cycle_level(intervals: bool = True) -> Mapping[str, FittedConstants]:
+def calibrate_cycle_level(
+    intervals: bool = True, architectures: Sequence[Generation] = ARCHITECTURES
+) -> Mapping[str, FittedConstants]:
     """Architecture -> the constants of the cycle level, whose predictions are residuals as those of the closed form."""
     found: dict[str, FittedConstants] = {}
-    for architecture in ARCHITECTURES:
+    for architecture in architectures:
         rows = cycle_rows(architecture)
         bounds = tuple(Range(name, *RANGES[name], architecture) for name in CycleConstants.model_fields)
         weights, half = equal_weights(rows.stratum.tolist()), np.zeros(len(bounds))
