@@ -21,7 +21,8 @@ from cascadesim.simulator.engine.engine import run
 
 KINDS = ("attention", "linear", "elementwise")
 every_accelerator = pytest.mark.parametrize("name", preset_names())
-every_case = pytest.mark.parametrize(("workload", "length"), [("llama", 1000), ("bert", 512)])
+every_case = pytest.mark.parametrize(("workload", "length"), [
+    pytest.param("llama", 1000, marks=pytest.mark.slow), ("bert", 512)])  # fmt: skip
 
 
 @cache
@@ -71,6 +72,7 @@ def test_its_areas_are_finite(name: str) -> None:
     assert areas is None or all(isfinite(area) and area > 0 for area in areas.values())
 
 
+@pytest.mark.slow
 @every_accelerator
 @every_case
 def test_it_plans_every_kind_of_work(name: str, workload: str, length: int) -> None:
@@ -109,6 +111,7 @@ def least_cycles(phase: Phase, calibrated: bool) -> float:
     return max(busy.values()) if calibrated else phase.analytical_cycles
 
 
+@pytest.mark.slow
 @every_accelerator
 def test_no_schedule_of_it_is_shorter_than_the_closed_form(name: str) -> None:
     for plan in plans(name, "llama", 1000):

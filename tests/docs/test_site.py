@@ -73,6 +73,7 @@ def test_every_field_has_its_type_unit_and_remark(reference: ModuleType) -> None
         *page.splitlines()}  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "section"), [
     ("architectures", "architectures"), ("workloads", "workloads"), ("cascades", "cascades"), ("names", "mappings"),
     ("names", "patterns"), ("names", "spaces"), ("names", "kernels"), ("names", "suites"),
@@ -84,6 +85,7 @@ def test_everything_that_can_be_named_is_in_the_reference(page: str, section: st
         assert re.search(rf"^##+ {re.escape(name)}$|<code>{re.escape(name)}</code>", text, re.MULTILINE), name
 
 
+@pytest.mark.slow
 def test_a_pattern_says_what_attends_what(reference: ModuleType) -> None:
     rows = reference.names().split("\n## Patterns\n")[1].split("\n## ")[0].splitlines()
     meant = {name: line.split(" | ")[2].strip("| ") for line in rows if line.startswith("| <code>")

@@ -27,6 +27,7 @@ def error(got, expected) -> float:
     return float((got.double() - expected).norm() / expected.norm())
 
 
+@pytest.mark.slow
 def test_one_pass_attention_is_attention() -> None:
     q, k, v = (random(1, 2, 128, 64) for _ in range(3))
     assert error(attention(q, k, v), reference.attention(q, k, v)) < TOLERANCE[torch.float32]
@@ -42,6 +43,7 @@ def test_every_cascade_in_every_type(cascade: str, causal: bool, dtype) -> None:
     assert error(got, reference.attention(q, k, v, causal=causal)) < TOLERANCE[dtype]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("cascade", CASCADES)
 def test_ragged_tails_grouped_heads_and_odd_head_dimensions(cascade: str, dtype) -> None:
@@ -104,6 +106,7 @@ def test_what_does_not_fit_is_said(change: dict, message: str) -> None:
         attention(q, q, q, **change)
 
 
+@pytest.mark.slow
 def test_a_call_on_the_cpu_repairs_the_interpreter_by_itself() -> None:
     """Unrepaired, Triton's interpreter multiplies the bit patterns of bf16: an error of 10^9."""
     code = """

@@ -34,11 +34,13 @@ def inputs(dtype, heads: int, key_heads: int, P: int, M: int, D: int, B: int = 1
     return (torch.randn(B, h, n, D).to(dtype) for h, n in ((heads, P), (key_heads, M), (key_heads, M)))
 
 
+@pytest.mark.slow
 def test_the_mma_kernel_is_attention() -> None:
     q, k, v = inputs(torch.float16, 1, 1, 128, 128, 64)
     assert error(mma.attention(q, k, v), attention_reference.attention(q, k, v)) < TOLERANCE[torch.float16]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("D", mma.TILES)
 @pytest.mark.parametrize("causal", [False, True], ids=["full", "causal"])
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
@@ -50,6 +52,7 @@ def test_ragged_tails_and_grouped_heads(dtype, causal: bool, D: int) -> None:
     assert host.library(mma.SOURCE).host_bank_conflicts() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("D", mma.TILES)
 def test_queries_without_a_key_get_zeros(D: int) -> None:
     """70 queries, 40 keys, causal: the first 30 see none; the second batch entry has no keys at all."""
@@ -80,6 +83,7 @@ def test_what_the_mma_kernel_is_not_made_for_is_said() -> None:
             mma.attention(q, k, v)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [0, 1, 511, 512, 1499, 1500])
 def test_the_most_important_tokens_in_order(kept: int) -> None:
     importance = torch.randn(2, 1500)
@@ -124,6 +128,7 @@ def test_arithmetic_chains_compute_what_they_issue() -> None:
         assert torch.allclose(out, expected.sum().expand(32), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fp16", "bf16"])
 def test_products_add_up(name: str) -> None:
     """All operands 1: 3 turns of 16 products, in 8 chains of 4 accumulators in each lane."""

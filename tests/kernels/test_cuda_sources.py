@@ -46,6 +46,7 @@ def loops_of(source: Source, target: int, function: str) -> tuple[SassLoop, ...]
     return loops(all_sass(target)[source, function])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_turn_issues_exactly_the_instructions_of_the_mix(target: int) -> None:
     assert set(ISSUE_MIX.functions) == set(MIX)

@@ -100,6 +100,7 @@ def integers(*shape: int) -> np.ndarray:
     return GENERATOR.integers(-100, 100, shape, dtype=np.int32)
 
 
+@pytest.mark.slow
 def test_a_barrier_makes_what_others_wrote_visible(run) -> None:
     given, got = integers(3, 64), np.zeros((3, 64), np.int32)
     run("from_next", 3, 64, given, got, 1)

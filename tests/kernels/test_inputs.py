@@ -61,12 +61,14 @@ def test_any_finite_scale_is_right(name: str, scale: float) -> None:
     check(name, *inputs_of(), scale=scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_values_may_have_a_head_dimension_of_their_own(name: str) -> None:
     check(name, *inputs_of(E=16, F=40))
     check(name, *inputs_of(E=40, F=8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_scores_of_minus_infinity_over_whole_tiles_are_keys_that_nobody_sees(name: str) -> None:
     """Keys 0 to 31 are a whole tile, which is visited without a mask. If all are -inf the answer is 0."""
@@ -127,6 +129,7 @@ def test_attention_in_tile_order_of_strided_tensors() -> None:
     assert torch.equal(plain, gna.attention_in_tile_order(*strided, PLAN))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
 def test_the_most_important_tokens_of_any_type_and_sign(dtype) -> None:
     importance = torch.randn(1, 90, dtype=torch.float64).to(dtype)
@@ -285,6 +288,7 @@ def test_progressive_decoding_needs_a_power_of_two(E: int) -> None:
             torch.ones(1, 1), torch.zeros(1, 1, 4, 8), 0.1)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_gradients_are_refused_and_not_lost() -> None:
     """No kernel has a backward; under no_grad nobody expects one."""
     q, k, v = inputs_of()

@@ -56,6 +56,7 @@ GPU_ONLY = {"sdpa CUDNN_ATTENTION", "sdpa FLASH_ATTENTION", "dense, sdpa FLASH_A
 IN_CUDA = {"issue mix", "products", "shared memory", "latency", "atomic additions"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_every_case_runs_and_agrees_with_the_library(name: str) -> None:
     repair()

@@ -36,6 +36,7 @@ def error(got, expected) -> float:
     return float((got.double() - expected).norm() / expected.norm())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_the_kernel_is_masked_attention_and_runs_the_tiles_that_the_simulator_counts(case) -> None:
     *sizes, query_tile, key_tile = case
@@ -50,6 +51,7 @@ def test_the_kernel_is_masked_attention_and_runs_the_tiles_that_the_simulator_co
         assert executed[:, 1].sum() == 0  # masks only in partial tiles, and there is none
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize(("case", "tile"), [
     ("2-D corners", (8, 8)), ("1-D unequal dilation groups", (32,)), ("3-D causal, dilated, unequal groups", (4, 8, 4)),

@@ -55,6 +55,7 @@ def test_the_most_important_tokens_in_order(kept: int) -> None:
     assert (triton.top_tokens(importance, kept) == reference.top_tokens(importance, kept)).all()
 
 
+@pytest.mark.slow
 def test_of_equally_important_tokens_the_first_stay() -> None:
     importance = torch.tensor([[2.0, 1.0, 3.0, 1.0, 1.0, 0.0]])
     assert triton.top_tokens(importance, 4).tolist() == [[0, 1, 2, 3]]
@@ -108,6 +109,7 @@ def test_planes_hold_every_code_once() -> None:
     assert (rebuilt == codes.int()).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("sharpness", [0.05, 1.0, 8.0])
 def test_lower_bits_are_used_exactly_where_no_probability_stands_out(sharpness: float, dtype) -> None:

@@ -65,6 +65,7 @@ def test_another_format_is_what_is_printed() -> None:
     assert json.loads(repr(result)) == result.to_dict()
 
 
+@pytest.mark.slow
 def test_lists_in_are_a_report_for_each_combination_out() -> None:
     result = cs.simulate(["h100-sxm", "h200-sxm"], ["llama", "mistral-7b-v0.1"], phase=["prefill", "decode"],
                          batch=[1, 2], seq_len=[1024, "2K"])  # fmt: skip
@@ -195,6 +196,7 @@ def test_without_pandas_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
         cs.passes("attention-1pass").to_pandas()
 
 
+@pytest.mark.slow
 def test_files_are_written_as_the_command_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target, figure = tmp_path / "report.json", tmp_path / "figure.svg"
     result = cs.simulate("fusemax", **BERT, format="json", output=target, plot=figure)

@@ -52,6 +52,7 @@ def check(cycle: Report, closed: Report, accelerator: Accelerator) -> None:
         assert all(einsum.cycles <= report.cycles for einsum in report.einsums)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("scope", ["attention", "linear", "model"])
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
@@ -66,6 +67,7 @@ def test_the_cycle_level_is_above_the_closed_form_and_both_add_up(
             check(*pair, accelerator)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 @given(length=st.integers(min_value=1, max_value=1000), batch=st.integers(min_value=1, max_value=5))
 @settings(max_examples=8, deadline=None)

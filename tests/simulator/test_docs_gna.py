@@ -31,6 +31,7 @@ SESSIONS = [session for session in re.findall(r"```text\n\$ ((?:cascadesim|simul
                                                re.DOTALL) if "--plot" not in session]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("session", SESSIONS, ids=[session.splitlines()[0] for session in SESSIONS])
 def test_a_session_prints_what_stands_below_it(
     session: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -36,6 +36,7 @@ def test_every_fence_is_a_session_or_a_mapping() -> None:
     assert all(command.split()[0] in ("simulate", "cascadesim") for command, _ in SESSIONS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "shown"), SESSIONS, ids=range(len(SESSIONS)))
 def test_a_command_prints_what_is_shown(
     command: str, shown: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

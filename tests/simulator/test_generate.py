@@ -67,6 +67,7 @@ def test_an_array_generates_too() -> None:
     assert (found.memory, found.largest_concurrency) == (None, None)
 
 
+@pytest.mark.slow
 def test_the_first_token_is_the_prompts_and_the_others_follow() -> None:
     found, request = made(), asked("llama-3.1-8b", 4)
     (prompt,) = reports(Request(request.workload, request.accelerator, 100, 4, "prefill", "model", "analytical"))
@@ -121,6 +122,7 @@ def test_what_generates_nothing_is_refused() -> None:
         generate(asked("bert", 1), 128, 8)
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(st.integers(1, 64), st.integers(16, 2000), st.integers(2, 200))
 def test_more_requests_more_tokens_and_no_sooner(batch: int, inputs: int, outputs: int) -> None:

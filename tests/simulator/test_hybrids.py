@@ -64,6 +64,7 @@ def test_a_step_takes_as_long_after_any_number_of_tokens(arch: str, name: str) -
             assert short[kind].cycles < long[kind].cycles
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arch", "tokens", "within"), [("h100-sxm", 32_768, 0.02), ("fusemax", 4096, 0.01)])
 def test_a_prompt_of_twice_as_many_tokens_takes_twice_as_long(arch: str, tokens: int, within: float) -> None:
     """Where softmax takes three to four times as long."""

@@ -71,6 +71,7 @@ def nearly(point: Costs) -> Costs:
     return cycles, float(f"{joules:.9e}"), size
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=8)
 @given(st.sampled_from([16, 40, 64, 100]), st.sampled_from([8, 32, 96]), st.sampled_from([16, 33, 128]))
 def test_nothing_that_is_looked_at_beats_the_front(rows: int, depth: int, columns: int) -> None:
@@ -85,6 +86,7 @@ def test_nothing_that_is_looked_at_beats_the_front(rows: int, depth: int, column
     assert unseen == set()
 
 
+@pytest.mark.slow
 def test_the_front_has_the_best_of_every_single_objective() -> None:
     operation = operation_of("attention-2pass", "bert", 512, 1, {})
     found, known = found_for(operation)
@@ -99,6 +101,7 @@ def test_the_front_has_the_best_of_every_single_objective() -> None:
     assert len(found.beaten) > 10
 
 
+@pytest.mark.slow
 def test_each_mapping_of_the_front_is_read_again_with_the_same_figures() -> None:
     operation = operation_of("attention-2pass", "bert", 512, 1, {})
     for each in found_for(operation)[0].front:
@@ -131,6 +134,7 @@ def test_points_that_differ_by_the_order_of_a_sum_are_one() -> None:
     assert sorted(each_once(points)[:, 0].tolist()) == [0.0, 100.0, 100.0, 100.0, 101.0]
 
 
+@pytest.mark.slow
 def test_parts_that_may_not_be_fused_are_not() -> None:
     assert MOST_FUSED < 18
     long = "\n".join(f"T{number + 1}[i] = max(T{number}[i], 0)" for number in range(MOST_FUSED + 1))
@@ -138,6 +142,7 @@ def test_parts_that_may_not_be_fused_are_not() -> None:
     assert all(len(each.groups) > 1 for each in found.front)
 
 
+@pytest.mark.slow
 def test_the_machines_own_plan_is_marked_with_its_own_figures() -> None:
     """FLAT, BERT at 1K, two sequences: GM, SN, SD and A of 24 heads, 1,024 x 1,024 scores each, on 256 lanes."""
     found = find_mapping_of(operation_of("attention-3pass", "bert", 1024, 2, {}), load("flat"), "pareto")
@@ -194,6 +199,7 @@ def test_without_a_price_energy_is_no_axis(
     assert len(picture.axes) == 1
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_front_and_writes_its_fastest(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -58,6 +58,7 @@ def test_a_new_token_reads_what_its_pattern_keeps() -> None:
     assert kept.latency_s == short.latency_s
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fidelity", ["analytical", "cycle"])
 def test_an_array_visits_the_tiles_of_a_pattern_as_those_of_a_window(fidelity: str) -> None:
     """No sinks and a window of 1,024 is the window of a layer: as many cycles and bytes on FuseMax."""

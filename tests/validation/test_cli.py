@@ -84,8 +84,11 @@ def test_a_file_serves_several_suites_of_its_columns(binding: Path, capsys: pyte
 CLOSED_FORMS = [suite for suite in suites() if suite.name != "fusemax-cycle" and not suite.more]  # one file each
 
 
+SLOW = ("spatten-", "claims")  # their tables take seconds to read
+
+
 @pytest.mark.parametrize("suite", [
-    pytest.param(suite, id=suite.name, marks=[pytest.mark.slow] if suite.name.startswith("spatten-") else [])
+    pytest.param(suite, id=suite.name, marks=[pytest.mark.slow] if suite.name.startswith(SLOW) else [])
     for suite in CLOSED_FORMS
 ])  # fmt: skip
 def test_a_suites_own_table_is_a_valid_file_for_it(suite: Suite, tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def page(name: str) -> str:
     return (ROOT / PAGES[name]).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_page_of_numbers_has_every_number_as_it_is() -> None:
     assert with_table(page(NUMBERS), ledger.page(), NUMBERS) == page(NUMBERS)
 
@@ -156,6 +157,7 @@ def test_claims_on_gpus_together_count_each_stratum_alike() -> None:
     assert together([many]) == (0.25, 0.25)
 
 
+@pytest.mark.slow
 def test_nothing_is_written_unless_every_page_has_its_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "docs").mkdir()
     for name, path in PAGES.items():

@@ -127,6 +127,7 @@ def test_a_pin_can_only_cost(tensor: str, place: str, length: int) -> None:
     assert cost(search(case, BINDING, Pins())) <= cost(bound)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(length=st.integers(1, 3000), depth=st.integers(1, 130), kib=st.integers(32, 600))
 def test_more_buffer_never_costs_cycles(length: int, depth: int, kib: int) -> None:
@@ -162,6 +163,7 @@ def small_buffers(draw: st.DrawFn) -> FlatCase:
     return FlatCase(AttentionShape(2, queries, keys, *depths, group, mask), spec("flat-edge", *settings))
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(case=small_buffers(), data=st.data())
 def test_a_part_of_the_array_is_never_faster_than_the_whole_of_it(case: FlatCase, data: st.DataObject) -> None:
@@ -178,6 +180,7 @@ def whole_cycles(case: FlatCase) -> float:
         return float("inf")
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(case=small_buffers(), data=st.data())
 def test_no_tile_between_two_sizes_is_faster_than_their_bound(case: FlatCase, data: st.DataObject) -> None:
@@ -198,6 +201,7 @@ def test_tiles_that_use_too_few_elements_are_left_out() -> None:
     assert replace(tiles, left=1).halves()[0] == replace(tiles, left=1, top=2)
 
 
+@pytest.mark.slow
 def test_a_larger_array_has_tiles_that_a_smaller_one_is_full_with() -> None:
     """18 kB under a causal window hold 23 rows at a time, which no array of 26 rows or of 41 is built for."""
     settings = ["pe_array.columns=143", "vector_array.lanes=432", "global_buffer.capacity_bytes=18235",

@@ -79,18 +79,21 @@ def on_the_whole_array(accelerator: FuseMax, operation: Operation, key_slots: in
     return closed, run(simulation(timing, Slots(1, key_slots)).program()).cycles
 
 
+@pytest.mark.slow
 def test_bytes_take_their_share_of_the_channel(attention: Make, design: Design) -> None:
     """65,536 bytes of keys and values for each of 4 key tiles, half as many of queries and of results."""
     found = bound(design(), attention(1024, 256), 1, 17, 17)
     assert found.dram == pytest.approx((4 + 1) * KEY_BYTES / BYTES_PER_CYCLE)
 
 
+@pytest.mark.slow
 def test_a_row_of_the_buffer_is_a_row_however_few_of_its_queries_are_real(attention: Make, design: Design) -> None:
     """200 and 256 queries of one tile of 256 columns: as many rows."""
     few, many = (bound(design(), attention(4096, queries), 1, 17, 17) for queries in (200, 256))
     assert few.ports == many.ports
 
 
+@pytest.mark.slow
 def test_a_single_key_slot_makes_loads_and_work_take_turns(attention: Make, design: Design) -> None:
     """Each of 16 key tiles is loaded, then passes through: QK, LM, the drain of 256 rows, RM, SLN, SLD, SLNV."""
     through = 64 + 1 + 256 + 1 + 7 + 1 + 64

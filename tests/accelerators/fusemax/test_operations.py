@@ -129,6 +129,7 @@ def test_no_plan_has_problems(
         assert phase.analytical_cycles <= run(phase.program()).cycles * (1 + 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", cascade_names())
 def test_a_text_runs_rightly_or_is_refused_in_one_line(name: str, attention: Make, design: Design) -> None:
     for preset in ("fusemax", "fusemax-cascade"):

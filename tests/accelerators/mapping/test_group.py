@@ -184,12 +184,14 @@ def check_order(case: Case) -> None:
         np.testing.assert_allclose(execution.arrays[name], expected[name], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @given(groups())
 @settings(max_examples=50, deadline=None)
 def test_words_that_come_from_dram_are_those_a_walker_moves(case: Case) -> None:
     check_words(case)
 
 
+@pytest.mark.slow
 @given(problems())
 @settings(max_examples=10, deadline=None)
 def test_the_order_of_a_mapping_does_not_change_the_answer(case: Case) -> None:
@@ -199,6 +201,7 @@ def test_the_order_of_a_mapping_does_not_change_the_answer(case: Case) -> None:
 SLICED = [CHAIN, *map(find, ("attention-3pass", "attention-differential", "linear-attention"))]
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=50, deadline=None)
 def test_loops_of_single_einsums_change_no_answer_and_do_all_of_the_work(data: st.DataObject) -> None:
@@ -233,6 +236,7 @@ def test_the_order_of_many_more_mappings(case: Case) -> None:
     check_order(case)
 
 
+@pytest.mark.slow
 @given(groups())
 @settings(max_examples=100, deadline=None)
 def test_no_schedule_is_shorter_than_the_bound_and_the_engine_does_all_of_the_work(case: Case) -> None:
@@ -281,6 +285,7 @@ def test_a_product_reads_its_operands_as_often_as_loops_outside_say() -> None:
     assert group.busy_cycles["array_2d"] == 4 * 2 * 8  # tiles, each 8 steps of the depth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.name)
 def test_every_text_is_mapped_and_covers_its_einsums_once(text: Cascade) -> None:
     of = sized(text, dict.fromkeys("HMPEFRKNJ", 6), 2)

@@ -122,6 +122,7 @@ for h, p1:
         given_mapping(lanes, weighted, STREAMED, spec_of("flat"))
 
 
+@pytest.mark.slow
 def test_a_search_lets_keys_pass_by_where_they_do_not_fit() -> None:
     """Scores of a block of rows fit 512 KiB; K and V, 2 x 4,096 x 64 words beside them, do not."""
     spec = spec_of("flat-edge")

@@ -84,6 +84,7 @@ def test_all_problems_are_shown_at_once() -> None:
     assert [problem.split(":")[0] for problem in caught.value.problems] == ["mapping, line 5", "mapping, line 9"]
 
 
+@pytest.mark.slow
 @given(st.integers(0, len(TEXT) - 1), st.characters(min_codepoint=32, max_codepoint=126), st.booleans())
 @settings(max_examples=300, deadline=None)
 def test_no_mutated_text_ends_in_anything_but_a_mapping_or_an_error_of_ours(
@@ -244,6 +245,7 @@ def test_a_search_is_never_worse_than_a_shipped_mapping() -> None:
     assert searched(find("attention-1pass"), BERT, spec).cost() <= shipped.cost()
 
 
+@pytest.mark.slow
 def test_where_tiles_of_the_sides_do_not_fit_smaller_ones_are_taken() -> None:
     """A tile of 256 scores by 256 takes 128 KiB; 64 KiB hold smaller ones, 2 KiB none of 16 keys with their depth."""
     small = searched(find("attention-2pass"), BERT, spec_of("fusemax", "global_buffer.capacity_bytes=65536"))
@@ -252,6 +254,7 @@ def test_where_tiles_of_the_sides_do_not_fit_smaller_ones_are_taken() -> None:
         searched(find("attention-2pass"), BERT, spec_of("fusemax", "global_buffer.capacity_bytes=2048"))
 
 
+@pytest.mark.slow
 def test_fewer_columns_are_not_faster() -> None:
     """Tiles of 128 queries, whose scores fit the registers, are tried on 256 columns, too."""
     cycles = [searched(find("attention-2pass"), BERT, spec_of("fusemax", f"pe_array.columns={columns}")).cycles

@@ -155,6 +155,7 @@ def test_all_forms_of_attention_agree(sizes: tuple[int, ...], seed: int, magnitu
         assert np.allclose(result, attention(q, k, v), rtol=1e-12, atol=1e-12), name
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(EXTENTS, st.integers(0, 2**32 - 1), st.sampled_from([1.0, 100.0]), st.integers(0, 11))
 def test_causal_attention(sizes: tuple[int, ...], seed: int, magnitude: float, missing: int) -> None:

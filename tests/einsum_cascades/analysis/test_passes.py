@@ -319,6 +319,7 @@ def by_the_rules(whole: Cascade, rank: str) -> int:
     return len(walks)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(chains())
 def test_passes_of_any_chain_are_those_of_the_definition(text: str) -> None:

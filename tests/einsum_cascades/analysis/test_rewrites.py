@@ -83,6 +83,7 @@ def forms(name: str) -> tuple[Cascade, ...]:
 ATTENTION = ("attention-3pass", "attention-3pass-causal", "attention-3pass-gqa")
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=15)
 @given(st.sampled_from(ATTENTION), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(0, 2**32 - 1),
        st.sampled_from([1.0, 200.0]))

@@ -80,6 +80,7 @@ REWRITES: dict[str, Callable[[Cascade], Cascade]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", REWRITES)
 @settings(deadline=None, max_examples=40)
 @given(st.data())

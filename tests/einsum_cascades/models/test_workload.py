@@ -294,6 +294,7 @@ def test_work_grows_with_length_and_batch(length: int, batch: int) -> None:
     assert products(length + 1, batch) > products(length, batch)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(length=st.integers(1, 60))
 def test_decoding_a_sequence_attends_as_many_pairs_as_its_prefill(length: int) -> None:

@@ -136,6 +136,7 @@ def test_bit_planes_are_the_number_and_its_lowest_four_bits() -> None:
     assert found["KL"].tolist() == [[[11, 2]]]
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(layers(), st.integers(4, 12), st.floats(0, 1))
 def test_low_bits_are_fetched_by_the_queries_whose_distribution_is_flat(

@@ -138,6 +138,7 @@ def test_an_interrupt_is_130_and_leaves_nothing_half_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @given(option=st.sampled_from(["--seq-len", "--batch", "--set", "--arch", "--workload", "--attention"]), text=st.text())
 @settings(deadline=None)
 def test_no_text_of_an_option_gives_a_traceback(option: str, text: str) -> None:
@@ -160,6 +161,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error() -> None:
     code = "from cascadesim.simulator.cli.commands import main; main(['list', 'workloads'])"
     pipeline = f'{sys.executable} -c "{code}" | head -n 1'

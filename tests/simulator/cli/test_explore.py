@@ -46,6 +46,7 @@ def test_the_best_design_is_printed(space: str, capsys: pytest.CaptureFixture[st
     assert err == ""
 
 
+@pytest.mark.slow
 def test_every_output_at_once(space: str, tmp_path: Path) -> None:
     outputs = {option: tmp_path / name for option, name in
                (("--output", "a.csv"), ("--plot", "a.svg"), ("--report", "a.html"))}

@@ -26,6 +26,7 @@ def report(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, obj
     return dict(found)
 
 
+@pytest.mark.slow
 def test_what_is_found_is_written_and_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     saved = tmp_path / "mine.mapping"
     code, out, _ = run(capsys, "map", "attention-2pass", "--arch", "flat", "--seq-len", "512", "--output", str(saved),
@@ -42,6 +43,7 @@ def test_what_is_found_is_written_and_runs(capsys: pytest.CaptureFixture[str], t
     assert found["optimal"] == (found["lower_bound"] == found["cycles"])
 
 
+@pytest.mark.slow
 def test_a_mapping_is_at_least_as_fast_as_the_published_one(capsys: pytest.CaptureFixture[str]) -> None:
     """FuseMax: 12,288 tiles of 154 cycles for BERT at 1K; work may also move from the busier array to the other."""
     code, out, _ = run(capsys, "map", "attention-1pass", "--arch", "fusemax", "--seq-len", "1K")
@@ -52,6 +54,7 @@ def test_a_mapping_is_at_least_as_fast_as_the_published_one(capsys: pytest.Captu
     assert "mapping searched for attention-1pass" in out
 
 
+@pytest.mark.slow
 def test_any_cascade_is_mapped_at_given_sizes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """512 x 256 results of depth 128 on 256 x 256 elements: two tiles of 128 steps, whatever the order."""
     text = tmp_path / "product.cascade"
@@ -134,6 +137,7 @@ LAYER = tuple(word for size in ("p=16", "m=16", "d=8", "h=2", "g=2", "j=2", "c=2
               for word in ("--set", size))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_layer_says_what_fusing_gains_group_by_group(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     saved = tmp_path / "layer.mapping"
     layer = ("llama-layer", "--arch", "tpu-v4i-like", "--workload", "llama", *LAYER)

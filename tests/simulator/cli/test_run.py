@@ -83,6 +83,7 @@ def test_a_sweep_goes_on_where_one_architecture_cannot(run: Run) -> None:
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_views_beside_a_figure_say_once_what_cannot(run: Run, tmp_path: Path) -> None:
     asked = ("--arch", "flat,h100-sxm", *FULL, "--show", "bound", "--plot", str(tmp_path / "figure.svg"))
     code, out, error = run.simulate(*asked)

@@ -108,6 +108,7 @@ slow_draws = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filt
 many = settings(max_examples=150, deadline=None, suppress_health_check=slow_draws)
 
 
+@pytest.mark.slow
 @many
 @given(programs().filter(lambda program: program.tiles < 800))
 def test_skipped_periods_and_the_full_run_agree(program: Program) -> None:

@@ -140,6 +140,7 @@ def test_a_single_design_has_a_picture_too(tmp_path: Path) -> None:
     assert "1 are on the front" in page(single)
 
 
+@pytest.mark.slow
 def test_parquet_carries_the_space_and_the_version(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     from pyarrow import parquet

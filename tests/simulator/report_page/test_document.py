@@ -238,6 +238,7 @@ def test_the_page_lives_in_a_browser(tmp_path: Path, make: Any, scheme: str, ink
     assert f'data-ink="{ink}"' in found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["spatten", "h100-sxm", "unfused", "edge-array"])
 def test_every_kind_of_machine_has_a_page(name: str) -> None:
     """Whole models, at the fidelity that each runs by default; a GPU says its kernels."""

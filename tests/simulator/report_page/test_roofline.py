@@ -33,6 +33,7 @@ def test_attention_on_fusemax_is_at_four_fifths_of_its_array() -> None:
     assert operations_per_s((run,), report.latency_s) == pytest.approx(point.operations / point.seconds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("machine", "workload"), [
     ("fusemax", "bert"), ("flat", "bert"), ("spatten", "gpt-2-small"), ("h100-sxm", "llama-3.1-8b"),
     ("l40s", "llama-3.1-8b"), ("edge-array", "gpt-2-small"),

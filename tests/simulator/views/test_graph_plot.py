@@ -44,6 +44,7 @@ def test_equal_cascades_give_equal_files(tmp_path: Path) -> None:
     assert drawn("attention-2pass", tmp_path / "a.svg") == drawn("attention-2pass", tmp_path / "b.svg")
 
 
+@pytest.mark.slow
 def test_single_numbers_and_long_cascades_can_be_drawn(tmp_path: Path) -> None:
     for number, text in enumerate(("Y = A[] + B[]", "\n".join(f"T{n + 1}[i] = T{n}[i]" for n in range(100)))):
         found = analyse(cascade("mine", text))

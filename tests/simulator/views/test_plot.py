@@ -100,6 +100,7 @@ def test_a_whole_model_has_its_operations_in_milliseconds(toy: Toy, tiny: Worklo
     assert panel.texts[0].get_text() == "8.6e-05 ms (7.7%)"
 
 
+@pytest.mark.slow
 def test_the_roofline_has_a_dot_for_each_operation_that_uses_dram(tmp_path: Path) -> None:
     request = Request(load_workload("gpt-2-small"), load("fusemax"), 256, 1, fidelity="analytical")
     found = reports(request)

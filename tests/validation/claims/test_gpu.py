@@ -35,6 +35,7 @@ def test_the_promised_suites_are_there() -> None:
     assert {f"gpu-{name}" for name in promised} <= set(NAMED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpu-encoder", "gpu-gemm", "gpu-mla", "gpu-prefill", "gpu-decode", "gpu-papers"])
 def test_the_model_beats_the_roofline_by_far(name: str) -> None:
     """The issue asks for half of its error."""

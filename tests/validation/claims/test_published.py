@@ -37,6 +37,7 @@ def judged(suite: Suite, *settings: str, rows: slice = slice(None)) -> dict[str,
 EXACT_MODELS = [param for param in SUITES if not str(param.id).startswith("gpu-")]  # those: tests of their own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suite", EXACT_MODELS)
 def test_every_claim_holds(suite: Suite) -> None:
     failed = {name: f"{verdict.errors.maximum:.2e} at {verdict.worst}"
@@ -103,6 +104,7 @@ def test_registers_fail_energy_and_area() -> None:
     assert "energy by component" in failing(FUSEMAX_ENERGY, setting)
 
 
+@pytest.mark.slow
 def test_registers_alone_explain_what_physical_energy_adds_to_fusemax() -> None:
     """Operations, DRAM and buffer equal the published ones; a larger buffer costs more an access."""
     assert failing(FUSEMAX_PHYSICAL_ENERGY) == set()

@@ -55,6 +55,7 @@ def test_every_constant_has_a_range_and_is_inside_it() -> None:
             assert one.rows > 0, name
 
 
+@pytest.mark.slow
 def test_a_row_reads_the_constants_of_its_architecture_and_the_shared_ones() -> None:
     """A product: its own rates, and L2. What mma.sync leaves on Blackwell: no other architecture."""
     rows, bounds = calibration_rows(), ranges()
@@ -86,6 +87,7 @@ def test_the_constants_are_what_calibration_finds_today() -> None:
             assert abs(kept.value - value) <= 0.1 * (kept.high - kept.low) + 1e-3 * value, (section, name)
 
 
+@pytest.mark.slow
 def test_the_cycle_level_is_fitted_to_its_own_predictions() -> None:
     """Known constants are found again from times that they predict; the closed form has no part in it."""
     rows = cycle_rows("hopper")

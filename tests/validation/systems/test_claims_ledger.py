@@ -32,6 +32,7 @@ def figure(**cells: object) -> ClaimRow:
     return claim_row({**plain, **cells})  # type: ignore[dict-item]
 
 
+@pytest.mark.slow
 def test_every_figure_has_a_prediction_or_a_reason(entries: tuple[Entry, ...]) -> None:
     lines = [line for entry in entries for line in entry.lines]
     assert len(lines) == len(read_rows())
@@ -39,11 +40,13 @@ def test_every_figure_has_a_prediction_or_a_reason(entries: tuple[Entry, ...]) -
     assert {line.kind for line in lines if line.value is None} == {"lacks", "missing", "later"}
 
 
+@pytest.mark.slow
 def test_at_most_six_systems_lack_a_mechanism(entries: tuple[Entry, ...]) -> None:
     lacking = {entry.system.name for entry in entries if any(kind == "missing" for kind, _, _ in entry.gaps)}
     assert lacking <= {"BASED", "EfficientViT", "SHViT"}
 
 
+@pytest.mark.slow
 def test_the_cache_of_qwen3(entries: tuple[Entry, ...]) -> None:
     """28 layers, 8 heads of keys of 128, 32,768 tokens, 16 bits, keys and values: 3.5 GiB."""
     line = line_of(figure(layers=28, kv_heads=8, head_dim=128, batch=1, seq_len=32_768, value=3.5 * 2**30))
@@ -51,6 +54,7 @@ def test_the_cache_of_qwen3(entries: tuple[Entry, ...]) -> None:
     assert line.ratio == 1
 
 
+@pytest.mark.slow
 def test_a_median_is_of_known_forward_figures_alone(entries: tuple[Entry, ...]) -> None:
     entry = next(entry for entry in entries if entry.system.name == "Kinetics")
     row = figure()
@@ -64,6 +68,7 @@ def test_a_median_is_of_known_forward_figures_alone(entries: tuple[Entry, ...]) 
     assert replace(entry, lines=lines[2:]).median_error is None
 
 
+@pytest.mark.slow
 def test_times_are_those_that_the_rule_names(entries: tuple[Entry, ...]) -> None:
     """PBS-Attn: a total is what is moved, chosen and attended; moving is made of two parts of its own."""
     entry = next(entry for entry in entries if entry.system.name == "PBS-Attn")
@@ -120,6 +125,7 @@ def test_rounding_of_figures_and_of_their_configuration_is_no_error() -> None:
     assert judged(cell("a", 10.0, 10.3, half_width=0.1, rounding=0.2))["rounded"] == pytest.approx(0.0, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_speedups_of_two_rows_of_a_table() -> None:
     """SparseD's Dream at 64K: 1,699 s dense and 1,371 s sparse are 1.239x."""
     (suite,) = find_suites(["claims"])
@@ -150,6 +156,7 @@ def test_rows_count_for_what_they_are() -> None:
 # -- what is shown
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_line_for_each_system(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(cascadesim, "cascadesim", ["claims"]) == 0
     shown = capsys.readouterr().out
@@ -158,6 +165,7 @@ def test_the_command_prints_a_line_for_each_system(capsys: pytest.CaptureFixture
     assert max(map(len, shown.splitlines())) <= 130
 
 
+@pytest.mark.slow
 def test_one_system_with_what_its_predictions_are_made_of(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(cascadesim, "cascadesim", ["claims", "pbs-attn"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -168,6 +176,7 @@ def test_one_system_with_what_its_predictions_are_made_of(capsys: pytest.Capture
     assert any("published without share at seq_len 262144" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_json_holds_every_figure(entries: tuple[Entry, ...]) -> None:
     content = document(entries[:3])
     assert content["schema"] == "cascadesim.claims/1"
@@ -177,6 +186,7 @@ def test_json_holds_every_figure(entries: tuple[Entry, ...]) -> None:
     assert {"published", "predicted", "ratio", "why", "source"} <= set(flat[0])
 
 
+@pytest.mark.slow
 def test_a_file_of_other_rows_is_predicted_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One collected row, in milliseconds; and the command's JSON of it."""
     path = tmp_path / "other.csv"
@@ -209,6 +219,7 @@ def test_figures_are_as_a_person_reads_them(quantity: str, value: float | None, 
     assert views.figure_text(quantity, value) == text
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn(entries: tuple[Entry, ...], tmp_path: Path) -> None:
     entry = next(entry for entry in entries if entry.system.name == "PBS-Attn")
     assert views.draw_system(entry, tmp_path / "a.svg") == 3  # times, speedups, densities
@@ -216,6 +227,7 @@ def test_pictures_are_drawn(entries: tuple[Entry, ...], tmp_path: Path) -> None:
     assert ">PBS-Attn<" in (tmp_path / "b.svg").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_page_has_every_system_and_links_pictures_that_are_there(entries: tuple[Entry, ...]) -> None:
     docs = Path(__file__).parents[3] / "docs"
     text = views.page(entries)
@@ -226,6 +238,7 @@ def test_the_page_has_every_system_and_links_pictures_that_are_there(entries: tu
     assert all((docs / "claims" / name).is_file() for name in pictures)
 
 
+@pytest.mark.slow
 def test_the_summary_says_exact_where_only_bits_differ(entries: tuple[Entry, ...]) -> None:
     stream = io.StringIO()
     views.print_summary([entry for entry in entries if entry.system.name in ("Kinetics", "SALE")], stream)
@@ -236,6 +249,7 @@ def test_the_summary_says_exact_where_only_bits_differ(entries: tuple[Entry, ...
     assert lines[2].endswith("–")
 
 
+@pytest.mark.slow
 def test_a_ratio_is_over_the_stated_baseline_or_the_fastest_one() -> None:
     """SQA names MHA, whatever MQA took; FlashBias at 16K names none, and the fastest that reads a bias is Triton's."""
     (suite,) = find_suites(["claims"])
@@ -245,6 +259,7 @@ def test_a_ratio_is_over_the_stated_baseline_or_the_fastest_one() -> None:
     assert names["fb-fwd-16384-triton-flash-bias"].endswith(" over fb-fwd-16384-triton-attn-bias")
 
 
+@pytest.mark.slow
 def test_json_of_the_verdicts_has_null_where_nothing_is_predicted(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code(cascadesim, "cascadesim", ["validate", "claims", "--format", "json"]) == 0
     claims = json.loads(capsys.readouterr().out)["claims"]

@@ -57,6 +57,7 @@ def test_an_id_given_twice_is_refused(tmp_path: Path) -> None:
         read_rows(own)
 
 
+@pytest.mark.slow
 def test_figures_of_our_copy_are_those_of_the_papers() -> None:
     vmoba, pbs, kinetics = map(by_id, ("vmoba-t1-81x480x832-full-flops", "pbs-t5-64k-perm", "kinetics-02"))
     assert (vmoba.quantity, vmoba.value, vmoba.device, vmoba.role) == ("flop", 282.64e12, "h100-sxm", "dense")

@@ -45,6 +45,7 @@ def layer(fused: int) -> Mapped:
     return searched(LLAMA_LAYER, EXTENTS, edge(), most_fused=fused)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fused", [1, 16])
 def test_a_mapped_layer_computes_the_layer(fused: int) -> None:
     """All tiles of keys are visited: the walker has a place for each step of a state, those left out included."""
@@ -60,6 +61,7 @@ def test_a_mapped_layer_computes_the_layer(fused: int) -> None:
     np.testing.assert_allclose(execution.arrays["Z"], expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_fusing_is_no_slower_and_moves_less() -> None:
     fused, alone = layer(16), layer(1)
     assert len(fused.groups) < len(alone.groups)
@@ -67,6 +69,7 @@ def test_fusing_is_no_slower_and_moves_less() -> None:
     assert fused.dram_bytes < alone.dram_bytes
 
 
+@pytest.mark.slow
 def test_the_text_of_a_mapped_layer_reads_back() -> None:
     text = str(described("mine", layer(16).groups))
     read = given(parse_mapping(text), LLAMA_LAYER, EXTENTS, edge())
@@ -95,6 +98,7 @@ def exhaustive(
     return min(found, key=lambda group: cost(group, objective), default=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["latency", "dram", "energy"])
 @pytest.mark.parametrize(("name", "sizes"), [
     ("llama-layer", SIZES),
