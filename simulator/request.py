@@ -335,9 +335,8 @@ def refuse_too_large(request: Request, needed: MemoryUse, needed_by: Callable[[i
 def largest_batch(most: int, needed_by: Callable[[int], MemoryUse | None]) -> int:
     """The largest batch up to `most` that fits, 0 where none does; what is held never shrinks with the batch.
 
-    It grows almost evenly, so that the next batch to try is where a line through the last two ends the memory.
-    """
-    fitting, too_large, left, missing, tried = 0, most + 1, 0, 0, 1
+    It grows almost evenly: what is tried is where a line through both ends meets the memory, at times the middle."""
+    fitting, too_large, left, missing, tried, tries = 0, most + 1, 0, 0, 1, 0
     while too_large - fitting > 1:
         if (needed := needed_by(tried)) is None:
             return most
@@ -345,6 +344,7 @@ def largest_batch(most: int, needed_by: Callable[[int], MemoryUse | None]) -> in
             fitting, left = tried, needed.capacity - needed.total
         else:
             too_large, missing = tried, needed.total - needed.capacity
-        guess = fitting + (too_large - fitting) * left // (left + missing) if missing else most
-        tried = min(max(guess, fitting + 1), too_large - 1)
+        tries, apart = tries + 1, too_large - fitting
+        guess = apart // 2 if tries % 4 == 0 else apart * left // (left + missing) if missing else apart
+        tried = min(max(fitting + guess, fitting + 1), too_large - 1)
     return fitting
