@@ -117,7 +117,7 @@ def test_the_file_has_the_constants_of_both_levels() -> None:
     assert both["ada"] == FittedConstants({"a": 1.0, "b": 2.0}, {"a": 0.1, "b": 0.2}, {"a": 3, "b": 4})
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_constants_without_a_device_are_what_calibration_finds_today() -> None:
     kept = left_out_constants()["rtx4090"]
     found = {**estimates()["shared"], **estimates()["ada"]}
