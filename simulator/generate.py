@@ -240,7 +240,7 @@ def _keys(workload: AnyWorkload, first: Operation, last: Operation, lengths: Seq
     if first.name != "attention" or not isinstance(workload, Workload):
         return None
     sizes, ends = workload.sizes(workload.layers[first.layer]), [one.extent(KEY) for one in (first, last)]
-    if ends == [lengths[0], lengths[-1]]:
+    if sizes.pattern is None and ends == [lengths[0], lengths[-1]]:  # then also in between
         return Counter(lengths)
     return Counter(decode_keys(sizes, length) for length in lengths) if ends == [
         decode_keys(sizes, length) for length in (lengths[0], lengths[-1])] else None  # fmt: skip

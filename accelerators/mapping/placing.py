@@ -71,9 +71,9 @@ def input_copies(group: BoundGroup, depth: int) -> int:
 
 def does_not_fit(group: BoundGroup) -> str | None:
     """Say that the tiles do not fit the buffer, where they do not, and what would make the largest one smaller."""
-    needed, room = group.footprint_words, group.spec.buffer_words
-    if needed <= room:
+    if group.fits:
         return None
+    needed, room = group.footprint_words, group.spec.buffer_words
     word = group.spec.word_bytes
     names = " ... ".join(dict.fromkeys(group.runs[place].work.name for place in (0, -1)))
     return (f"tiles of {names} take {needed * word:,} bytes of global_buffer, which has {room * word:,}; "

@@ -239,6 +239,11 @@ class TiledGroup:
                  if made.where == GLOBAL_BUFFER and made.depth == innermost]  # fmt: skip
         return whole + (self.in_flight * most_room(turns, self.ended) if turns else 0)
 
+    @property
+    def fits(self) -> bool:
+        """Whether the buffer has that room."""
+        return self.footprint_words <= self.spec.buffer_words
+
     @cached_property
     def ended(self) -> Mapping[int, frozenset[int]]:
         """Place of an Einsum -> places of those of its tile that have ended, for certain, when it begins.

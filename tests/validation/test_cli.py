@@ -11,7 +11,7 @@ import pytest
 from cascadesim.simulator.cli.commands import exit_code
 from cascadesim.validation.claim import Suite
 from cascadesim.validation.cli import suite_names, validate
-from cascadesim.validation.suites import own_data, suites
+from cascadesim.validation.suites import own_data, suites, verdicts_of
 from cascadesim.validation.table import read_table
 
 BINDING = (
@@ -84,7 +84,7 @@ def test_a_file_serves_several_suites_of_its_columns(binding: Path, capsys: pyte
 CLOSED_FORMS = [suite for suite in suites() if suite.name != "fusemax-cycle" and not suite.more]  # one file each
 
 
-SLOW = ("spatten-", "claims")  # their tables take seconds to read
+SLOW = ("spatten-", "claims", "models", "flat-search")  # judged by tests of their own, in minutes
 
 
 @pytest.mark.parametrize("suite", [
@@ -98,6 +98,9 @@ def test_a_suites_own_table_is_a_valid_file_for_it(suite: Suite, tmp_path: Path)
     own, other = own_data(suite), read_table(copy, suite.layout, suite.parse)
     assert [row.cells for row in other.rows] == [row.cells for row in own.rows]
     assert (other.comments, other.left_out) == (own.comments, own.left_out)
+    if not suite.name.startswith(SLOW):
+        assert [each.errors for each in verdicts_of((suite.name,))] == [
+            each.errors for each in verdicts_of((suite.name,), copy)]  # fmt: skip
 
 
 @pytest.mark.parametrize(

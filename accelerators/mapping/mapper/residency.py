@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 
 from cascadesim.accelerators.mapping.group import BoundGroup
@@ -25,10 +26,11 @@ def residents(neighbours: Neighbours, draft: Draft, objective: Objective = "late
     group = _resident(draft)
     if group is not None:
         yield group
-    if objective != "latency" and group is not None and _fits_one(draft):
-        if group.overlap != 1:
-            yield _further_out(bound(draft.overlapped(1)))
-        yield from (_further_out(bound(wider)) for wider in _wider(draft))
+    if objective != "latency" and group is not None:
+        alone = bound(draft.overlapped(1))
+        if group.overlap != 1 and alone.fits:
+            yield _further_out(alone)
+        yield from map(_further_out, _wider(draft))
     many = len(draft.problem.work) >= MANY_EINSUMS
     if many or not neighbours.slices or (group is not None and group.in_flight > 1):
         return
@@ -42,7 +44,7 @@ def residents(neighbours: Neighbours, draft: Draft, objective: Objective = "late
             yield from (narrow for narrow in found if narrow is not None)
 
 
-def _wider(draft: Draft) -> Iterator[Draft]:
+def _wider(draft: Draft) -> Iterator[BoundGroup]:
     """One tile at a time, with the longest step of the outer loop over its innermost axis: with inputs along that axis
     as far in as they can be, and with them kept inside of that loop."""
     number = next((number for number, loop in enumerate(draft.loops) if loop.axis == draft.loops[-1].axis), 0)
@@ -53,16 +55,20 @@ def _wider(draft: Draft) -> Iterator[Draft]:
     along = {tensor: (min(number + 1, outside_of_late(draft, tensor)), False) for tensor, operands in inputs.items()
              if any(outer.axis in operand.axes for operand in operands)}  # fmt: skip
     now = outer.step // leaf.step
-    for kept in ({}, along):
-        def stepped(times: int, kept: Mapping[str, tuple[int, bool]] = kept) -> Draft:
-            loops = (*draft.loops[:number], replace(outer, step=times * leaf.step), *draft.loops[number + 1:-1],
-                     replace(leaf, outer=times * leaf.step))  # fmt: skip
-            return replace(draft, loops=loops, kept=kept, in_flight=1)
 
-        if _fits_one(stepped(now)) and not _fits_one(stepped(2 * now)):
-            most = now + bisect(range(now + 1, 2 * now), False, key=lambda times: not _fits_one(stepped(times)))
-            if most > now:
-                yield stepped(most)
+    def stepped(times: int, kept: Mapping[str, tuple[int, bool]]) -> BoundGroup:
+        loops = (*draft.loops[:number], replace(outer, step=times * leaf.step), *draft.loops[number + 1:-1],
+                 replace(leaf, outer=times * leaf.step))  # fmt: skip
+        return bound(replace(draft, loops=loops, kept=kept, in_flight=1))
+
+    def too_long(kept: Mapping[str, tuple[int, bool]], times: int) -> bool:
+        return not stepped(times, kept).fits
+
+    for kept in ({}, along):
+        if not too_long(kept, now) and too_long(kept, 2 * now):
+            fitting = bisect(range(now + 1, 2 * now), False, key=partial(too_long, kept))
+            if fitting:
+                yield stepped(now + fitting, kept)
 
 
 def _widest(draft: Draft) -> int:
@@ -71,8 +77,7 @@ def _widest(draft: Draft) -> int:
     while low < high:
         middle = (low + high + 1) // 2
         trial = replace(draft, loops=(*draft.loops[:-1], replace(draft.loops[-1], step=middle)), in_flight=2)
-        group = bound(trial)
-        low, high = (middle, high) if group.footprint_words <= group.spec.buffer_words else (low, middle - 1)
+        low, high = (middle, high) if bound(trial).fits else (low, middle - 1)
     return low
 
 
@@ -85,19 +90,14 @@ def _resident(draft: Draft) -> BoundGroup | None:
         group.like(first)
         if in_flight is None and group.stages is None:
             continue
-        if group.footprint_words <= group.spec.buffer_words:
+        if group.fits:
             if best is None or cost(group) < cost(best):
                 best = group
             if cost(group)[0] <= (group.busiest_cycles if group.stages else group.least_cycles):
                 break  # fewer tiles that are open at once are no faster
-        elif group.stages is None and not _fits_one(draft):
+        elif group.stages is None and not bound(draft.overlapped(1)).fits:
             break
     return None if best is None else _further_out(best)
-
-
-def _fits_one(draft: Draft) -> bool:
-    group = bound(draft.overlapped(1))
-    return group.footprint_words <= group.spec.buffer_words
 
 
 def _further_out(group: BoundGroup) -> BoundGroup:
@@ -108,7 +108,7 @@ def _further_out(group: BoundGroup) -> BoundGroup:
             if group.filled(moved) >= group.filled(resident):
                 continue
             trial = replace(group, reads=tuple(moved if read is resident else read for read in group.reads))
-            if trial.footprint_words <= group.spec.buffer_words:
+            if trial.fits:
                 group = trial
                 break
     return group
