@@ -154,6 +154,18 @@ def test_the_largest_batch_is_found_with_few_tries(
     assert len(tried) <= (4 * (most + 1).bit_length() + 4 if kinks else 4)
 
 
+def test_a_steep_end_does_not_slow_the_search_down() -> None:
+    """One byte a request, a million beyond 1,000 of them: lines through both ends alone come nearer by inches."""
+    tried = []
+
+    def needed(batch: int) -> MemoryUse:
+        tried.append(batch)
+        return MemoryUse(0, batch, 0, 0, 1_000_000 * max(0, batch - 1000), 0, 1500)
+
+    assert largest_batch(2**16, needed) == 1000
+    assert len(tried) <= 4 * 17
+
+
 def test_a_larger_memory_takes_it() -> None:
     assert run(*settings("types.kv=fp8"), arch="h200-sxm").exit_code == 0
     assert run(*settings("types.kv=fp8", "dram_bytes=90_000_000_000")).exit_code == 0
