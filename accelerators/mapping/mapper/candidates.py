@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import chain, permutations, product
-from math import ceil, floor
+from math import ceil
 
 from cascadesim.accelerators.binding import DEPTHS
 from cascadesim.accelerators.mapping.legality import Draft, illegal, illegal_steps
@@ -184,17 +184,8 @@ class Neighbours:
         for axis in free:
             for size in self._sizes_near(axis, base[axis]):
                 yield {**base, axis: size}
-                for other in free:
-                    if other != axis:
-                        yield from ({**base, axis: size, other: length}
-                                    for length in self._others(other, base[other], base[axis] / size))  # fmt: skip
-
-    def _others(self, axis: str, size: int, times: float) -> Iterator[int]:
-        """Sizes of another axis: the shortest, and those of as much room where the first is so many times shorter."""
-        grain = self._grain(axis)
-        shorter, longer = (int(round_to(size * times / grain)) * grain for round_to in (floor, ceil))
-        sizes = dict.fromkeys((grain, shorter, longer) if self.squares else (grain,))
-        yield from (each for each in sizes if 1 <= each <= self.problem.extents[axis] and each != size)
+                yield from ({**base, axis: size, other: self._grain(other)} for other in free
+                            if other != axis and base[other] > self._grain(other))  # fmt: skip
 
     def _sizes_near(self, axis: str, size: int) -> Iterator[int]:
         """Sizes of as many tiles, or of up to four times more or less, balanced and whole as the text has them."""

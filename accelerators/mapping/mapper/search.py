@@ -20,7 +20,7 @@ from cascadesim.accelerators.mapping.mapper.floors import least_of_all, least_of
 from cascadesim.accelerators.mapping.mapper.residency import residents
 from cascadesim.accelerators.mapping.nest import MOST_FUSED
 from cascadesim.accelerators.mapping.placing import bound, does_not_fit
-from cascadesim.accelerators.mapping.problem import MappingProblem, Tile
+from cascadesim.accelerators.mapping.problem import MappingProblem
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
@@ -84,11 +84,6 @@ def search(
         raise _reason(problem, spec)
     best, more = _refined(found or (), objective, known, thorough)
     evaluated += more
-    if thorough and found is not None:  # sizes of tiles may favour more Einsums in a group
-        longest, more = _longest(problem, spec, most_fused, objective, known)
-        other, again = _refined(longest, objective, known, thorough)
-        evaluated += more + again
-        best = min(best, other or best, key=lambda each: _total(each, objective))
     if any(group.in_slices for group in best):  # sizes of tiles may favour another path
         found, more = _cheapest(problem, spec, most_fused, objective, known, below, not many, slices=False)
         other, again = _refined(found or (), objective, known, thorough, slices=False)
@@ -105,7 +100,7 @@ def _refined(
     for group in found:
         problem, spec, members = group.problem, group.spec, tuple(run.place for run in group.runs)
         limit = cost(group, objective)
-        better = (best_group(problem, spec, members, objective, True, limit, thorough, slices, group.leaf) if thorough
+        better = (best_group(problem, spec, members, objective, True, limit, thorough, slices) if thorough
                   else known.best_group(problem, spec, members, objective, True, limit, slices))  # fmt: skip
         refined.append(group if better.group is None else better.group)
         evaluated += better.tried
@@ -143,7 +138,10 @@ def _cheapest(
             limit = limit if reached is None else min(limit, _less(reached[0], before[0]))
             if limit <= least_cost(problem, spec, members, objective):
                 continue
-            group, tried = _of_sides(problem, spec, members, objective, known, limit, fine, slices)
+            group, tried, fits = known.best_group(problem, spec, members, objective, False, limit, slices)
+            if not fits and fine:
+                group, more, _ = known.best_group(problem, spec, members, objective, True, limit, slices)
+                tried += more
             evaluated += tried
             if group is None:
                 continue
@@ -153,37 +151,6 @@ def _cheapest(
                 best[end] = total, (*before[1], group)
     found = best[count]
     return (None if found is None else found[1]), evaluated
-
-
-def _longest(
-    problem: MappingProblem, spec: SpatialArray, most_fused: int, objective: Objective, known: KnownGroups
-) -> tuple[tuple[BoundGroup, ...], int]:
-    """A path of as many Einsums in each group as can be, from the first on, and how many ways were compared."""
-    found: list[BoundGroup] = []
-    evaluated, start, count = 0, 0, len(problem.work)
-    while start < count:
-        for end in range(min(start + most_fused, count), start, -1):
-            group, tried = _of_sides(problem, spec, tuple(range(start, end)), objective, known)
-            evaluated += tried
-            if group is not None:
-                found.append(group)
-                start = end
-                break
-        else:
-            return (), evaluated  # an Einsum that shares loops with later ones alone
-    return tuple(found), evaluated
-
-
-def _of_sides(
-    problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], objective: Objective, known: KnownGroups,
-    limit: Cost = NO_LIMIT, fine: bool = True, slices: bool = True,
-) -> tuple[BoundGroup | None, int]:  # fmt: skip
-    """The best group in tiles of the array's sides, and of all sizes where none of these fits (`fine`)."""
-    group, tried, fits = known.best_group(problem, spec, members, objective, False, limit, slices)
-    if not fits and fine:
-        group, more, _ = known.best_group(problem, spec, members, objective, True, limit, slices)
-        tried += more
-    return group, tried
 
 
 def _less(limit: Cost, *costs: Cost) -> Cost:
@@ -209,23 +176,21 @@ def _reason(problem: MappingProblem, spec: SpatialArray) -> CascadeSimError:
 
 def best_group(
     problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], objective: Objective = "latency",
-    fine: bool = False, below: Cost = NO_LIMIT, thorough: bool = False, slices: bool = True, around: Tile | None = None,
+    fine: bool = False, below: Cost = NO_LIMIT, thorough: bool = False, slices: bool = True,
 ) -> Best:  # fmt: skip
     """The best group of these Einsums that costs less than `below`, if there is one.
 
-    `thorough`: then tiles of other sizes, one or two axes at a time, as long as that is better, from the best that was
-    found or from `around`. `slices`: Einsums may have loops of their own.
+    `thorough`: then tiles of other sizes, one or two axes at a time, as long as that is better. `slices`: Einsums may
+    have loops of their own.
     """
     found = Best(None, 0, False)
     neighbours = Neighbours(problem, spec, members, fine, squares=thorough, slices=slices)
     while True:
         before = found.group
         found = _best_of(neighbours, objective, found, below if before is None else cost(before, objective))
-        better = found.group is not before
-        near = around if found.group is None else found.group.leaf if better else None
-        if near is None or near == neighbours.near or not thorough:
+        if found.group is before or found.group is None or not thorough:
             return found
-        neighbours = replace(neighbours, near=near)
+        neighbours = replace(neighbours, near=found.group.leaf)
 
 
 def _best_of(neighbours: Neighbours, objective: Objective, known: Best, least: Cost) -> Best:
