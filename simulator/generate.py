@@ -205,7 +205,7 @@ def decode_cycles(step: Request, lengths: Sequence[int]) -> float:
         if grows is None:
             spent = len(lengths) * _cycles(operation, step)
         elif isinstance(grows, Growth):
-            spent = _cycles_over(operation, grows, step)
+            spent = cycles_over(operation, grows, step)
         else:
             spent = sum(steps * _cycles(replace(operation, extents=each), step) for each, steps in grows.items())
         total += operation.count * spent
@@ -261,7 +261,7 @@ def _cycles(operation: Operation, step: Request) -> float:
     return planned_and_executed(operation, step.machine, step.accounting, step.fidelity).exact_cycles
 
 
-def _cycles_over(operation: Operation, grows: Growth, step: Request) -> float:
+def cycles_over(operation: Operation, grows: Growth, step: Request) -> float:
     """Cycles over steps that differ in the extents of one operation: at once where they do in one that grows."""
     machine, rank = step.machine, {"attention": KEY, "linear": "n"}.get(operation.kind, "")
     if isinstance(machine, TimesCaches) and grows.ranks == {rank}:

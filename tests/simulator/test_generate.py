@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.accelerators import catalogue
+from cascadesim.einsum_cascades.models.operation import linear
 from cascadesim.einsum_cascades.models.workload import load_workload, workload_names
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.simulator.generate import Generation, decode_cycles, generate, passes, uncertainty_of
+from cascadesim.simulator.execution import planned_and_executed
+from cascadesim.simulator.generate import (
+    Generation,
+    Growth,
+    cycles_over,
+    decode_cycles,
+    generate,
+    passes,
+    uncertainty_of,
+)
 from cascadesim.simulator.report import Uncertainty
 from cascadesim.simulator.request import Request
 from cascadesim.simulator.simulate import reports
@@ -49,6 +61,20 @@ def test_what_grows_in_a_model_is_known_to_the_first_and_the_last_step(workload:
     request = asked(workload, 2)
     step = Request(request.workload, request.accelerator, 4096, 2, "decode", "model", "analytical")
     assert decode_cycles(step, (4096, 4097)) == of_steps(request, 4096, 2)
+
+
+@pytest.mark.parametrize("rank", ["n", "r"])
+def test_what_grows_in_another_extent_is_not_timed_as_a_cache(rank: str) -> None:
+    """A product of 64 outputs and 8 rows, of which outputs or rows become 300, and 700 twice."""
+    step = asked("llama-3.1-8b", 1)
+    product = linear("scores", 8, 128, 64)
+    sizes = ((300, 1), (700, 2))
+    grown = {size: replace(product, extents=tuple((name, size if name == rank else own)
+                                                  for name, own in product.extents)) for size, _ in sizes}  # fmt: skip
+    alone = {size: planned_and_executed(one, step.machine, "physical", "analytical").exact_cycles
+             for size, one in grown.items()}  # fmt: skip
+    found = cycles_over(product, Growth(frozenset((rank,)), dict(sizes)), step)
+    assert found == pytest.approx(sum(steps * alone[size] for size, steps in sizes), rel=1e-9)
 
 
 @settings(max_examples=8, deadline=None)

@@ -126,7 +126,8 @@ def test_bounds_leave_out_nothing_that_is_better(name: str, sizes: dict[str, int
 
 
 @pytest.mark.parametrize("settings", [
-    {}, {"pe_array.register_words_per_pe": 1, "vector_array.register_words_per_lane": 1, "global_buffer.row_bytes": 2},
+    {}, {"global_buffer.row_bytes": 2},
+    {"pe_array.register_words_per_pe": 1, "vector_array.register_words_per_lane": 1, "global_buffer.row_bytes": 2},
 ])  # fmt: skip
 @pytest.mark.parametrize("name", ["attention-1pass", "attention-3pass-causal"])
 def test_no_group_is_faster_than_its_tiles_say_at_least(name: str, settings: dict[str, int]) -> None:
