@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from math import prod
 
 import numpy as np
@@ -36,7 +36,13 @@ def bound_work(cascade: Cascade, extents: Mapping[str, int], mask: Mask = FULL) 
 
 def wholly_bound(cascade: Cascade, extents: Mapping[str, int], mask: Mask) -> BoundCascade:
     """The cascade with every extent known. Raises CascadeSimError where one is missing."""
-    sized = BoundCascade.of(cascade, extents, mask)
+    return _wholly_bound(cascade, tuple(extents.items()), mask)
+
+
+@lru_cache(maxsize=1024)
+def _wholly_bound(cascade: Cascade, extents: tuple[tuple[str, int], ...], mask: Mask) -> BoundCascade:
+    """As `wholly_bound`: a plan and its check ask for the same."""
+    sized = BoundCascade.of(cascade, dict(extents), mask)
     inner = [rank.upper() for parts in partitions(cascade) for rank in parts[1:]]  # the outer one follows from them
     for name in (*inner, *names(cascade)):
         if name not in sized.extents:

@@ -101,6 +101,7 @@ def test_a_single_key_slot_makes_loads_and_work_take_turns(attention: Make, desi
     assert one == 2 * two == pytest.approx(16 * (KEY_BYTES / BYTES_PER_CYCLE + through))
 
 
+@pytest.mark.slow
 def test_two_resident_tiles_share_the_wait_for_a_key_tile(attention: Make, design: Design) -> None:
     """Beside one slot: QK and LM of the first, then all of the second."""
     through, load = 64 + 1 + 256 + 1 + 7 + 1 + 64, KEY_BYTES / BYTES_PER_CYCLE

@@ -44,6 +44,7 @@ def test_the_model_beats_the_roofline_by_far(name: str) -> None:
     assert found.figures["roofline"] < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpu-encoder", "gpu-gemm", "gpu-mla", "gpu-prefill", "gpu-decode"])
 def test_the_pooled_error_stays_in_its_tolerance(name: str) -> None:
     assert judged(name)[SCORED].holds

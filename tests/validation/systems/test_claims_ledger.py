@@ -139,6 +139,7 @@ def test_speedups_of_two_rows_of_a_table() -> None:
     assert row.number("predicted") == pytest.approx(dense / sparse)
 
 
+@pytest.mark.slow
 def test_rows_count_for_what_they_are() -> None:
     (suite,) = find_suites(["claims"])
     kinds = {row.text("id"): row.get("compared") for row in own_data(suite).rows}
