@@ -1,8 +1,8 @@
 """Binds Einsums that share loops: what comes from outside, and what they make, each in its place and in copies.
 
 What the group makes is placed by rules: a sum or a running value outside the loop that it is carried over, in the
-buffer; what is made and used up in one tile goes straight to its only reader on the same unit, else into registers,
-else into the buffer. FuseMax (MICRO'24), section V, keeps the same tensors.
+buffer; what is made and used up in one tile goes straight to its only reader on the same unit if that takes each word
+once, else into registers, else into the buffer. FuseMax (MICRO'24), section V, keeps the same tensors.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cascadesim.accelerators.mapping.legality import (
     outside_of_late,
 )
 from cascadesim.accelerators.mapping.pipeline import fewest, stages
-from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse
+from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile
 from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, GLOBAL_BUFFER, BoundRun, Resident
 from cascadesim.accelerators.spec import SpatialArray
 
@@ -136,7 +136,8 @@ def _with_registers(group: BoundGroup) -> Iterator[Resident]:
     lives: dict[str, list[tuple[int, int, int]]] = {ARRAY_2D: [], ARRAY_1D: []}
     for place, (resident, producer) in enumerate(zip(group.made, group.runs, strict=True)):
         readers = [number for number, run in enumerate(group.runs) if reads(run, resident.tensor)]
-        if resident.where or not readers or goes_straight(producer, [group.runs[number] for number in readers]):
+        if resident.where or not readers or goes_straight(
+            producer, [group.runs[number] for number in readers], group.leaf):
             yield resident  # elsewhere already, or straight to its only reader
             continue
         own = lives[producer.unit]
@@ -151,10 +152,13 @@ def reads(run: BoundRun, tensor: str) -> bool:
     return any(operand.tensor == tensor for operand in run.work.inputs)
 
 
-def goes_straight(producer: BoundRun, readers: Sequence[BoundRun]) -> bool:
-    """Whether a tile of a tensor is used up as it is made: by its only reader, on the same unit."""
-    return (len(readers) == 1 and readers[0].unit == producer.unit
-            and readers[0].own is None and producer.own is None)  # fmt: skip
+def goes_straight(producer: BoundRun, readers: Sequence[BoundRun], tile: Tile) -> bool:
+    """Whether a tile of a tensor is used up as it is made: by its only reader, once a word, on the same unit."""
+    if len(readers) != 1 or readers[0].unit != producer.unit or readers[0].own or producer.own:
+        return False
+    uses = [operand for operand in readers[0].work.inputs if operand.tensor == producer.work.output.tensor]
+    return all(readers[0].operand_reads(use, tile, producer.work.iterates)
+               == use.words({**tile, **dict.fromkeys(producer.work.iterates, 1)}) for use in uses)  # fmt: skip
 
 
 def register_words(spec: SpatialArray, unit: str) -> int:

@@ -74,7 +74,7 @@ def least_of_tiles(draft: Draft, leaf: Tile) -> float:
         made, state = run.work.output, dict.fromkeys(run.work.iterates, 1)
         readers = [reader for reader in draft.runs if reads(reader, made.tensor)]
         written = made.words({**leaf, **state})
-        spilled = readers and written > register_words(spec, run.unit) and not goes_straight(run, readers)
+        spilled = readers and written > register_words(spec, run.unit) and not goes_straight(run, readers, leaf)
         tiles = _whole_tiles(problem, run.work, leaf)
         busy[run.unit] += tiles * run.cycles(leaf)
         words += tiles * written if spilled else 0

@@ -109,3 +109,23 @@ for h:
 """)
     (group,) = given_mapping(mapping, text, SMALL, edge()).groups
     assert group.footprint_words == 3 * 64 * 8 + 8 + 2 * 64 * 64
+
+
+@pytest.mark.parametrize(("outputs", "sums"), [(16, 0), (64, 64 * 64)])
+def test_a_result_that_its_reader_takes_several_times_is_kept_meanwhile(outputs: int, sums: int) -> None:
+    """64 x 64 sums: once through the elements for 16 outputs, which are all columns; for 64 outputs they come again."""
+    text = cascade("two-products", """
+        Y[r,n] = A[r,k] * W[k,n]
+        Z[r,j] = Y[r,n] * U[n,j]
+    """)
+    mapping = parse_mapping("""\
+mapping kept for two-products
+for r1:
+  split r: r1 by 64, r0
+  array_2d [r0 over rows, n over columns]: Y for k
+  array_2d [n over rows, j over columns]: Z for r0
+  overlap serial
+""")
+    sizes = (("r", 128), ("k", 8), ("n", 64), ("j", outputs))
+    (group,) = given_mapping(mapping, text, sizes, edge()).groups
+    assert group.footprint_words == 64 * 8 + 8 * 64 + 64 * outputs + sums  # A and all weights
