@@ -11,7 +11,6 @@ from typing import Literal, TypeAlias, get_args
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS
 from cascadesim.accelerators.mapping.mapper.costs import Objective
 from cascadesim.accelerators.mapping.plan import Mapped, given, searched
 from cascadesim.accelerators.mapping.problem import free_extents
@@ -33,6 +32,9 @@ __all__ = ["FoundMapping", "MappingObjective", "find_mapping_of", "load", "opera
 MappingObjective: TypeAlias = Literal["latency", "energy", "edp", "dram", "pareto"]
 LAYER = "llama-layer"
 OBJECTIVES: tuple[MappingObjective, ...] = get_args(MappingObjective)
+_SEARCHED_TOO: Mapping[MappingObjective, tuple[Objective, ...]] = {  # besides time
+    "latency": (), "energy": ("energy",), "edp": ("energy",), "dram": ("dram",), "pareto": ("energy", "dram"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,7 @@ def layer_extents(workload: Workload, length: int | None = None, batch: int | No
 
 
 def find_mapping_of(operation: Operation, accelerator: Accelerator, objective: MappingObjective) -> FoundMapping:
-    """Search for each objective, and take the best of all that is found for the one that was asked for.
+    """Search for time and for what was asked, and take the best of all that is found for that.
 
     `pareto` joins the groups that a search looks at to a front in closed form, and takes the mapping of it that is
     fastest at cycle level. Raises CascadeSimError
@@ -186,11 +188,9 @@ def find_mapping_of(operation: Operation, accelerator: Accelerator, objective: M
         raise CascadeSimError(f"{accelerator.name} takes no mapping: its own model says what goes where")
     spec: SpatialArray = accelerator.spec
     found = [searched(operation.cascade, operation.extents, spec, operation.mask)]
-    others: tuple[Objective, ...] = ("dram",) if found[0].energy_j is None else ("energy", "dram")
-    if objective == "latency" and len(operation.cascade.einsums) >= MANY_EINSUMS:
-        others = ()  # a search takes long, and would only add to the front
     found += [searched(operation.cascade, operation.extents, spec, operation.mask, objective=each,
-                       thorough=each == objective == "dram") for each in others]  # fmt: skip
+                       thorough=each == objective == "dram") for each in _SEARCHED_TOO[objective]
+              if each == "dram" or found[0].energy_j is not None]  # fmt: skip
     for shipped in shipped_mappings().values():
         try:
             found.append(given(shipped, operation.cascade, operation.extents, spec, operation.mask))

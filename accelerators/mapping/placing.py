@@ -134,8 +134,10 @@ def _made(draft: Draft) -> tuple[Resident, ...]:
 def _with_registers(group: BoundGroup) -> Iterator[Resident]:
     """Place what is made and used up in one tile: in the registers of its unit as long as they have room."""
     lives: dict[str, list[tuple[int, int, int]]] = {ARRAY_2D: [], ARRAY_1D: []}
+    number_of = {run.place: number for number, run in enumerate(group.runs)}
     for place, (resident, producer) in enumerate(zip(group.made, group.runs, strict=True)):
-        readers = [number for number, run in enumerate(group.runs) if reads(run, resident.tensor)]
+        readers = [number_of[reader] for reader in group.problem.readers.get(resident.tensor, ())
+                   if reader in number_of]  # fmt: skip
         if resident.where or not readers or goes_straight(
             producer, [group.runs[number] for number in readers], group.leaf):
             yield resident  # elsewhere already, or straight to its only reader

@@ -6,10 +6,9 @@ Knows units, their operations and sides; knows no other Einsum and no group. map
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from math import prod
 
 from cascadesim.accelerators.binding import in_classes_of
@@ -125,7 +124,7 @@ def bound_run(
     """An Einsum on a unit. `space`: the unit, ranks in space, axes in time."""
     unit, over, time = space
     can, fold = operations_of(spec, unit), None
-    op_cycles = sum(count * can.cycles[name] for name, count in (executed(can, work) or Counter()).items())
+    op_cycles = sum(count * can.cycles[name] for name, count in (executed(can, work) or {}).items())
     if (kept := stationary(spec, unit, work)) is not None and isinstance(spec.pe_array, FoldedPeArray):
         fold = Fold(work.axes - kept, spec.pe_array.exposed_cycles)
     return BoundRun(work, place, unit, over, time, after, op_cycles, fold, own)
@@ -143,10 +142,15 @@ def operations_of(spec: SpatialArray, unit: str) -> Operations:
     return spec.pe_array.operations if unit == ARRAY_2D else spec.vector_array.operations
 
 
-def executed(can: Operations, work: Work) -> Counter[str] | None:
+def executed(can: Operations, work: Work) -> Mapping[str, int] | None:
     """Operations of a point as a unit does them, some made of others; None where it cannot."""
+    return _executed(can, tuple(work.operations.items()))
+
+
+@cache
+def _executed(can: Operations, operations: tuple[tuple[str, int], ...]) -> Mapping[str, int] | None:
     try:
-        return in_classes_of(can, can.charged(work.operations), work.name)
+        return in_classes_of(can, can.charged(dict(operations)), "")
     except CascadeSimError:
         return None
 

@@ -44,7 +44,7 @@ def actions(group: BoundGroup) -> Actions:
         points = times * group.points(run)
         registers[run.unit][0] += points * (len(run.work.inputs) + bool(run.work.einsum.reduced_ranks))
         registers[run.unit][1] += points
-        made_of = executed(operations_of(group.spec, run.unit), run.work) or Counter()
+        made_of = executed(operations_of(group.spec, run.unit), run.work) or {}
         operations[run.unit].update({kind: points * count for kind, count in made_of.items()})
     return Actions(
         times * (group.read_words + group.written_words),

@@ -5,7 +5,6 @@ A search leaves out what such a bound already says is no better. Knows sizes and
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from math import prod
 
@@ -41,7 +40,7 @@ def least_cycles(problem: MappingProblem, spec: SpatialArray, work: Work, unit: 
     points = prod(work.points(axis, whole[axis]) for axis in work.axes)
     attended = masked.pairs(1) / (masked.queries * masked.keys) if masked and work.axes >= PAIRED else 1.0
     elements = spec.pe_array.elements if unit == ARRAY_2D else spec.vector_array.lanes
-    op_cycles = sum(count * can.cycles[name] for name, count in (executed(can, work) or Counter()).items())
+    op_cycles = sum(count * can.cycles[name] for name, count in (executed(can, work) or {}).items())
     return points * attended * op_cycles / elements
 
 

@@ -11,26 +11,30 @@ from itertools import islice
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, outside_of_late
 from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS, Neighbours
-from cascadesim.accelerators.mapping.mapper.costs import Objective, cost
+from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Cost, Objective, cost
 from cascadesim.accelerators.mapping.mapper.slicing import in_slices
 from cascadesim.accelerators.mapping.placing import bound, input_copies, outside
 
 OVERLAPS = (8, 6, 4, 3, 2, 1)  # tiles in flight that are tried; assumed: more only wait for the busiest unit
 
 
-def residents(neighbours: Neighbours, draft: Draft, objective: Objective = "latency") -> Iterator[BoundGroup]:
+def residents(
+    neighbours: Neighbours, draft: Draft, objective: Objective = "latency", least: Cost = NO_LIMIT
+) -> Iterator[BoundGroup]:
     """The group with tiles overlapped; where that does not fit, with what one Einsum alone reads passing in slices.
 
-    For other objectives than latency also with one tile at a time, which leaves more room for what moves.
+    For other objectives than latency also with one tile at a time, which leaves more room for what moves: where even so
+    more words move than `least`, and two tiles fit, nothing else does better.
     """
+    if objective != "latency":
+        alone = list(_alone(draft))
+        yield from alone
+        fewest = min((cost(group, objective)[0] for group in alone), default=0.0)
+        if objective == "dram" and fewest > least[0] and bound(draft.overlapped(2)).fits:
+            return
     group = _resident(draft)
-    if group is not None:
+    if group is not None and (objective == "latency" or group.overlap != 1):
         yield group
-    if objective != "latency" and group is not None:
-        alone = bound(draft.overlapped(1))
-        if group.overlap != 1 and alone.fits:
-            yield _further_out(alone)
-        yield from map(_further_out, _wider(draft))
     many = len(draft.problem.work) >= MANY_EINSUMS
     if many or not neighbours.slices or (group is not None and group.in_flight > 1):
         return
@@ -42,6 +46,14 @@ def residents(neighbours: Neighbours, draft: Draft, objective: Objective = "late
             shorter = neighbours.narrowed(draft, _widest(each)) if draft.loops else ()
             found = (_resident(other) for narrow in shorter for other in islice(in_slices(narrow), number, number + 1))
             yield from (narrow for narrow in found if narrow is not None)
+
+
+def _alone(draft: Draft) -> Iterator[BoundGroup]:
+    """One tile at a time, with inputs as far out as they fit."""
+    group = bound(draft.overlapped(1))
+    if group.fits:
+        yield _further_out(group)
+        yield from map(_further_out, _wider(draft))
 
 
 def _wider(draft: Draft) -> Iterator[BoundGroup]:

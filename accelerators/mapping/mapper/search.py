@@ -207,7 +207,7 @@ def _best_of(neighbours: Neighbours, objective: Objective, known: Best, least: C
             busy[alike] = least_of_tiles(draft, leaf)
         if fits and least <= _at_least(floor, busy[alike], objective):
             continue
-        for group in residents(neighbours, draft, objective):
+        for group in residents(neighbours, draft, objective, least):
             fits = fits or not group.in_slices  # smaller tiles may fit whole
             if (own := cost(group, objective)) < least:
                 best, least = group, own
