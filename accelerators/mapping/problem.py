@@ -85,19 +85,7 @@ class TensorUse:
         return frozenset(axis for dimension in self.dimensions for axis in dimension.axes)
 
     def words(self, tile: Tile) -> int:
-        if self.plain is None:
-            return prod(dimension.span(tile) for dimension in self.dimensions)
-        words = 1
-        for axis, grain, cap in self.plain:
-            words *= -(-min(tile[axis], cap) // grain)
-        return words
-
-    @cached_property
-    def plain(self) -> tuple[tuple[str, int, int], ...] | None:
-        """Axis, grain and cap of each dimension; None where one is more than the points of a single walk."""
-        if any(each.divisor != 1 or [factor for _, factor in each.walks] not in ([], [1]) for each in self.dimensions):
-            return None
-        return tuple((walk.axis, walk.grain, walk.cap) for each in self.dimensions for walk, _ in each.walks)
+        return prod(dimension.span(tile) for dimension in self.dimensions)
 
     @cached_property
     def shape(self) -> tuple[Dimension, ...]:

@@ -44,6 +44,10 @@ class Pattern(Protocol):
     def phases(self) -> tuple[str, ...]:
         """Where it runs, of prefill and decode."""
 
+    @property
+    def choice_flops(self) -> float:
+        """What choosing computes; 0 where nothing is chosen."""
+
     def tiles(self, query_tile: int, key_tile: int) -> ExpectedTiles:
         """Key tiles that each query tile visits, and those of them that need a mask."""
 

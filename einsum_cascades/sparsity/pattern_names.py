@@ -1,18 +1,22 @@
 """Sparse patterns by name: `sink-window:sinks=64,window=4096`, `moba:kept=2`, `documents:lengths=5+12+7`.
 
-A table of static patterns, one of those that follow the layout, and `SELECTED`: what the data chooses.
+A table of static patterns, one of those that follow the layout or a file, and `SELECTED`: what the data chooses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import prod
+from pathlib import Path
 from typing import TypeAlias
+
+import numpy as np
 
 from cascadesim.einsum_cascades.models.sections import layout_sizes
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError, listed, shortened
 from cascadesim.einsum_cascades.sparsity import sparse_patterns as patterns
-from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask, Selected
+from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask, Selected, read_block_mask
 from cascadesim.einsum_cascades.sparsity.selection_methods import SELECTED, halo_of_layout, selected, settings_of
 from cascadesim.einsum_cascades.sparsity.sparse_patterns import SparsePattern, sliding_tile
 
@@ -69,10 +73,25 @@ def _documents(settings: Mapping[str, str], layout: Layout) -> Named:
         raise CascadeSimError(
             f"pattern documents: lengths add up to {sum(lengths)}, the layout has {prod(layout)} tokens"
         )
-    flag = settings.get("causal", "1")
-    if flag not in ("0", "1"):
-        raise CascadeSimError(f"pattern documents: causal: '{shortened(flag)}'; give 0 or 1")
-    return patterns.documents(lengths, flag == "1")
+    return patterns.documents(lengths, _flag("documents", settings, "1"))
+
+
+def _block_mask(settings: Mapping[str, str], layout: Layout) -> Named:
+    """Blocks of a file, which cover the tokens; `causal=1`: those on the diagonal are cut where their query is."""
+    if not {"file", "queries", "keys"} <= set(settings):
+        raise CascadeSimError(f"pattern block-mask: needs the fields file, queries, keys; got "
+                              f"{listed(settings) or 'none'}")
+    queries, keys = (_whole("block-mask", field, settings[field]) for field in ("queries", "keys"))
+    file, cut = settings["file"], _flag("block-mask", settings, "0")
+    found = read_block_mask(Path(file), queries, keys)
+    tokens, shape = prod(layout), found.blocks.shape
+    expected = (-(-tokens // queries), -(-tokens // keys))
+    if shape != expected:
+        raise CascadeSimError(f"{file}: {shape[0]} x {shape[1]} blocks; {tokens:,} tokens in blocks of {queries} x "
+                              f"{keys} are {expected[0]} x {expected[1]}")
+    if cut and (queries != keys or np.triu(found.blocks, 1).any()):
+        raise CascadeSimError(f"{file}: causal=1: it has blocks above the diagonal, or blocks that are not square")
+    return replace(found, diagonal=cut)
 
 
 def _frame_decay(_settings: Mapping[str, str], layout: Layout) -> Named:
@@ -92,11 +111,19 @@ def _sliding_tile(settings: Mapping[str, str], layout: Layout) -> Named:
 _SHAPED: Mapping[str, tuple[Callable[[Mapping[str, str], Layout], Named], tuple[str, ...]]] = {
     "documents": (_documents, ("lengths", "causal")), "frame-decay": (_frame_decay, ()),
     "sliding-tile": (_sliding_tile, ("tile", "window")), "repeated-window": (_repeated_window, ("window",)),
+    "block-mask": (_block_mask, ("file", "queries", "keys", "causal")),
 }  # fmt: skip
 
 
 def _sides(name: str, settings: Mapping[str, str], field: str) -> Layout:
     return layout_sizes(settings.get(field, ""), f"pattern {name}: {field}")
+
+
+def _flag(name: str, settings: Mapping[str, str], default: str) -> bool:
+    flag = settings.get("causal", default)
+    if flag not in ("0", "1"):
+        raise CascadeSimError(f"pattern {name}: causal: '{shortened(flag)}'; give 0 or 1")
+    return flag == "1"
 
 
 def _settings(name: str, text: str) -> dict[str, str]:

@@ -132,9 +132,9 @@ def gna(
     if window is None:
         of_windows = (stride, dilation, attention_share, also_texts, plot, extra_keys)
         of_densities = (causal, recommend, maps) if density is None else ()
-        if any((*of_windows, *of_densities)) or (block_mask and device):
-            raise click.UsageError("--pattern and --block-mask go with --layout, tiles, --head-dim, --format, "
-                                   "--output; a pattern with --device, --heads and --batch, too")
+        if any((*of_windows, *of_densities)):
+            raise click.UsageError("--pattern and --block-mask go with --layout, tiles, --device, --heads, --head-dim, "
+                                   "--batch, --format, --output")
         run = report.Scenario(device, heads, head_dim, batch)
         if density is not None:
             compared = partial(_compared, layout, density, query_tile, key_tile, run, causal, maps)

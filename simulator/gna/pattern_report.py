@@ -14,7 +14,6 @@ import numpy as np
 
 from cascadesim.accelerators.neighborhood_kernels import FLOPS_PER_PAIR
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, shortened
-from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask, read_block_mask
 from cascadesim.einsum_cascades.sparsity.pattern_masks import PatternMask
 from cascadesim.einsum_cascades.sparsity.pattern_names import named
 from cascadesim.simulator.gna.pattern_times import PatternPrediction, pattern_prediction
@@ -105,15 +104,12 @@ def pattern_answer(
     Times are those of a pattern on the scenario's device, where it has one.
     """
     run = run or Scenario()
-    tokens, queries, keys, name = prod(layout), prod(query_tile), prod(key_tile), str(block_mask or pattern or "")
-    found = named(name, layout) if block_mask is None else read_block_mask(block_mask, queries, keys)
-    expected = (-(-tokens // queries), -(-tokens // keys))
-    if block_mask is not None and isinstance(found, BlockMask) and found.blocks.shape != expected:
-        raise CascadeSimError(f"{block_mask}: {found.blocks.shape} blocks; the layout has {expected} tiles")
-    mask = PatternMask(name, layout, found.causal) if block_mask is None else None
-    tiles = found.tiles(queries, keys) if mask is None else mask.visited(queries, keys)
+    tokens, queries, keys = prod(layout), prod(query_tile), prod(key_tile)
+    text = pattern or f"block-mask:file={block_mask},queries={queries},keys={keys}"
+    mask = PatternMask(text, layout, named(text, layout).causal)
+    found, tiles = mask.pattern, mask.visited(queries, keys)
     pairs = min(found.attended_pairs, tokens**2)
-    prediction = None if mask is None or run.device is None else pattern_prediction(mask, run)
-    return PatternAnswer(name, tokens, queries, keys, run.head_dim, found.causal, pairs, tiles.total,
-                         tiles.visited.max().item(), tiles.partial.sum().item(), found.choice_flops,
+    prediction = None if run.device is None else pattern_prediction(mask, run)
+    return PatternAnswer(pattern or str(block_mask), tokens, queries, keys, run.head_dim, found.causal, pairs,
+                         tiles.total, tiles.visited.max().item(), tiles.partial.sum().item(), found.choice_flops,
                          prediction)  # fmt: skip

@@ -84,6 +84,31 @@ def test_a_block_mask_of_a_program(tmp_path: Path, capsys: pytest.CaptureFixture
     assert found["modes"]["flat_union"]["max"] == 3
 
 
+def test_a_block_mask_has_times_like_any_pattern(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Blocks of 256 up to 3, and 4 and 8 before the own one, from a file and by the name of such a pattern.
+
+    Given as tiles alone, blocks on the diagonal count whole.
+    """
+    far, path = np.subtract.outer(np.arange(16), np.arange(16)), tmp_path / "blocks.npy"
+    np.save(path, (far >= 0) & ((far <= 3) | np.isin(far, (4, 8))))
+    file, named, tiles = [], [], ("--q-tile", "256", "--kv-tile", "256")
+    for found, arguments in (
+        (file, ("--pattern", f"block-mask:file={path},queries=256,keys=256,causal=1")),
+        (named, ("--pattern", "power:block=256,window=3,sinks=0")), (file, ("--block-mask", str(path))),
+    ):  # fmt: skip
+        given = ["gna", "--layout", "4096", *arguments, *tiles, "--device", "h100-sxm", "--format", "json"]
+        assert exit_code(cascadesim, "cascadesim", given) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    cut, whole = file
+    blocks = 16 + 15 + 14 + 13 + 12 + 8
+    assert cut == {**named[0], "pattern": cut["pattern"]}
+    assert cut["attended_pairs"] == blocks * 256**2 - 16 * 256 * 255 // 2
+    assert whole["attended_pairs"] == blocks * 256**2
+    times = whole["predicted"]
+    assert times["kernel_s"] == pytest.approx(cut["predicted"]["kernel_s"], rel=0.1)
+    assert sum(times["gap_s"].values()) == pytest.approx(times["total_s"] - times["promised_s"])
+
+
 def test_sliding_tiles_of_video(capsys: pytest.CaptureFixture[str]) -> None:
     """STA on HunyuanVideo: 27 of 300 tiles of 384 tokens, 300 / 27 = 11.11."""
     tiles = ("--q-tile", "6x8x8", "--kv-tile", "6x8x8")
@@ -125,12 +150,29 @@ def test_every_pattern_prints_a_table(pattern: str, capsys: pytest.CaptureFixtur
         (("--pattern", "documents:lengths=4096,causal=no"), "causal: 'no'; give 0 or 1"),
         (("--pattern", "frame-decay:frames=3"), "knows the fields (none); got frames"),
         (("--pattern", "sliding-tile:tile=1,window=1", "--layout", "16384"), "16,384 tiles of 1; at most 8,192"),
+        (("--pattern", "block-mask:queries=64,keys=64"), "needs the fields file, queries, keys; got queries, keys"),
+        (("--pattern", "block-mask:file=missing.npy,queries=64,keys=64"), "missing.npy: cannot be read"),
     ],
 )
 def test_bad_patterns_are_one_line(
     arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert gna("--layout", "4096", *arguments) == 2
+    printed = capsys.readouterr()
+    assert len(printed.err.splitlines()) == 1
+    assert message in printed.err
+
+
+@pytest.mark.parametrize(("fields", "message"), [
+    ("queries=64,keys=128", "8 x 8 blocks; 512 tokens in blocks of 64 x 128 are 8 x 4"),
+    ("queries=64,keys=64,causal=1", "causal=1: it has blocks above the diagonal"),
+    ("queries=64,keys=64,causal=2", "causal: '2'; give 0 or 1"),
+])  # fmt: skip
+def test_a_block_mask_that_is_not_what_it_says_is_one_line(
+    fields: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "all.npy", np.ones((8, 8)))
+    assert gna("--layout", "512", "--pattern", f"block-mask:file={tmp_path / 'all.npy'},{fields}") == 2
     printed = capsys.readouterr()
     assert len(printed.err.splitlines()) == 1
     assert message in printed.err
