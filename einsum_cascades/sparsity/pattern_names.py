@@ -6,17 +6,14 @@ A table of static patterns, one of those that follow the layout or a file, and `
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import TypeAlias
 
-import numpy as np
-
 from cascadesim.einsum_cascades.models.sections import layout_sizes
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError, listed, shortened
 from cascadesim.einsum_cascades.sparsity import sparse_patterns as patterns
-from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask, Selected, read_block_mask
+from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask, Selected
 from cascadesim.einsum_cascades.sparsity.selection_methods import SELECTED, halo_of_layout, selected, settings_of
 from cascadesim.einsum_cascades.sparsity.sparse_patterns import SparsePattern, sliding_tile
 
@@ -77,21 +74,11 @@ def _documents(settings: Mapping[str, str], layout: Layout) -> Named:
 
 
 def _block_mask(settings: Mapping[str, str], layout: Layout) -> Named:
-    """Blocks of a file, which cover the tokens; `causal=1`: those on the diagonal are cut where their query is."""
     if not {"file", "queries", "keys"} <= set(settings):
         raise CascadeSimError(f"pattern block-mask: needs the fields file, queries, keys; got "
                               f"{listed(settings) or 'none'}")
     queries, keys = (_whole("block-mask", field, settings[field]) for field in ("queries", "keys"))
-    file, cut = settings["file"], _flag("block-mask", settings, "0")
-    found = read_block_mask(Path(file), queries, keys)
-    tokens, shape = prod(layout), found.blocks.shape
-    expected = (-(-tokens // queries), -(-tokens // keys))
-    if shape != expected:
-        raise CascadeSimError(f"{file}: {shape[0]} x {shape[1]} blocks; {tokens:,} tokens in blocks of {queries} x "
-                              f"{keys} are {expected[0]} x {expected[1]}")
-    if cut and (queries != keys or np.triu(found.blocks, 1).any()):
-        raise CascadeSimError(f"{file}: causal=1: it has blocks above the diagonal, or blocks that are not square")
-    return replace(found, diagonal=cut)
+    return patterns.block_mask(prod(layout), Path(settings["file"]), queries, keys, _flag("block-mask", settings, "0"))
 
 
 def _frame_decay(_settings: Mapping[str, str], layout: Layout) -> Named:

@@ -9,15 +9,16 @@ data are in `block_selection`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from math import prod
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask, ExpectedTiles
+from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask, ExpectedTiles, read_block_mask
 from cascadesim.einsum_cascades.sparsity.masks import times
 
 Counts = NDArray[np.int64]
@@ -298,3 +299,18 @@ def _band(tiles: int, window: int) -> NDArray[np.bool_]:
     first = np.clip(np.arange(tiles) - window // 2, 0, tiles - window)[:, None]
     key = np.arange(tiles)
     return np.asarray((key >= first) & (key < first + window))
+
+
+def block_mask(tokens: int, path: Path, queries: int, keys: int, causal: bool) -> BlockMask:
+    """Blocks of queries and keys that a program chose: a `.npy` file of two dimensions, nonzero where attended.
+
+    `causal`: blocks on the diagonal, which are square then, are cut where their query is. Raises CascadeSimError.
+    """
+    found = read_block_mask(path, queries, keys)
+    shape, expected = found.blocks.shape, (-(-tokens // queries), -(-tokens // keys))
+    if shape != expected:
+        raise CascadeSimError(f"{path}: {shape[0]} x {shape[1]} blocks; {tokens:,} tokens in blocks of {queries} x "
+                              f"{keys} are {expected[0]} x {expected[1]}")
+    if causal and (queries != keys or np.triu(found.blocks, 1).any()):
+        raise CascadeSimError(f"{path}: causal=1: it has blocks above the diagonal, or blocks that are not square")
+    return replace(found, diagonal=causal)
