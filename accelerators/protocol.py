@@ -131,14 +131,13 @@ class Stored:
 class Capabilities:
     """What an accelerator can be asked for, beyond planning an operation.
 
-    `calibrated`: its closed form is fitted to measurements: an estimate, which runs unless the cycle level is asked
-    for, and no bound of it. `memory_bytes`: of one device, where a model and its KV cache may not fit.
-    `dram_bytes_per_s`: what its DRAM delivers at most; `buffer_bytes`: of the buffer, or last cache, on its chip.
-    `devices` divide a model among them (tensor parallelism); each plans its own part. `traces`: it runs the heads of a
-    pruning trace, each with keys of its own. `patterns`: which it takes a list of key tiles for. `stored`:
-    how wide it keeps the numbers of a model; `chosen_types`: of which kinds the type was given beside that of all.
-    `unread`: fields and groups of its file that no figure depends on, as it is set up -> why; to set them is refused.
-    `engine`: whose fused kernels it runs. `tokens_per_pass`: of prompts at once, at most, in whole prompts; None: any.
+    `calibrated`: its closed form is fitted to measurements: an estimate, no bound of the cycle level, which runs unless
+    that is asked for. `memory_bytes`: of one device, where a model may not fit. `dram_bytes_per_s`: what its DRAM
+    delivers at most; `buffer_bytes`: its buffer or last cache. `devices` divide a model (tensor parallelism), each its
+    own part. `traces`: it runs the heads of a pruning trace, each with keys of its own. `patterns`: those it takes a
+    list of tiles for. `stored`: how wide it keeps numbers; `chosen_types`: of which kinds the type was given. `unread`:
+    fields that no figure depends on, as it is set up -> why; to set them is refused. `engine`: whose kernels run.
+    `tokens_per_pass`: of prompts at once, at most. `step_host_s`: of its host between two steps.
     """
 
     cycle_level: bool = True
@@ -154,6 +153,7 @@ class Capabilities:
     unread: Mapping[str, str] = field(default_factory=dict, hash=False)
     engine: str = "none"
     tokens_per_pass: int | None = None
+    step_host_s: float = 0.0
 
 
 class Accelerator(Protocol):

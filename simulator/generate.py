@@ -1,6 +1,7 @@
 """A static batch generated: its prompts in passes, then one step after another, each with a longer cache.
 
-Every step is that of `simulate` in closed form; nothing is taken at a mean length. What does not depend on the cache
+Every step is that of `simulate` in closed form, and what the engine's host takes between two; nothing is taken at a
+mean length. What does not depend on the cache
 is timed once and counted; the rest is timed for all lengths at once where the accelerator can, and summed exactly.
 The first token comes from the prompt; `tpot_s` is the mean of the steps after it. Requests start and end together, so
 that all have the same latency; none waits or joins.
@@ -31,6 +32,7 @@ from cascadesim.simulator.simulate import operations, reports
 
 SCHEMA = "cascadesim.generation/1"
 LARGEST_BATCH = 2**16  # assumed: beyond any serving batch
+GROWING = {"attention": KEY, "linear": "n"}  # kind of operation -> the rank in which a machine can time many at once
 Place: TypeAlias = tuple[str, str]  # layer and name of an operation
 Extents: TypeAlias = tuple[tuple[str, int], ...]
 
@@ -54,6 +56,8 @@ class Generation:
     uncertainty: Uncertainty | None
     notes: tuple[str, ...] = ()
     batching: str = "static"
+    latencies: Mapping[str, float] | None = None  # of requests that differ: mean, p50, p90, p99, in seconds
+    first_tokens: Mapping[str, float] | None = None  # likewise
 
     @property
     def latency_s(self) -> float:
@@ -64,6 +68,10 @@ class Generation:
         """Output tokens of all requests over all the time, prompts included."""
         return self.concurrency * self.output_length / self.latency_s
 
+    @property
+    def requests_per_s(self) -> float:
+        return self.concurrency / self.latency_s
+
     def to_dict(self) -> dict[str, object]:
         """Write the JSON object of the contract (design, section 5)."""
         held = self.memory
@@ -73,7 +81,7 @@ class Generation:
             "schema": SCHEMA, **{name: getattr(self, name) for name in plain},
             "latency_s": dict.fromkeys(("mean", "p50", "p90", "p99"), self.latency_s),
             "tokens_per_s": {"total": self.tokens_per_s, "per_device": self.tokens_per_s / self.devices},
-            "requests_per_s": self.concurrency / self.latency_s,
+            "requests_per_s": self.requests_per_s,
             "memory_bytes": None if held is None else {**asdict(held), "total": held.total},
             "largest_concurrency": self.largest_concurrency, "bound_by": dict(self.bound_by),
             "uncertainty": None if self.uncertainty is None else asdict(self.uncertainty), "notes": list(self.notes),
@@ -92,7 +100,7 @@ class Generation:
 class MeasuredRuns:
     """Published runs of one engine on one device: half of their tokens/s were within `latency`, nine tenths in `p90`.
 
-    `ranges`: of their sizes, smallest and largest.
+    `ranges`: of their sizes, smallest and largest; `batching`: whether requests started together, or came and went.
     """
 
     device: str
@@ -102,16 +110,19 @@ class MeasuredRuns:
     p90: float
     ranges: Mapping[str, Sequence[int]]
     workloads: Sequence[str]
+    batching: str = "static"
 
     @property
     def what(self) -> str:
         return f"published runs of {self.engine} on {self.device} (validation suite models)"
 
 
-def uncertainty_of(asked: Request, input_length: int, output_length: int) -> Uncertainty | None:
+def uncertainty_of(
+    asked: Request, input_length: int, output_length: int, batching: str = "static"
+) -> Uncertainty | None:
     """The errors of the same engine on the same device, or of another there; None where nothing ran on it."""
     can = asked.accelerator.capabilities
-    near = [one for one in _measured() if one.device == asked.accelerator.name]
+    near = [one for one in _measured() if (one.device, one.batching) == (asked.accelerator.name, batching)]
     if not near:
         return None
     found = min(near, key=lambda one: (one.engine != can.engine, -one.rows))
@@ -139,17 +150,17 @@ def generate(asked: Request, input_length: int, output_length: int) -> Generatio
     whole, step = phases(asked, input_length, output_length)
     can, last, needed = asked.accelerator.capabilities, step.length, memory_of(whole, step)
     if needed is not None:
-        refuse_too_large(whole, needed, partial(_needed_by, whole, step))
+        refuse_too_large(whole, needed, partial(needed_by, whole, step))
     prompts = {size: reports(replace(whole, batch=size))[0] for size in passes(whole)}
     steps = range(input_length + 1, last + 1)
     after = reports(step) if steps else ()
     return Generation(
         architecture=asked.accelerator.name, workload=asked.workload.name, engine=can.engine, devices=can.devices,
         input_length=input_length, output_length=output_length, concurrency=whole.sequences,
-        ttft_s=sum(count * prompts[size].latency_s for size, count in passes(whole).items()),
-        tpot_s=decode_cycles(step, steps) / asked.accelerator.clock_hz / len(steps) if steps else None,
+        ttft_s=sum(count * (prompts[size].latency_s + can.step_host_s) for size, count in passes(whole).items()),
+        tpot_s=can.step_host_s + decode_cycles(step, steps) / step.accelerator.clock_hz / len(steps) if steps else None,
         memory=needed,
-        largest_concurrency=None if needed is None else largest_batch(LARGEST_BATCH, partial(_needed_by, whole, step)),
+        largest_concurrency=None if needed is None else largest_batch(LARGEST_BATCH, partial(needed_by, whole, step)),
         bound_by={"prefill": next(iter(prompts.values())).bound_by, "decode": after[0].bound_by if after else None},
         uncertainty=uncertainty_of(whole, input_length, output_length),
         notes=tuple(dict.fromkeys(note for report in (*prompts.values(), *after) for note in report.notes)),
@@ -184,7 +195,7 @@ def memory_of(prompts: Request, last_step: Request) -> MemoryUse | None:
     return replace(needed, activations=max(needed.activations, of_prompts.activations))
 
 
-def _needed_by(prompts: Request, last_step: Request, batch: int) -> MemoryUse | None:
+def needed_by(prompts: Request, last_step: Request, batch: int) -> MemoryUse | None:
     return memory_of(replace(prompts, batch=batch), replace(last_step, batch=batch))
 
 
@@ -263,7 +274,7 @@ def _cycles(operation: Operation, step: Request) -> float:
 
 def cycles_over(operation: Operation, grows: Growth, step: Request) -> float:
     """Cycles over steps that differ in the extents of one operation: at once where they do in one that grows."""
-    machine, rank = step.machine, {"attention": KEY, "linear": "n"}.get(operation.kind, "")
+    machine, rank = step.machine, GROWING.get(operation.kind, "")
     if isinstance(machine, TimesCaches) and grows.ranks == {rank}:
         cycles = machine.cycles_by_length(operation, np.array(list(grows.sizes), dtype=np.int64))
         if cycles is not None:

@@ -132,7 +132,7 @@ def refuse_impossible(operation: Operation, accelerator: Accelerator) -> None:
 def _refuse_pattern(operation: Operation, accelerator: Accelerator) -> None:
     """Raises CascadeSimError for a pattern on a machine without lists of tiles, or without passes that make them."""
     mask, takes = operation.mask, accelerator.capabilities.patterns
-    if isinstance(mask, TiledMask) and takes == "none":
+    if takes == "none" and isinstance(mask, TiledMask):
         raise CascadeSimError(
             f"{mask}: {accelerator.name} walks the keys in order and has no list of tiles to visit; give a window, a "
             "chunk or a neighborhood, or a machine whose kernels take such a list"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 
 from cascadesim.accelerators.catalogue import presets
+from cascadesim.accelerators.gpu.calibration import host_step_s
 from cascadesim.accelerators.gpu.engines.engine import find_engine
 from cascadesim.accelerators.gpu.engines.fusion import fused
 from cascadesim.accelerators.gpu.generic.plans import plan_text
@@ -73,7 +75,7 @@ class Gpu:
     def leakage_w(self) -> float:
         return 0.0
 
-    @property
+    @cached_property
     def capabilities(self) -> Capabilities:
         kinds: tuple[TensorKind, ...] = ("weights", "experts", "activations", "kv", "head")
         stored = Stored(*(DTYPE_BYTES[self.spec.type_of(kind)] for kind in kinds))
@@ -83,6 +85,7 @@ class Gpu:
             devices=self.spec.parallel.tensor, stored=stored,
             chosen_types=tuple(name for name, dtype in self.spec.types if dtype is not None), unread=unread(self.spec),
             engine=self.spec.engine, tokens_per_pass=find_engine(self.spec.engine).tokens_per_pass,
+            step_host_s=host_step_s(find_engine(self.spec.engine).host),
         )  # fmt: skip
 
     def area_um2(self) -> Mapping[str, float] | None:

@@ -18,6 +18,7 @@ from cascadesim.accelerators.gpu.spec import Generation
 from cascadesim.einsum_cascades.notation.schema import NonNegative, NonNegativeFloat, Spec, read_yaml, validate
 
 FILE = Path(__file__).parent / "calibration.yaml"
+HOST_TIMES_FILE = FILE.with_name("host_times.yaml")
 Share = Annotated[float, Field(gt=0, lt=1)]  # an achieved fraction: below 1
 Section: TypeAlias = Generation | Literal["shared"]
 NEAREST: Mapping[Generation, Generation] = {
@@ -106,3 +107,21 @@ def cycle_constants(generation: Generation) -> CycleConstants:
     found = estimates()[NEAREST.get(generation, generation)]
     known = {name: found[name].value for name in CycleConstants.model_fields if name in found}
     return validate(CycleConstants, known, FILE.name)
+
+
+class HostTimesFile(Spec):
+    """How an engine's host prepares a step of a model -> seconds that the device waits for it."""
+
+    hosts: Mapping[Literal["serial", "overlapped"], Estimate]
+
+
+@cache
+def host_times() -> Mapping[str, Estimate]:
+    """As `cascadesim.validation.models.calibrate` found them in runs of whole models that are set aside for it."""
+    found = validate(HostTimesFile, {"hosts": read_yaml(HOST_TIMES_FILE)}, HOST_TIMES_FILE.name).hosts
+    return {str(name): one for name, one in found.items()}
+
+
+def host_step_s(host: str | None) -> float:
+    """0 where no run tells."""
+    return 0.0 if host is None else host_times()[host].value

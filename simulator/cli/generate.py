@@ -1,4 +1,4 @@
-"""`cascadesim generate`: tokens per second of requests that start together, and what each of them waits for."""
+"""`cascadesim generate`: tokens per second of requests at once, and what each of them waits for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cascadesim.simulator.views.output import aligned
 if TYPE_CHECKING:
     from cascadesim.simulator.generate import Generation
 
-MOST_DEVICES = 2**10
+MOST_DEVICES, MOST_REQUESTS = 2**10, 100_000
 
 
 @click.command("generate", context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,32 +40,46 @@ MOST_DEVICES = 2**10
               metavar="N", help="Requests at once.")
 @click.option("--engine", metavar="NAME", help="Whose fused kernels run: tensorrt-llm, vllm, sglang, pytorch or none.  "
                                                "[none]")
-@click.option("--batching", type=one_of("static"), default="static", show_default=True, metavar="[static]",
-              help="All requests start together; none joins or waits.")
+@click.option("--batching", type=one_of("static", "continuous"), default="static", show_default=True,
+              metavar="[static|continuous]",
+              help="All requests start together, or clients send one whenever their last one has ended.")
+@click.option("--requests", type=whole(1, MOST_REQUESTS, " requests"), metavar="N",
+              help="Of all clients, for continuous batching.  [10 a client]")
+@click.option("--spread", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True, metavar="SHARE",
+              help="Lengths are drawn evenly within this share of --input and --output, for continuous batching.")
 @click.option("--set", "settings", type=setting, multiple=True, metavar="FIELD=VALUE",
               help="Another value for a field of the device or of the model; repeatable.")
 @output_format("table", "json")
 def generate(
     architecture: str, workload: str, devices: int, input_length: tuple[int, ...], output_length: tuple[int, ...],
-    concurrency: int, engine: str | None, batching: str, settings: tuple[str, ...], format_: str,
+    concurrency: int, engine: str | None, batching: str, requests: int | None, spread: float,
+    settings: tuple[str, ...], format_: str,
 ) -> Result[Generation]:  # fmt: skip
-    """Time to the first token, time per token, tokens/s and memory of requests that start together.
+    """Time to the first token, time per token, tokens/s and memory of requests at once.
 
     \b
     cascadesim generate --arch h100-sxm --devices 4 --workload llama-3.1-70b --concurrency 16 --engine vllm
+    cascadesim generate --arch h100-sxm --devices 4 --workload gpt-oss-120b --engine vllm --input 8K \\
+        --concurrency 64 --batching continuous --spread 0.1
     """
+    if batching == "static" and (requests or spread):
+        raise click.UsageError("--requests and --spread go with --batching continuous")
     for name, given in (("--input", input_length), ("--output", output_length)):
         if len(given) > 1:
             raise click.UsageError(f"generate takes one {name}")
 
     def found() -> Result[Generation]:
         from cascadesim.simulator import generate as generation
+        from cascadesim.simulator import serving
         from cascadesim.simulator.cli.run import requests_of
 
         own = (f"parallel.tensor={devices}",) * (devices > 1) + (f"engine={engine}",) * (engine not in (None, "none"))
         (asked,) = requests_of((*own, *settings), (architecture,), (workload,), None, input_length, (concurrency,),
                                ("prefill",), "model", "analytical", "physical")  # fmt: skip
-        result = generation.generate(asked, input_length[0], output_length[0])
+        if batching == "static":
+            result = generation.generate(asked, input_length[0], output_length[0])
+        else:
+            result = serving.serve(asked, input_length[0], output_length[0], serving.Arrivals(requests, spread))
         return Result(result, result.to_dict, lambda: [result.to_row()],
                       lambda stream: write_lines(_table(result), stream))  # fmt: skip
 
@@ -73,19 +87,24 @@ def generate(
 
 
 def _table(found: Generation) -> Iterator[str]:
-    many = f"{found.devices} x " * (found.devices > 1)
+    many, how = f"{found.devices} x " * (found.devices > 1), ", come and go" * (found.batching == "continuous")
     requests = f"{found.concurrency:,} request{'s' * (found.concurrency > 1)}"
     yield (f"{found.workload} on {many}{found.architecture}, engine {found.engine}: {requests} of "
-           f"{found.input_length:,} tokens at once, {found.output_length:,} new ones each")
+           f"{found.input_length:,} tokens at once, {found.output_length:,} new ones each{how}")
     yield ""
+    per_s = f"{found.requests_per_s:,.3f} requests/s"
     rows = [
         ("first token", f"{found.ttft_s * 1e3:,.2f} ms", f"bound by {found.bound_by['prefill']}"),
         ("each later token", "" if found.tpot_s is None else f"{found.tpot_s * 1e3:,.3f} ms",
          f"bound by {found.bound_by['decode']}" if found.tpot_s is not None else "none"),
-        ("whole request", f"{found.latency_s:,.3f} s", f"{found.concurrency / found.latency_s:,.3f} requests/s"),
+        ("whole request", f"{found.latency_s:,.3f} s", per_s),
         ("throughput", f"{found.tokens_per_s:,.1f} tokens/s",
          f"{found.tokens_per_s / found.devices:,.1f} tokens/s a device"),
     ]  # fmt: skip
+    if found.first_tokens is not None and found.latencies is not None:
+        rows[0] = (*rows[0][:2], f"{rows[0][2]}; half within {found.first_tokens['p50'] * 1e3:,.0f} ms, 99% within "
+                                 f"{found.first_tokens['p99'] * 1e3:,.0f} ms")
+        rows[2] = (*rows[2][:2], f"{per_s}; 99% within {found.latencies['p99']:,.3f} s")
     if found.memory is not None:
         held = ", ".join(f"{name} {size / 1e9:,.2f}" for name, size in found.memory.parts.items() if size)
         rows.append(("memory of a device", f"{found.memory.total / 1e9:,.2f} GB", held))

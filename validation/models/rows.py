@@ -2,9 +2,9 @@
 
 Reads the columns of the collected file (`--data`) and of our own copy, which `python -m
 cascadesim.validation.models.rows FILE` writes from it: names by preset, types in lower case, one value for each key
-(the median of several submitters). `split` says what a row counts for. scored: one batch that starts and ends together.
-reported: it is run as one batch, but was measured otherwise (requests that come and go), and `reason` says so, or the
-row cannot be run and `reason` says what is missing. Nothing is calibrated on any of them.
+(the median of several submitters). `split` says what a row counts for: scored; calibration, a quarter of the runs in
+which requests come and go, by a hash, from which the time of an engine's host between two steps is found
+(`cascadesim.validation.models.calibrate`); reported, for which `reason` says what is missing.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from hashlib import blake2b
 from itertools import groupby
 from pathlib import Path
 from statistics import median
 from typing import TextIO
 
-from cascadesim.validation.models.predictions import problem
+from cascadesim.accelerators.gpu.engines.engine import find_engine
+from cascadesim.validation.models.predictions import CONTINUOUS, problem
 from cascadesim.validation.table import (
     CannotJudge,
     Column,
@@ -36,7 +38,7 @@ from cascadesim.validation.table import (
 )
 
 FILE = "models.csv"
-SCORED, REPORTED = "scored", "reported"
+SCORED, CALIBRATION, REPORTED = "scored", "calibration", "reported"
 _RAW_COLUMNS = (
     *columns_of(str, "suite kind device model metric"), Column("value", positive),
     *columns_of(str, "dtype batch_or_concurrency params_note kv_dtype framework batch_meaning length_note unit extra "
@@ -46,8 +48,8 @@ _RAW_COLUMNS = (
 RAW = Layout(_RAW_COLUMNS, key=tuple(column.name for column in _RAW_COLUMNS))
 TIDY = Layout(
     (
-        *columns_of(str, "source device workload types engine metric split"),
-        *columns_of(str, "reason", required=False),
+        *columns_of(str, "source device workload types engine metric split batching"),
+        *columns_of(str, "reason", required=False), Column("spread", positive, required=False),
         *columns_of(count, "devices batch input_tokens output_tokens"), Column("value", positive),
         *columns_of(str, "citation", required=False),
     ),
@@ -87,7 +89,8 @@ LEFT_OUT = "left out: "  # how a comment of our copy begins that counts rows of 
 _COUNTED = re.compile(rf"{LEFT_OUT}([0-9]{{1,9}}) rows: (.+)")
 STEPS = "gpt-fast"  # output tokens over the time of the steps
 TOGETHER = ("static batch", "concurrency = max batch; requests arrive together")
-SHARE_OF_NOMINAL = 0.9  # lengths are drawn evenly from 0.8 to 1.0 of the nominal ones
+SHARE_OF_NOMINAL, SPREAD = 0.9, 0.1 / 0.9  # lengths are drawn evenly from 0.8 to 1.0 of the nominal ones
+CALIBRATION_SHARE = 4  # one in so many runs
 
 
 def parse_models(text: str, layout: Layout, source: str) -> Table:
@@ -110,22 +113,36 @@ def _tidy(row: Row) -> Row:
     if not batch.isdigit() or row.get("isl") is None or not row.get("osl"):
         raise CannotJudge("the batch that ran, or the lengths, are not published")
     meaning, given = str(row.get("batch_meaning") or ""), _model(row)
-    reason = "" if meaning in TOGETHER else "continuous batching: run as one batch"
-    share = SHARE_OF_NOMINAL if "0.8-1.0" in str(row.get("length_note") or "") else 1.0
+    uneven = "0.8-1.0" in str(row.get("length_note") or "")
+    share_of = SHARE_OF_NOMINAL if uneven else 1.0
+    batching = "static" if meaning in TOGETHER else CONTINUOUS
+    unknown = batching == CONTINUOUS and str(given["device"]).startswith("mi")
+    reason = "its libraries' kernels are calibrated on no row" if unknown else ""
     scale = 1e-3 if row.get("unit") == "ms" else 1.0
     framework = str(row.get("framework") or "")
     decode_only = framework.startswith(STEPS) and metric == "tokens_per_s"
     cells: dict[str, Value] = {
         "source": row.text("suite"), **given, "engine": _engine(framework),
-        "metric": "tokens_per_s_of_steps" if decode_only else metric, "split": REPORTED if reason else SCORED,
-        "reason": reason or None, "batch": int(batch), "input_tokens": round(share * row.count("isl")),
-        "output_tokens": round(share * row.count("osl")), "value": scale * float(row.number("value") or 0),
-        "citation": row.get("source"),
+        "metric": "tokens_per_s_of_steps" if decode_only else metric, "batching": batching, "reason": reason or None,
+        "spread": round(SPREAD, 6) if uneven else None, "batch": int(batch),
+        "input_tokens": round(share_of * row.count("isl")), "output_tokens": round(share_of * row.count("osl")),
+        "value": scale * float(row.number("value") or 0), "citation": row.get("source"),
     }  # fmt: skip
-    found = Row(tuple(cells.items()), row.source, row.line)
+    found = Row((*cells.items(), ("split", _split_of(cells))), row.source, row.line)
     if why := problem(found):
         raise CannotJudge(why)
     return found
+
+
+def _split_of(cells: Mapping[str, Value]) -> str:
+    """What a row counts for: figures of one run alike."""
+    if cells["reason"]:
+        return REPORTED
+    if cells["batching"] != CONTINUOUS or find_engine(str(cells["engine"])).host is None:
+        return SCORED
+    run = " ".join(str(cells[name]) for name in ("device", "devices", "workload", "engine", "batch", "input_tokens",
+                                                 "output_tokens"))  # fmt: skip
+    return CALIBRATION if blake2b(run.encode(), digest_size=1).digest()[0] % CALIBRATION_SHARE == 0 else SCORED
 
 
 def _model(row: Row) -> dict[str, Value]:

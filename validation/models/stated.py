@@ -1,7 +1,8 @@
 """What a generation may say of its own error: `python -m cascadesim.validation.models.stated` writes it.
 
 A stratum is one device with one engine: half and nine tenths of the errors of its scored tokens/s in the suite
-`models`, and what its rows span. Reported rows, which were measured otherwise than they are run, say nothing here.
+`models`, and what its rows span, apart for requests that start together and those that come and go. Reported rows say
+nothing here.
 """
 
 from __future__ import annotations
@@ -23,21 +24,26 @@ SIZES = ("devices", "batch", "input_tokens", "output_tokens")
 
 
 def measured() -> list[MeasuredRuns]:
-    """One for each device and engine of the suite's first claim, tokens/s of scored rows."""
-    (cells, *_) = [verdict.cells for verdict in verdicts_of(("models",)) if verdict.claim.metric == "tokens_per_s"
-                   and (SCORED,) in verdict.claim.where.values()]  # fmt: skip
-    groups: dict[tuple[str, str], list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault((cell.row.text("device"), cell.row.text("engine")), []).append(cell)
+    """One for each device, engine and way of batching: tokens/s of scored rows."""
+    scored = [verdict.cells for verdict in verdicts_of(("models",)) if verdict.claim.metric == "tokens_per_s"
+              and (SCORED,) in verdict.claim.where.values()]  # fmt: skip
+    groups: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in (cell for cells in scored for cell in cells):
+        groups.setdefault(_stratum(cell), []).append(cell)
     return [_runs(*names, group) for names, group in sorted(groups.items())]
 
 
-def _runs(device: str, engine: str, cells: Sequence[Cell]) -> MeasuredRuns:
+def _stratum(cell: Cell) -> tuple[str, str, str]:
+    return cell.row.text("device"), cell.row.text("engine"), cell.row.text("batching")
+
+
+def _runs(device: str, engine: str, batching: str, cells: Sequence[Cell]) -> MeasuredRuns:
     errors = [cell.error("deviation") for cell in cells]
     ranges: Mapping[str, tuple[int, int]] = {
         name: (min(sizes), max(sizes)) for name in SIZES for sizes in [[cell.row.count(name) for cell in cells]]}
     workloads = tuple(sorted({cell.row.text("workload") for cell in cells}))
-    return MeasuredRuns(device, engine, len(cells), within(errors, 0.5), within(errors, 0.9), ranges, workloads)
+    return MeasuredRuns(device, engine, len(cells), within(errors, 0.5), within(errors, 0.9), ranges, workloads,
+                        batching)  # fmt: skip
 
 
 def main() -> None:

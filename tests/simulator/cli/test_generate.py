@@ -46,6 +46,22 @@ def test_the_table_names_what_bounds_each_phase(capsys: pytest.CaptureFixture[st
     assert "largest concurrency" in out
 
 
+def test_requests_that_come_and_go_have_percentiles(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = (*ASKED, "--concurrency", "8", "--engine", "vllm", "--batching", "continuous", "--spread", "0.5")
+    one = found(capsys, *asked, "--requests", "40")
+    latency, first = one["latency_s"], one["first_token_s"]
+    assert isinstance(latency, dict)
+    assert isinstance(first, dict)
+    assert 0 < latency["p50"] < latency["p90"] <= latency["p99"]
+    assert one["ttft_s"] == first["mean"]
+    assert (one["batching"], one["requests"], one["concurrency"]) == ("continuous", 40, 8)
+    assert one["tokens_per_s"]["total"] == pytest.approx(16 * one["requests_per_s"], rel=0.1)  # type: ignore[index,operator]
+    code, out, error = run(capsys, *asked)
+    assert (code, error) == (0, "")
+    assert "8 requests of 128 tokens at once, 16 new ones each, come and go" in out
+    assert "99% within" in out
+
+
 def test_python_gives_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
     result = cs.generate("h100-sxm", "llama-3.1-8b", input=128, output=16, concurrency=4, engine="vllm")
     assert result.to_dict() == found(capsys, *ASKED, "--concurrency", "4", "--engine", "vllm")
@@ -56,7 +72,9 @@ def test_python_gives_what_the_command_prints(capsys: pytest.CaptureFixture[str]
     ("arguments", "said"),
     [
         (("--engine", "vlm"), "no engine 'vlm'; did you mean 'vllm'?"),
-        (("--batching", "continuous"), "no 'continuous'"),
+        (("--batching", "sometimes"), "no 'sometimes'"),
+        (("--requests", "20"), "--requests and --spread go with --batching continuous"),
+        (("--batching", "continuous", "--spread", "1"), "--spread"),
         (("--input", "1K,2K"), "takes one --input"),
         (("--devices", "3"), "no tensor parallelism over 3 devices"),
         (("--concurrency", "0"), "give 1 to"),

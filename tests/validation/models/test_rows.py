@@ -49,15 +49,32 @@ def test_a_device_without_rows_of_kernels_runs_a_whole_model(name: str, preset: 
     assert (found["device"], found["engine"], found["split"]) == (preset, "vllm", "scored")
 
 
-def test_requests_that_come_and_go_are_reported_with_the_reason() -> None:
+def test_requests_that_come_and_go_are_run_as_such() -> None:
+    """Engines of which no host time is known are scored; on AMD runs are reported."""
     found = one(batch_meaning="concurrent requests; closed loop", metric="itl", osl="500")
-    assert (found["split"], found["metric"]) == ("reported", "tpot_s")
-    assert "continuous batching" in str(found["reason"])
+    assert (found["split"], found["batching"], found["metric"], found["reason"]) == (
+        "scored", "continuous", "tpot_s", None)  # fmt: skip
+    there = one(batch_meaning="concurrent requests; closed loop", metric="itl", osl="500", device="MI300X",
+                framework="vllm", dtype="bf16", model="Llama-3.1-8B")  # fmt: skip
+    assert (there["split"], there["reason"]) == ("reported", "its libraries' kernels are calibrated on no row")
+
+
+def test_a_quarter_of_the_runs_that_tell_of_hosts_calibrates_all_figures_of_a_run_alike() -> None:
+    kinds: dict[str, list[str]] = {}
+    for concurrency in range(1, 81):
+        splits = {str(one(batch_meaning="concurrent requests; closed loop", metric=metric, osl="500", framework="vllm",
+                          batch_or_concurrency=str(concurrency), dtype="bf16", model="Llama-3.1-8B")["split"])
+                  for metric in ("itl", "output_tokens_per_s_total")}  # fmt: skip
+        (split,) = splits
+        kinds.setdefault(split, []).append(split)
+    assert set(kinds) == {"scored", "calibration"}
+    assert 10 <= len(kinds["calibration"]) <= 30
 
 
 def test_drawn_lengths_are_their_mean() -> None:
     found = one(isl="1000", osl="1000", length_note="random lengths 0.8-1.0 of nominal")
     assert (found["input_tokens"], found["output_tokens"]) == (900, 900)
+    assert found["spread"] == pytest.approx(100 / 900, abs=1e-6)
 
 
 def test_several_submitters_of_one_key_are_their_median() -> None:
@@ -91,14 +108,17 @@ def test_our_copy_is_what_the_script_writes_and_reads_as_it_was() -> None:
     """165 tokens/s and 82 first tokens were collected; 4 + 5 of them exceed the memory as one batch."""
     own = published(rows.FILE, rows.TIDY, rows.parse_models)
     scored = [row for row in own.rows if row.get("split") == "scored"]
-    assert len([row for row in scored if row.get("metric") == "ttft_s"]) == 78
-    assert len(scored) == 160 + 78
+    static = [row for row in scored if row.get("batching") == "static"]
+    assert len([row for row in static if row.get("metric") == "ttft_s"]) == 78
+    assert len(static) == 160 + 78
+    assert len(scored) - len(static) == 220
+    assert len([row for row in own.rows if row.get("split") == "calibration"]) == 72
     stream = StringIO()
     rows.write_copy(own, stream)
     again = rows.parse_models(stream.getvalue(), rows.TIDY, "again")
     assert [row.cells for row in again.rows] == [row.cells for row in own.rows]
     assert again.left_out == own.left_out
-    assert dict(own.left_out)["the batch exceeds the memory: requests queue"] == 24
+    assert dict(own.left_out)["the batch exceeds the memory: requests queue"] == 9
 
 
 def test_a_figure_is_what_generate_says() -> None:
@@ -123,7 +143,9 @@ def test_a_sum_of_kernels_is_one_report() -> None:
 
 
 def test_strata_that_generate_quotes_are_those_of_the_suite() -> None:
-    found = {(one.device, one.engine): one for one in stated.generate._measured()}
-    assert found["h100-sxm", "tensorrt-llm-0.9"].rows == 20
-    assert sum(one.rows for one in found.values()) == 160
+    found = {(one.device, one.engine, one.batching): one for one in stated.generate._measured()}
+    assert found["h100-sxm", "tensorrt-llm-0.9", "static"].rows == 20
+    assert found["h100-sxm", "vllm", "continuous"].latency < 0.1
+    assert sum(one.rows for one in found.values() if one.batching == "static") == 160
+    assert sum(one.rows for one in found.values()) == 160 + 106
     assert all(0 < one.latency <= one.p90 for one in found.values())
