@@ -87,10 +87,12 @@ SUMMARY_ROWS = (
     SummaryRow("GPU norms, activations, sums", (("gpu-ops", _GPU_TIME),), (
         ("all of this row", "gpu-ops", _GPU_TIME), ("below 20 us", "gpu-ops", _GPU_SHORT),
         ("norms of vidur", "gpu-ops", "norms of a serving engine (vidur), 20 us and more, reported only"))),
-    SummaryRow("Whole models (`generate`), tokens/s and first token", (
+    SummaryRow("Whole models (`generate`), batches and serving", (
         ("models", "tokens/s of one batch (TensorRT-LLM 0.5 to 0.9, gpt-fast, lmdeploy)"),
-        ("models", "time to the first token of one batch (TensorRT-LLM 0.5 to 0.9, lmdeploy)")), (
-        ("continuous batching", "models", "tokens/s of requests that come and go, run as one batch"),)),
+        ("models", "time to the first token of one batch (TensorRT-LLM 0.5 to 0.9, lmdeploy)"),
+        ("models", "tokens/s of requests that come and go (vLLM, SGLang, TensorRT-LLM 1.0 on NVIDIA)"),
+        ("models", "time of a token of requests that come and go (the same)")), (
+        ("serving on AMD", "models", "tokens/s of requests that come and go on AMD"),)),
 )  # fmt: skip
 SUMMARY_HEADER = ("model", "rows", "median", "90%", "only reported, with its 90%")
 
