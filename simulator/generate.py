@@ -1,8 +1,8 @@
 """A static batch generated: its prompts in passes, then one step after another, each with a longer cache.
 
-Every step is that of `simulate` in closed form, and what the engine's host takes between two; nothing is taken at a
-mean length. What does not depend on the cache
-is timed once and counted; the rest is timed for all lengths at once where the accelerator can, and summed exactly.
+Every step is that of `simulate` in closed form, with what the engine takes besides; nothing is taken at a mean length.
+What does not depend on the cache is timed once and counted; the rest is timed for all lengths at once where the
+accelerator can, and summed exactly.
 The first token comes from the prompt; `tpot_s` is the mean of the steps after it. Requests start and end together, so
 that all have the same latency; none waits or joins.
 """
@@ -152,13 +152,13 @@ def generate(asked: Request, input_length: int, output_length: int) -> Generatio
     if needed is not None:
         refuse_too_large(whole, needed, partial(needed_by, whole, step))
     prompts = {size: reports(replace(whole, batch=size))[0] for size in passes(whole)}
-    steps = range(input_length + 1, last + 1)
+    steps, clock_hz = range(input_length + 1, last + 1), asked.accelerator.clock_hz
     after = reports(step) if steps else ()
     return Generation(
         architecture=asked.accelerator.name, workload=asked.workload.name, engine=can.engine, devices=can.devices,
         input_length=input_length, output_length=output_length, concurrency=whole.sequences,
-        ttft_s=sum(count * (prompts[size].latency_s + can.step_host_s) for size, count in passes(whole).items()),
-        tpot_s=can.step_host_s + decode_cycles(step, steps) / step.accelerator.clock_hz / len(steps) if steps else None,
+        ttft_s=sum(count * (prompts[size].latency_s + can.step_overhead_s) for size, count in passes(whole).items()),
+        tpot_s=can.step_overhead_s + decode_cycles(step, steps) / clock_hz / len(steps) if steps else None,
         memory=needed,
         largest_concurrency=None if needed is None else largest_batch(LARGEST_BATCH, partial(needed_by, whole, step)),
         bound_by={"prefill": next(iter(prompts.values())).bound_by, "decode": after[0].bound_by if after else None},

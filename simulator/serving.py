@@ -2,9 +2,9 @@
 
 A step takes one new token of each running request and, within the engine's budget of tokens, chunks of waiting prompts.
 Its time is that of `simulate`: everything but attention for all its tokens together, attention of the new tokens over
-caches of their mean length, attention of each chunk over what its prompt already has; and what the engine's host takes
-between two steps. Times are looked up on a grid of sizes, and at half of the longest cache and at that; between these
-they are taken as linear. Between two events (a prompt, an end) steps differ in the length of the caches alone and are
+caches of their mean length, attention of each chunk over what its prompt already has; and what a step of the engine
+takes besides. Times are looked up on a grid of sizes, and at half of the longest cache and at that; between these they
+are taken as linear. Between two events (a prompt, an end) steps differ in the length of the caches alone and are
 taken together: a thousand requests need some thousands of events, not a million steps.
 """
 
@@ -162,7 +162,7 @@ class StepTimes:
     def seconds(self, running: int, keys: float, chunks: Sequence[Chunk]) -> float:
         """A step of `running` requests with caches of `keys` tokens in the mean, and of chunks of prompts."""
         tokens = running + sum(after - before for before, after in chunks)
-        total = self.step.accelerator.capabilities.step_host_s
+        total = self.step.accelerator.capabilities.step_overhead_s
         total += self._between("rest", tokens) + self._between("head", running + len(chunks))
         if running:
             total += self._over_lengths(running, keys)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cascadesim.accelerators.catalogue import presets
-from cascadesim.accelerators.gpu.calibration import host_step_s
+from cascadesim.accelerators.gpu.calibration import step_overhead_s
 from cascadesim.accelerators.gpu.engines.engine import find_engine
 from cascadesim.accelerators.gpu.engines.fusion import fused
 from cascadesim.accelerators.gpu.generic.plans import plan_text
@@ -85,7 +85,7 @@ class Gpu:
             devices=self.spec.parallel.tensor, stored=stored,
             chosen_types=tuple(name for name, dtype in self.spec.types if dtype is not None), unread=unread(self.spec),
             engine=self.spec.engine, tokens_per_pass=find_engine(self.spec.engine).tokens_per_pass,
-            step_host_s=host_step_s(find_engine(self.spec.engine).host),
+            step_overhead_s=step_overhead_s(find_engine(self.spec.engine).steps),
         )  # fmt: skip
 
     def area_um2(self) -> Mapping[str, float] | None:

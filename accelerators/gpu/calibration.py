@@ -18,7 +18,7 @@ from cascadesim.accelerators.gpu.spec import Generation
 from cascadesim.einsum_cascades.notation.schema import NonNegative, NonNegativeFloat, Spec, read_yaml, validate
 
 FILE = Path(__file__).parent / "calibration.yaml"
-HOST_TIMES_FILE = FILE.with_name("host_times.yaml")
+STEP_OVERHEADS_FILE = FILE.with_name("step_overheads.yaml")
 Share = Annotated[float, Field(gt=0, lt=1)]  # an achieved fraction: below 1
 Section: TypeAlias = Generation | Literal["shared"]
 NEAREST: Mapping[Generation, Generation] = {
@@ -109,19 +109,19 @@ def cycle_constants(generation: Generation) -> CycleConstants:
     return validate(CycleConstants, known, FILE.name)
 
 
-class HostTimesFile(Spec):
-    """How an engine's host prepares a step of a model -> seconds that the device waits for it."""
+class StepOverheadsFile(Spec):
+    """How an engine runs a step of new tokens -> seconds that it takes besides the kernels of the model."""
 
-    hosts: Mapping[Literal["serial", "overlapped"], Estimate]
+    steps: Mapping[Literal["pieces", "whole"], Estimate]
 
 
 @cache
-def host_times() -> Mapping[str, Estimate]:
+def step_overheads() -> Mapping[str, Estimate]:
     """As `cascadesim.validation.models.calibrate` found them in runs of whole models that are set aside for it."""
-    found = validate(HostTimesFile, {"hosts": read_yaml(HOST_TIMES_FILE)}, HOST_TIMES_FILE.name).hosts
+    found = validate(StepOverheadsFile, {"steps": read_yaml(STEP_OVERHEADS_FILE)}, STEP_OVERHEADS_FILE.name).steps
     return {str(name): one for name, one in found.items()}
 
 
-def host_step_s(host: str | None) -> float:
+def step_overhead_s(steps: str | None) -> float:
     """0 where no run tells."""
-    return 0.0 if host is None else host_times()[host].value
+    return 0.0 if steps is None else step_overheads()[steps].value

@@ -85,7 +85,7 @@ def test_a_step_of_new_tokens_alone_takes_what_simulate_says(workload: str, runn
     """At sizes of the grid and its longest cache exactly; sliding and linear layers included."""
     _, step = phases(asked(1, workload, "engine=vllm"), 2000, 1000)
     times = StepTimes(replace(step, batch=1), step)
-    host_s = step.accelerator.capabilities.step_host_s
+    host_s = step.accelerator.capabilities.step_overhead_s
     alone = reports(replace(step, batch=running))[0].latency_s
     assert host_s > 0
     assert times.seconds(running, step.length, ()) == pytest.approx(host_s + alone, rel=1e-3)

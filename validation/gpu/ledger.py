@@ -20,7 +20,7 @@ import numpy as np
 
 from cascadesim.accelerators.catalogue import presets
 from cascadesim.accelerators.gpu import gemm, kernel, memory, programs, timing
-from cascadesim.accelerators.gpu.calibration import estimates, host_times
+from cascadesim.accelerators.gpu.calibration import estimates, step_overheads
 from cascadesim.accelerators.gpu.engines import collectives
 from cascadesim.accelerators.gpu.engines.engine import FILE as ENGINES
 from cascadesim.accelerators.gpu.generic import blocks
@@ -86,8 +86,8 @@ def _calibrated() -> Iterator[Number]:
             read_on = tuple(READ_ON.get(name, GENERATIONS)) if section == "shared" else (section,)
             yield Number(f"{section}.{name}", "calibration.yaml", one.value, kind, read_on,
                          f"{one.rows} rows" if one.rows else "", (one.low, one.high))  # fmt: skip
-    for host, one in host_times().items():
-        yield Number(f"{host} host_step_s", "host_times.yaml", one.value, "calibrated", GENERATIONS,
+    for steps, one in step_overheads().items():
+        yield Number(f"step_overhead_s, {steps}", "step_overheads.yaml", one.value, "calibrated", GENERATIONS,
                      f"{one.rows} runs of whole models", (one.low, one.high))  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 Reads the columns of the collected file (`--data`) and of our own copy, which `python -m
 cascadesim.validation.models.rows FILE` writes from it: names by preset, types in lower case, one value for each key
 (the median of several submitters). `split` says what a row counts for: scored; calibration, a quarter of the runs in
-which requests come and go, by a hash, from which the time of an engine's host between two steps is found
+which requests come and go, by a hash, from which it is found what a step takes besides its kernels
 (`cascadesim.validation.models.calibrate`); reported, for which `reason` says what is missing.
 """
 
@@ -87,6 +87,9 @@ METRICS = {
 }  # fmt: skip
 LEFT_OUT = "left out: "  # how a comment of our copy begins that counts rows of the collected file
 _COUNTED = re.compile(rf"{LEFT_OUT}([0-9]{{1,9}}) rows: (.+)")
+# InferenceMAX v1: cudagraph_mode PIECEWISE on H100, the default of v0.10.2 (the same) on H200, FULL_AND_PIECEWISE on
+# B200, all with asynchronous scheduling (benchmarks/gptoss_fp4_*.sh of its repository)
+GRAPHS_IN_PIECES = ("h100-sxm", "h200-sxm")
 STEPS = "gpt-fast"  # output tokens over the time of the steps
 TOGETHER = ("static batch", "concurrency = max batch; requests arrive together")
 SHARE_OF_NOMINAL, SPREAD = 0.9, 0.1 / 0.9  # lengths are drawn evenly from 0.8 to 1.0 of the nominal ones
@@ -122,7 +125,7 @@ def _tidy(row: Row) -> Row:
     framework = str(row.get("framework") or "")
     decode_only = framework.startswith(STEPS) and metric == "tokens_per_s"
     cells: dict[str, Value] = {
-        "source": row.text("suite"), **given, "engine": _engine(framework),
+        "source": row.text("suite"), **given, "engine": _engine(framework, str(given["device"])),
         "metric": "tokens_per_s_of_steps" if decode_only else metric, "batching": batching, "reason": reason or None,
         "spread": round(SPREAD, 6) if uneven else None, "batch": int(batch),
         "input_tokens": round(share_of * row.count("isl")), "output_tokens": round(share_of * row.count("osl")),
@@ -138,7 +141,7 @@ def _split_of(cells: Mapping[str, Value]) -> str:
     """What a row counts for: figures of one run alike."""
     if cells["reason"]:
         return REPORTED
-    if cells["batching"] != CONTINUOUS or find_engine(str(cells["engine"])).host is None:
+    if cells["batching"] != CONTINUOUS or find_engine(str(cells["engine"])).steps is None:
         return SCORED
     run = " ".join(str(cells[name]) for name in ("device", "devices", "workload", "engine", "batch", "input_tokens",
                                                  "output_tokens"))  # fmt: skip
@@ -164,11 +167,11 @@ def _model(row: Row) -> dict[str, Value]:
     return {"device": device, "devices": row.count("count"), "workload": WORKLOADS[name], "types": types}
 
 
-def _engine(framework: str) -> str:
+def _engine(framework: str, device: str) -> str:
     found = next((engine for begin, engine in ENGINES if framework.startswith(begin)), None)
     if found is None:
         raise CannotJudge(f"no engine {framework or 'stated'}")
-    return found
+    return f"{found}-0.10" if found == "vllm" and device in GRAPHS_IN_PIECES else found
 
 
 def _one_for_each_key(rows: Sequence[Row]) -> Iterator[Row]:

@@ -22,8 +22,8 @@ class Engine(Spec):
     is a kernel of its own, which reads its operands from memory and writes its result there. `host_launch_s`: what the
     host needs for each launch; the next kernel waits for it, in the closed form. `kernels`: of attention, in order;
     `groups`: query heads of a key head that one of them is compiled for. `all_reduce`: the fastest is taken at each
-    size. `tokens_per_pass`: of prompts at once. `host`: whether it prepares a step when the last one has ended, or
-    while that runs; None where no run of a model tells what it takes.
+    size. `tokens_per_pass`: of prompts at once. `steps`: whether a step of new tokens is one whole CUDA graph, or one
+    for each of the pieces between calls of attention; None where no run of a model tells what it takes besides kernels.
     """
 
     source: str
@@ -35,7 +35,7 @@ class Engine(Spec):
     groups: Mapping[str, tuple[Positive, ...]] = {}
     all_reduce: tuple[Algorithm, ...]
     tokens_per_pass: Positive | None = None
-    host: Literal["serial", "overlapped"] | None = None
+    steps: Literal["pieces", "whole"] | None = None
 
 
 class _Engines(Spec):

@@ -1,10 +1,10 @@
-"""What a device waits for its host between two steps: found from synthetic runs, and from those that are set aside."""
+"""What a step takes besides its kernels: found from synthetic runs, and from those that are set aside."""
 
 from __future__ import annotations
 
 import pytest
 
-from cascadesim.accelerators.gpu.calibration import HOST_TIMES_FILE, host_step_s, host_times
+from cascadesim.accelerators.gpu.calibration import STEP_OVERHEADS_FILE, step_overhead_s, step_overheads
 from cascadesim.accelerators.gpu.engines.engine import engines
 from cascadesim.einsum_cascades.notation.schema import parse_yaml
 from cascadesim.validation.models.calibrate import fitted, text, tokens
@@ -20,20 +20,20 @@ def test_what_was_added_to_every_step_is_found() -> None:
 
 def test_the_file_has_value_interval_and_runs() -> None:
     runs = [(step * 1e-3, step * 1e-3 + 1e-3 + 1e-5 * step) for step in range(2, 11)]
-    found = parse_yaml(text({"serial": runs, "overlapped": runs[:1]}), "test")
-    assert 0 <= found["serial"]["low"] <= found["serial"]["value"] <= found["serial"]["high"]
-    assert found["serial"]["high"] - found["serial"]["low"] > 0
-    assert (found["serial"]["rows"], found["overlapped"]["rows"]) == (9, 1)
-    assert found["overlapped"]["low"] == found["overlapped"]["value"]
+    found = parse_yaml(text({"pieces": runs, "whole": runs[:1]}), "test")
+    assert 0 <= found["pieces"]["low"] <= found["pieces"]["value"] <= found["pieces"]["high"]
+    assert found["pieces"]["high"] - found["pieces"]["low"] > 0
+    assert (found["pieces"]["rows"], found["whole"]["rows"]) == (9, 1)
+    assert found["whole"]["low"] == found["whole"]["value"]
 
 
-def test_engines_name_hosts_that_are_known() -> None:
-    kinds = {name: engine.host for name, engine in engines().items()}
-    assert {kind for kind in kinds.values() if kind} == set(host_times())
-    assert host_step_s(kinds["vllm"]) > host_step_s(kinds["tensorrt-llm"]) > host_step_s(kinds["pytorch"]) == 0
-    assert sum(one.rows for one in host_times().values()) == 36  # half of 72 figures: runs have two each
+def test_engines_name_kinds_of_steps_that_are_known() -> None:
+    kinds = {name: engine.steps for name, engine in engines().items()}
+    assert {kind for kind in kinds.values() if kind} == set(step_overheads())
+    assert step_overhead_s(kinds["vllm-0.10"]) > step_overhead_s(kinds["vllm"]) > step_overhead_s(kinds["pytorch"]) == 0
+    assert sum(one.rows for one in step_overheads().values()) == 76 / 2  # of each run two figures
 
 
 @pytest.mark.slow
 def test_the_file_is_what_calibration_finds_today() -> None:
-    assert text(tokens()) == HOST_TIMES_FILE.read_text(encoding="utf-8")
+    assert text(tokens()) == STEP_OVERHEADS_FILE.read_text(encoding="utf-8")

@@ -59,7 +59,13 @@ def test_requests_that_come_and_go_are_run_as_such() -> None:
     assert (there["split"], there["reason"]) == ("reported", "its libraries' kernels are calibrated on no row")
 
 
-def test_a_quarter_of_the_runs_that_tell_of_hosts_calibrates_all_figures_of_a_run_alike() -> None:
+def test_vllm_on_hopper_runs_graphs_in_pieces_and_on_blackwell_whole_ones() -> None:
+    found = {device: one(batch_meaning="concurrent requests; closed loop", metric="itl", osl="500", framework="vllm",
+                         dtype="bf16", model="Llama-3.1-8B", device=device)["engine"] for device in ("H100", "B200")}
+    assert found == {"H100": "vllm-0.10", "B200": "vllm"}
+
+
+def test_a_quarter_of_the_runs_that_tell_of_steps_calibrates_all_figures_of_a_run_alike() -> None:
     kinds: dict[str, list[str]] = {}
     for concurrency in range(1, 81):
         splits = {str(one(batch_meaning="concurrent requests; closed loop", metric=metric, osl="500", framework="vllm",
@@ -111,8 +117,8 @@ def test_our_copy_is_what_the_script_writes_and_reads_as_it_was() -> None:
     static = [row for row in scored if row.get("batching") == "static"]
     assert len([row for row in static if row.get("metric") == "ttft_s"]) == 78
     assert len(static) == 160 + 78
-    assert len(scored) - len(static) == 220
-    assert len([row for row in own.rows if row.get("split") == "calibration"]) == 72
+    assert len(scored) - len(static) == 216
+    assert len([row for row in own.rows if row.get("split") == "calibration"]) == 76
     stream = StringIO()
     rows.write_copy(own, stream)
     again = rows.parse_models(stream.getvalue(), rows.TIDY, "again")
@@ -145,7 +151,7 @@ def test_a_sum_of_kernels_is_one_report() -> None:
 def test_strata_that_generate_quotes_are_those_of_the_suite() -> None:
     found = {(one.device, one.engine, one.batching): one for one in stated.generate._measured()}
     assert found["h100-sxm", "tensorrt-llm-0.9", "static"].rows == 20
-    assert found["h100-sxm", "vllm", "continuous"].latency < 0.1
+    assert found["h100-sxm", "vllm-0.10", "continuous"].latency < 0.1
     assert sum(one.rows for one in found.values() if one.batching == "static") == 160
-    assert sum(one.rows for one in found.values()) == 160 + 106
+    assert sum(one.rows for one in found.values()) == 160 + 104
     assert all(0 < one.latency <= one.p90 for one in found.values())
