@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.generate import generate, phases
 from cascadesim.simulator.request import Request
-from cascadesim.simulator.serving import Arrivals, Chunk, StepTimes, around, closed_loop, serve
+from cascadesim.simulator.serving import Arrivals, Chunk, Known, StepTimes, around, closed_loop, serve
 from cascadesim.simulator.simulate import reports
 
 
@@ -128,6 +129,16 @@ def test_prompts_of_others_hold_up_tokens() -> None:
     waited = found.tpot_s - static.tpot_s
     assert 0.5 * 32 / 128 * prompt_s < waited < 1.5 * 32 / 128 * prompt_s
     assert found.ttft_s < static.ttft_s
+
+
+def test_more_clients_get_more_tokens_and_wait_longer_for_each() -> None:
+    known: Known = {}
+    found = [serve(asked(clients, "llama-3.1-8b", "engine=vllm"), 1024, 128, Arrivals(spread=0.1), known)
+             for clients in (1, 4, 16, 64)]  # fmt: skip
+    for less, more in pairwise(found):
+        assert less.tokens_per_s < more.tokens_per_s < 4 * less.tokens_per_s
+        assert (less.tpot_s or 0) < (more.tpot_s or 0)
+        assert less.ttft_s < more.ttft_s
 
 
 def test_what_does_not_fit_waits_and_is_said() -> None:
