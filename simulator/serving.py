@@ -112,7 +112,7 @@ def serve(
     budget, longest = can.tokens_per_pass or TOKENS_PER_STEP, replace(step, batch=together)
     lengths = arrivals.lengths(clients, input_length, output_length)
     times = StepTimes(replace(whole, batch=1), longest, {} if known is None else known)
-    found, elapsed_s = closed_loop(lengths, clients, together, max(budget, together + 1), times.seconds)
+    found, elapsed_s = closed_loop(lengths, clients, together, budget, times.seconds)
     later = [each.tpot_s for each in found if each.tpot_s is not None]
     first, after = reports(replace(whole, batch=1))[0], reports(longest)[0]
     return Served(

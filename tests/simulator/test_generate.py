@@ -63,6 +63,22 @@ def test_what_grows_in_a_model_is_known_to_the_first_and_the_last_step(workload:
     assert decode_cycles(step, (4096, 4097)) == of_steps(request, 4096, 2)
 
 
+def test_each_pass_and_each_step_takes_what_the_engine_takes_besides() -> None:
+    """Prompts of 4,096 tokens, two a pass: three passes of six requests. Without the engine's graphs it is nothing."""
+    for engine, besides in (("vllm", True), ("none", False)):
+        request = asked("llama-3.1-8b", 6, f"engine={engine}")
+        overhead_s = request.accelerator.capabilities.step_overhead_s
+        assert (overhead_s > 0) == besides
+        found = generate(request, 4096, 2)
+        whole = replace(request, sequence_length=4096, phase="prefill", fidelity="analytical")
+        prompts = {size: reports(replace(whole, batch=size))[0].latency_s for size in passes(whole)}
+        assert found.ttft_s == pytest.approx(
+            sum(count * (prompts[size] + overhead_s) for size, count in passes(whole).items()))
+        assert passes(whole) == ({2: 3} if besides else {6: 1})
+        step = replace(whole, sequence_length=4097, phase="decode")
+        assert found.tpot_s == pytest.approx(reports(step)[0].latency_s + overhead_s, rel=1e-4)
+
+
 @pytest.mark.parametrize("rank", ["n", "r"])
 def test_what_grows_in_another_extent_is_not_timed_as_a_cache(rank: str) -> None:
     """A product of 64 outputs and 8 rows, of which outputs or rows become 300, and 700 twice."""

@@ -52,6 +52,22 @@ def test_a_step_is_asked_for_with_what_runs_in_it() -> None:
     assert steps == [(0, 0.0, ((0, 2),)), (0, 0.0, ((2, 3),)), (1, 5.0, ())]
 
 
+def test_what_a_chunk_leaves_of_the_budget_is_for_the_next_prompt() -> None:
+    """Of 4 tokens a step: 4 of the first prompt; then its last one, and all 3 of the second."""
+    found, elapsed = closed_loop([(5, 1), (3, 1)], clients=2, together=2, budget=4, times=second)
+    assert ([each.ttft_s for each in found], elapsed) == ([2, 2], 2)
+
+
+def test_a_step_is_the_sum_of_its_parts() -> None:
+    """Two requests beside tokens 3 and 4 of a prompt: all but attention of 4 tokens, the head for 3, attention of 2,
+    and what the prompt attends beyond its first two tokens."""
+    _, step = phases(asked(1), 100, 101)
+    overhead_s = step.accelerator.capabilities.step_overhead_s
+    known: Known = {("rest", 4, 200): 1.0, ("head", 3, 200): 20.0, ("prompt", 4, 200): 700.0, ("prompt", 2, 200): 300.0,
+                    ("attention", 2, 200): 5000.0, ("attention", 2, 100): 3000.0}  # fmt: skip
+    assert StepTimes(step, step, known).seconds(2, 150.0, ((2, 4),)) == overhead_s + 1 + 20 + 400 + 4000
+
+
 def test_requests_that_do_not_fit_wait_for_one_that_ends() -> None:
     found, elapsed = closed_loop([(1, 5)] * 3, clients=3, together=1, budget=8, times=second)
     assert [(each.ttft_s, each.latency_s) for each in found] == [(1, 5), (6, 10), (11, 15)]

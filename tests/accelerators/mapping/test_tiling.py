@@ -129,3 +129,23 @@ for r1:
     sizes = (("r", 128), ("k", 8), ("n", 64), ("j", outputs))
     (group,) = given_mapping(mapping, text, sizes, edge()).groups
     assert group.footprint_words == 64 * 8 + 8 * 64 + 64 * outputs + sums  # A and all weights
+
+
+def test_a_result_with_two_readers_is_kept_for_the_second() -> None:
+    text = cascade("two-readers", """
+        Y[r,n] = A[r,k] * W[k,n]
+        B[r,n] = Y[r,n] + A1[n]
+        C[r,n] = Y[r,n] * B[r,n]
+    """)
+    mapping = parse_mapping("""\
+mapping kept for two-readers
+for r1:
+  split r: r1 by 64, r0
+  array_2d [r0 over rows, n over columns]: Y for k; B; C
+  overlap serial
+""")
+    sizes = (("r", 128), ("k", 8), ("n", 64))
+    spec = load("edge-array", ("pe_array.operations.add=1",)).spec  # type: ignore[attr-defined]
+    (group,) = given_mapping(mapping, text, sizes, spec).groups
+    kept = {made.tensor: made.where for made in group.made}
+    assert kept == {"Y": "global_buffer", "B": "", "C": ""}

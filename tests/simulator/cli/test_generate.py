@@ -55,6 +55,7 @@ def test_requests_that_come_and_go_have_percentiles(capsys: pytest.CaptureFixtur
     assert 0 < latency["p50"] < latency["p90"] <= latency["p99"]
     assert one["ttft_s"] == first["mean"]
     assert (one["batching"], one["requests"], one["concurrency"]) == ("continuous", 40, 8)
+    assert "vllm-0.10" in one["uncertainty"]["basis"]  # type: ignore[index]
     assert one["tokens_per_s"]["total"] == pytest.approx(16 * one["requests_per_s"], rel=0.1)  # type: ignore[index,operator]
     code, out, error = run(capsys, *asked)
     assert (code, error) == (0, "")

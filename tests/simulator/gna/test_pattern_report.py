@@ -167,11 +167,12 @@ def test_bad_patterns_are_one_line(
     ("queries=64,keys=128", "8 x 8 blocks; 512 tokens in blocks of 64 x 128 are 8 x 4"),
     ("queries=64,keys=64,causal=1", "causal=1: it has blocks above the diagonal"),
     ("queries=64,keys=64,causal=2", "causal: '2'; give 0 or 1"),
+    ("queries=64,keys=32,causal=1", "blocks that are not square"),
 ])  # fmt: skip
 def test_a_block_mask_that_is_not_what_it_says_is_one_line(
     fields: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    np.save(tmp_path / "all.npy", np.ones((8, 8)))
+    np.save(tmp_path / "all.npy", np.tri(8, 16) if "keys=32" in fields else np.ones((8, 8)))
     assert gna("--layout", "512", "--pattern", f"block-mask:file={tmp_path / 'all.npy'},{fields}") == 2
     printed = capsys.readouterr()
     assert len(printed.err.splitlines()) == 1
