@@ -96,11 +96,13 @@ class Served(Generation):
 
 
 def serve(
-    asked: Request, input_length: int, output_length: int, arrivals: Arrivals, known: Known | None = None
-) -> Served:
+    asked: Request, input_length: int, output_length: int, arrivals: Arrivals, known: Known | None = None,
+    explained: bool = True,
+) -> Served:  # fmt: skip
     """Requests of the workload, accelerator and batch (clients) of `asked`, each as long as said there.
 
     `known`: parts of steps that were timed for the same workload and accelerator; those that are new are added.
+    `explained`: with what bounds prompts and steps, and with notes.
     Raises CascadeSimError where the workload generates nothing, where not one request fits, or as `simulate` does.
     """
     whole, step = phases(asked, arrivals.longest(input_length), arrivals.longest(output_length))
@@ -114,14 +116,16 @@ def serve(
     times = StepTimes(replace(whole, batch=1), longest, {} if known is None else known)
     found, elapsed_s = closed_loop(lengths, clients, together, budget, times.seconds)
     later = [each.tpot_s for each in found if each.tpot_s is not None]
-    first, after = reports(replace(whole, batch=1))[0], reports(longest)[0]
+    phases_of = {"prefill": replace(whole, batch=1), "decode": longest} if explained else {}
+    apart = {phase: reports(each)[0] for phase, each in phases_of.items()}
     return Served(
         asked.accelerator.name, asked.workload.name, can.engine, can.devices, input_length, output_length, clients,
         ttft_s=float(np.mean([each.ttft_s for each in found])), tpot_s=float(np.mean(later)) if later else None,
         memory=memory_of(replace(whole, batch=together), longest), largest_concurrency=fits,
-        bound_by={"prefill": first.bound_by, "decode": after.bound_by if later else None},
+        bound_by={phase: report.bound_by if later or phase == "prefill" else None for phase, report in apart.items()},
         uncertainty=uncertainty_of(replace(whole, batch=clients), input_length, output_length, "continuous"),
-        notes=tuple(dict.fromkeys((*_queueing(clients, together), *first.notes, *after.notes))),
+        notes=(*_queueing(clients, together),
+               *dict.fromkeys(note for report in apart.values() for note in report.notes)),
         batching="continuous", requests=len(found), elapsed_s=elapsed_s, new_tokens=sum(each.tokens for each in found),
         latencies=_spread([each.latency_s for each in found]), first_tokens=_spread([each.ttft_s for each in found]),
     )  # fmt: skip

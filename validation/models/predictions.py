@@ -70,7 +70,7 @@ def generated(asked: PublishedRun) -> Generation:
     if asked.spread is None or asked.batch == 1:  # one client waits for itself alone
         return generate(request, asked.input_tokens, asked.output_tokens)
     return serve(request, asked.input_tokens, asked.output_tokens, Arrivals(spread=asked.spread),
-                 _known(asked.device, asked.settings, asked.workload))  # fmt: skip
+                 _known(asked.device, asked.settings, asked.workload), explained=False)  # fmt: skip
 
 
 @lru_cache(maxsize=64)
