@@ -20,7 +20,7 @@ from typing import TypeAlias
 import numpy as np
 
 from cascadesim.accelerators.protocol import TimesCaches
-from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.operation import PATTERN, Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.execution import planned_and_executed
 from cascadesim.simulator.generate import (
@@ -110,6 +110,9 @@ def serve(
     fits = None if memory_of(whole, step) is None else largest_batch(LARGEST_BATCH, partial(needed_by, whole, step))
     if fits == 0:
         reports(replace(whole, batch=1))  # says what does not fit
+    if any(each.name.startswith(PATTERN) for each in operations(replace(whole, batch=1))):
+        raise CascadeSimError("a pattern chooses blocks for whole prompts; chunks of prompts have none: --batching "
+                              "static")
     together = clients if fits is None else max(1, min(fits, clients))
     budget, longest = can.tokens_per_pass or TOKENS_PER_STEP, replace(step, batch=together)
     lengths = arrivals.lengths(clients, input_length, output_length)
@@ -175,7 +178,7 @@ class StepTimes:
     def _over_lengths(self, running: int, keys: float) -> float:
         long, short = self.step.length, max(1, self.step.length // 2)
         most, least = (self._between("attention", running, length) for length in (long, short))
-        return least + (most - least) * (keys - short) / max(long - short, 1)
+        return max(0.0, least + (most - least) * (keys - short) / max(long - short, 1))
 
     def _attended(self, tokens: int) -> float:
         """Attention of a prompt up to so many tokens."""

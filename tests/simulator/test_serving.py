@@ -170,6 +170,16 @@ def test_what_does_not_fit_waits_and_is_said() -> None:
         serve(asked(1, "llama-3.1-70b"), 1000, 10, Arrivals())
 
 
+def test_what_chooses_blocks_for_whole_prompts_is_refused() -> None:
+    """A pattern that stands before the data does not choose, and runs: fewer keys, earlier first tokens."""
+    own = asked(2)
+    chosen, fixed = (replace(own, workload=load_workload("llama-3.1-8b", [f"attention.pattern={pattern}"]))
+                     for pattern in ("pbs:share=0.3", "sink-window:sinks=64,window=512"))  # fmt: skip
+    with pytest.raises(CascadeSimError, match="chunks of prompts have none: --batching static"):
+        serve(chosen, 16_384, 8, Arrivals(requests=2))
+    assert serve(fixed, 16_384, 8, Arrivals(requests=2)).ttft_s < serve(own, 16_384, 8, Arrivals(requests=2)).ttft_s
+
+
 def test_lengths_lie_evenly_within_their_share() -> None:
     """Of 500 requests a quarter has longer prompts than average and longer answers; likewise the other ways."""
     prompts, tokens = zip(*Arrivals(requests=500, spread=0.25).lengths(4, 1000, 400), strict=True)
