@@ -75,6 +75,13 @@ def verdicts() -> tuple[Verdict, ...]:
 
 
 @pytest.mark.slow
+def test_every_claim_of_every_suite_holds(verdicts: tuple[Verdict, ...]) -> None:
+    assert {verdict.suite for verdict in verdicts} == {suite.name for suite in suites()}
+    assert {f"{verdict.suite}: {verdict.claim.name}": f"{verdict.errors.maximum:.2e} at {verdict.worst}"
+            for verdict in verdicts if not verdict.holds} == {}  # fmt: skip
+
+
+@pytest.mark.slow
 def test_the_pages_are_up_to_date(verdicts: tuple[Verdict, ...]) -> None:
     """If not: python -m cascadesim.validation.readme"""
     assert with_table(page(ERRORS), markdown(verdicts), ERRORS) == page(ERRORS)
