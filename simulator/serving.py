@@ -1,11 +1,12 @@
 """Requests that come and go: a closed loop of clients, prompts in chunks beside the steps of those that generate.
 
 A step takes one new token of each running request and, within the engine's budget of tokens, chunks of waiting prompts.
-Its time is that of `simulate`: everything but attention for all its tokens together, attention of the new tokens over
-caches of their mean length, attention of each chunk over what its prompt already has; and what a step of the engine
-takes besides. Times are looked up on a grid of sizes, and at half of the longest cache and at that; between these they
-are taken as linear. Between two events (a prompt, an end) steps differ in the length of the caches alone and are
-taken together: a thousand requests need some thousands of events, not a million steps.
+Its time is that of `simulate`: everything but attention for all its tokens together; what new tokens take beyond that,
+attention over caches of their mean length; what each chunk takes beyond that, attention over what its prompt already
+has and operations that only prompts have; and what a step of the engine takes besides. Times are looked up on a grid of
+sizes, and at half of the longest cache and at that; between these they are taken as linear. Between two events (a
+prompt, an end) steps differ in the length of the caches alone and are taken together: a thousand requests need some
+thousands of events, not a million steps.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from heapq import heappop, heappush
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -40,7 +41,8 @@ FINEST = 16  # tokens of a step, or requests, up to which each number is timed; 
 REQUESTS_PER_CLIENT = 10  # assumed: as many as serving benchmarks send
 MOST_REQUESTS = 100_000  # assumed: some seconds
 PLASTIC = 1.32471795724474602596  # the real root of x^3 = x + 1
-Known: TypeAlias = dict[tuple[str, int, int], float]  # part of a step, size, length -> seconds
+Part: TypeAlias = Literal["rest", "head", "step", "prompt"]
+Known: TypeAlias = dict[tuple[Part, int, int], float]  # part of a step, size, length -> seconds
 Chunk: TypeAlias = tuple[int, int]  # tokens of a prompt that its step finds done, and that it leaves done
 
 
@@ -173,42 +175,49 @@ class StepTimes:
         total += self._between("rest", tokens) + self._between("head", running + len(chunks))
         if running:
             total += self._over_lengths(running, keys)
-        return total + sum(self._attended(after) - self._attended(before) for before, after in chunks)
+        return total + sum(self._of_prompt(after) - self._of_prompt(before) for before, after in chunks)
 
     def _over_lengths(self, running: int, keys: float) -> float:
+        """What new tokens take beyond the rest of a step."""
         long, short = self.step.length, max(1, self.step.length // 2)
-        most, least = (self._between("attention", running, length) for length in (long, short))
-        return max(0.0, least + (most - least) * (keys - short) / max(long - short, 1))
+        most, least = (self._between("step", running, length) for length in (long, short))
+        return least + (most - least) * (keys - short) / max(long - short, 1)
 
-    def _attended(self, tokens: int) -> float:
-        """Attention of a prompt up to so many tokens."""
+    def _of_prompt(self, tokens: int) -> float:
+        """What so many tokens of a prompt take beyond the rest of a step."""
         return self._between("prompt", tokens) if tokens else 0.0
 
-    def _between(self, part: str, size: int, length: int = 0) -> float:
+    def _between(self, part: Part, size: int, length: int = 0) -> float:
         """A part of a step at a size, from the sizes of the grid around it."""
         low, high = around(size)
         ends = [self._at(part, each, length) for each in (low, high)]
         return ends[0] if low == high else ends[0] + (ends[1] - ends[0]) * (size - low) / (high - low)
 
-    def _at(self, part: str, size: int, length: int) -> float:
+    def _at(self, part: Part, size: int, length: int) -> float:
         key = part, size, length or self.step.length
         if key not in self.known:
             self.known[key] = self._timed(*key)
         return self.known[key]
 
-    def _timed(self, part: str, size: int, length: int) -> float:
+    def _timed(self, part: Part, size: int, length: int) -> float:
         request = (replace(self.prompt, sequence_length=size) if part == "prompt" else
                    replace(self.step, batch=size, sequence_length=length))  # fmt: skip
         counts: Counter[tuple[object, ...]] = Counter()
         alike: dict[tuple[object, ...], Operation] = {}
         for each in operations(request):
-            own = "attention" if each.kind == "attention" else "head" if each.operand == "head" else "rest"
-            if own == ("attention" if part == "prompt" else part):
+            if _is_of(each, part):
                 same = each.cascade, each.extents, each.mask, each.operand, each.numbers
                 counts[same] += each.count
                 alike.setdefault(same, each)
         cycles = sum(counts[same] * one_cycles(each, request) for same, each in alike.items())
-        return cycles / request.accelerator.clock_hz
+        beyond = self._at("rest", size, self.step.length) if part in ("step", "prompt") else 0.0
+        return cycles / request.accelerator.clock_hz - beyond
+
+
+def _is_of(operation: Operation, part: Part) -> bool:
+    """Whether a part has the operation: the rest neither attention nor the head, steps and prompts all but the head."""
+    head = operation.operand == "head"
+    return head if part == "head" else not head and (part != "rest" or operation.kind != "attention")
 
 
 def one_cycles(operation: Operation, request: Request) -> float:

@@ -90,7 +90,7 @@ SUMMARY_ROWS = (
     SummaryRow("Whole models (`generate`), batches and serving", (
         ("models", "tokens/s of one batch (TensorRT-LLM 0.5 to 0.9, gpt-fast, lmdeploy)"),
         ("models", "time to the first token of one batch (TensorRT-LLM 0.5 to 0.9, lmdeploy)"),
-        ("models", "tokens/s of requests that come and go (vLLM, SGLang, TensorRT-LLM 1.0 on NVIDIA)"),
+        ("models", "tokens/s of requests that come and go (InferenceMAX and NIM on NVIDIA)"),
         ("models", "time of a token of requests that come and go (the same)")), (
         ("serving on AMD", "models", "tokens/s of requests that come and go on AMD"),)),
 )  # fmt: skip

@@ -8,7 +8,7 @@ is. Knows no kernel: who walks tiles says how large they are.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
 from typing import Protocol
@@ -18,7 +18,7 @@ import numpy as np
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, shortened
 from cascadesim.einsum_cascades.sparsity.block_selection import ExpectedTiles, Selected
 from cascadesim.einsum_cascades.sparsity.masks import Positions, times
-from cascadesim.einsum_cascades.sparsity.pattern_names import named
+from cascadesim.einsum_cascades.sparsity.pattern_names import named, stamp_of
 
 
 class Pattern(Protocol):
@@ -63,9 +63,11 @@ class PatternMask:
     text: str
     layout: tuple[int, ...]
     causal: bool
+    stamp: str = field(init=False, default="")  # of the file that the text names: what it holds may change
 
     def __post_init__(self) -> None:
-        _pattern(self.text, self.layout, self.causal)
+        object.__setattr__(self, "stamp", stamp_of(self.text))
+        _pattern(self.text, self.layout, self.causal, self.stamp)
 
     @property
     def tokens(self) -> int:
@@ -78,7 +80,7 @@ class PatternMask:
     @property
     def pattern(self) -> Pattern:
         """The pattern that is counted."""
-        return _pattern(self.text, self.layout, self.causal)
+        return _pattern(self.text, self.layout, self.causal, self.stamp)
 
     def attended_pairs(self, queries: int, keys: int) -> int:
         """Pairs in whole numbers: rounded where the data chooses, never fewer than one."""
@@ -155,7 +157,7 @@ class PatternMask:
 
 
 @lru_cache(maxsize=256)
-def _pattern(text: str, layout: tuple[int, ...], causal: bool) -> Pattern:
+def _pattern(text: str, layout: tuple[int, ...], causal: bool, stamp: str) -> Pattern:
     found = named(text, layout, causal)
     for problem in _problems(text, found, causal):
         raise CascadeSimError(problem)

@@ -64,6 +64,13 @@ def named(text: str, layout: Layout, causal: bool | None = None) -> Named:
     return build(tokens, *(_whole(name, field, settings[field]) for field in fields))
 
 
+def stamp_of(text: str) -> str:
+    """When the file that a text names was written, and its size; nothing of texts without one."""
+    name, _, given = text.partition(":")
+    path = Path(_settings(name, given).get("file", ""))
+    return f"{path.stat().st_mtime_ns} {path.stat().st_size}" if name == "block-mask" and path.is_file() else ""
+
+
 def _documents(settings: Mapping[str, str], layout: Layout) -> Named:
     lengths = tuple(_whole("documents", "lengths", part) for part in settings.get("lengths", "").split("+"))
     if sum(lengths) != prod(layout):

@@ -59,12 +59,12 @@ def test_what_a_chunk_leaves_of_the_budget_is_for_the_next_prompt() -> None:
 
 
 def test_a_step_is_the_sum_of_its_parts() -> None:
-    """Two requests beside tokens 3 and 4 of a prompt: all but attention of 4 tokens, the head for 3, attention of 2,
-    and what the prompt attends beyond its first two tokens."""
+    """Two requests beside tokens 3 and 4 of a prompt: the rest for 4 tokens, the head for 3, what two new tokens take
+    beyond that, and what the prompt does after its first two tokens."""
     _, step = phases(asked(1), 100, 101)
     overhead_s = step.accelerator.capabilities.step_overhead_s
     known: Known = {("rest", 4, 200): 1.0, ("head", 3, 200): 20.0, ("prompt", 4, 200): 700.0, ("prompt", 2, 200): 300.0,
-                    ("attention", 2, 200): 5000.0, ("attention", 2, 100): 3000.0}  # fmt: skip
+                    ("step", 2, 200): 5000.0, ("step", 2, 100): 3000.0}  # fmt: skip
     assert StepTimes(step, step, known).seconds(2, 150.0, ((2, 4),)) == overhead_s + 1 + 20 + 400 + 4000
 
 
@@ -107,6 +107,14 @@ def test_a_step_of_new_tokens_alone_takes_what_simulate_says(workload: str, runn
     assert host_s > 0
     assert times.seconds(running, step.length, ()) == pytest.approx(host_s + alone, rel=1e-3)
     assert times.seconds(running, step.length - 700, ()) <= times.seconds(running, step.length, ())
+
+
+@pytest.mark.parametrize("workload", ["t5-base", "deepseek-v3.2", "qwen3.5-35b-a3b", "kimi-k3-kda"])
+def test_prompts_of_models_whose_prompts_do_other_work_take_what_simulate_says(workload: str) -> None:
+    """An encoder; an index over all keys; states: the head alone has other rows, one for each request."""
+    whole, step = phases(asked(1, workload, "dram_bytes=9_000_000_000_000"), 4096, 256)
+    found = StepTimes(whole, step).seconds(0, 0.0, ((0, 4096),))
+    assert found == pytest.approx(reports(whole)[0].latency_s, rel=0.02)
 
 
 def test_a_prompt_beside_a_step_takes_about_what_it_takes_alone() -> None:

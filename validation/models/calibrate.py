@@ -8,15 +8,17 @@ of logarithms is least; intervals leave out one run at a time. Deterministic.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
 from cascadesim.accelerators.gpu.calibration import STEP_OVERHEADS_FILE, step_overhead_s, step_overheads
 from cascadesim.accelerators.gpu.engines.engine import find_engine
+from cascadesim.validation.gpu.calibrate import jackknife
 from cascadesim.validation.models.predictions import asked_by, generated
 from cascadesim.validation.models.rows import CALIBRATION
 from cascadesim.validation.suites import find_suites, own_data
@@ -52,15 +54,18 @@ def fitted(runs: Sequence[tuple[float, float]]) -> float:
     return float(minimize_scalar(error, bounds=(0, MOST_S), method="bounded", options={"xatol": 1e-7}).x)
 
 
+def _without_one(runs: Sequence[tuple[float, float]], kept: NDArray[np.bool_]) -> NDArray[np.float64]:
+    return np.array([fitted([run for run, keep in zip(runs, kept.tolist(), strict=True) if keep])])
+
+
 def text(found: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     """The file: kind of step -> value, interval, runs."""
     lines = [HEADER.rstrip("\n")]
     for kind, runs in found.items():
-        value, count = fitted(runs), len(runs)
-        others = [fitted([*runs[:place], *runs[place + 1 :]]) for place in range(count)] if count > 1 else [value]
-        half = 1.96 * math.sqrt((count - 1) / count * sum((each - float(np.mean(others))) ** 2 for each in others))
+        value = fitted(runs)
+        (half,) = jackknife(partial(_without_one, runs), np.arange(len(runs)), np.array([value])).tolist()
         lines.append(f"{kind}: {{value: {value:.3e}, low: {max(value - half, 0):.3e}, high: {value + half:.3e}, "
-                     f"rows: {count}}}")
+                     f"rows: {len(runs)}}}")
     return "\n".join(lines) + "\n"
 
 

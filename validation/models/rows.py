@@ -87,9 +87,10 @@ METRICS = {
 }  # fmt: skip
 LEFT_OUT = "left out: "  # how a comment of our copy begins that counts rows of the collected file
 _COUNTED = re.compile(rf"{LEFT_OUT}([0-9]{{1,9}}) rows: (.+)")
-# InferenceMAX v1: cudagraph_mode PIECEWISE on H100, the default of v0.10.2 (the same) on H200, FULL_AND_PIECEWISE on
-# B200, all with asynchronous scheduling (benchmarks/gptoss_fp4_*.sh of its repository)
-GRAPHS_IN_PIECES = ("h100-sxm", "h200-sxm")
+# InferenceMAX v1 gives vLLM cudagraph_mode PIECEWISE on H100, FULL_AND_PIECEWISE on B200, and none on H200 (its scripts
+# benchmarks/gptoss_fp4_*.sh; all with asynchronous scheduling). assumed: there it is PIECEWISE, too, the default until
+# the release notes of v0.11.0; which version ran is not in the scripts
+GRAPHS_IN_PIECES = ("InferenceMAX v1", ("h100-sxm", "h200-sxm"))
 STEPS = "gpt-fast"  # output tokens over the time of the steps
 TOGETHER = ("static batch", "concurrency = max batch; requests arrive together")
 SHARE_OF_NOMINAL, SPREAD = 0.9, 0.1 / 0.9  # lengths are drawn evenly from 0.8 to 1.0 of the nominal ones
@@ -125,7 +126,7 @@ def _tidy(row: Row) -> Row:
     framework = str(row.get("framework") or "")
     decode_only = framework.startswith(STEPS) and metric == "tokens_per_s"
     cells: dict[str, Value] = {
-        "source": row.text("suite"), **given, "engine": _engine(framework, str(given["device"])),
+        "source": row.text("suite"), **given, "engine": _engine(framework, row.text("suite"), str(given["device"])),
         "metric": "tokens_per_s_of_steps" if decode_only else metric, "batching": batching, "reason": reason or None,
         "spread": round(SPREAD, 6) if uneven else None, "batch": int(batch),
         "input_tokens": round(share_of * row.count("isl")), "output_tokens": round(share_of * row.count("osl")),
@@ -167,11 +168,12 @@ def _model(row: Row) -> dict[str, Value]:
     return {"device": device, "devices": row.count("count"), "workload": WORKLOADS[name], "types": types}
 
 
-def _engine(framework: str, device: str) -> str:
+def _engine(framework: str, suite: str, device: str) -> str:
     found = next((engine for begin, engine in ENGINES if framework.startswith(begin)), None)
     if found is None:
         raise CannotJudge(f"no engine {framework or 'stated'}")
-    return f"{found}-0.10" if found == "vllm" and device in GRAPHS_IN_PIECES else found
+    begin, devices = GRAPHS_IN_PIECES
+    return f"{found}-0.10" if found == "vllm" and suite.startswith(begin) and device in devices else found
 
 
 def _one_for_each_key(rows: Sequence[Row]) -> Iterator[Row]:

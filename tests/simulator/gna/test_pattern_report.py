@@ -163,6 +163,14 @@ def test_bad_patterns_are_one_line(
     assert message in printed.err
 
 
+def test_a_file_that_is_written_again_is_read_again(tmp_path: Path) -> None:
+    path, counted = tmp_path / "mine.npy", []
+    for blocks in (np.eye(8), np.ones((8, 8))):
+        np.save(path, blocks)
+        counted.append(pattern_answer((512,), f"block-mask:file={path},queries=64,keys=64", None, (64,), (64,)).visited)
+    assert counted == [8, 64]
+
+
 @pytest.mark.parametrize(("fields", "message"), [
     ("queries=64,keys=128", "8 x 8 blocks; 512 tokens in blocks of 64 x 128 are 8 x 4"),
     ("queries=64,keys=64,causal=1", "causal=1: it has blocks above the diagonal"),
