@@ -72,81 +72,6 @@ class Arrivals:
 
 
 @dataclass(frozen=True)
-class Served(Generation):
-    """Requests that came and went: means over all of them, and how they were spread."""
-
-    requests: int = 0
-    elapsed_s: float = 0.0
-    new_tokens: int = 0
-
-    @property
-    def latency_s(self) -> float:
-        return (self.latencies or {})["mean"]
-
-    @property
-    def tokens_per_s(self) -> float:
-        """New tokens over all the time, from the first request to the end of the last one."""
-        return self.new_tokens / self.elapsed_s
-
-    @property
-    def requests_per_s(self) -> float:
-        return self.requests / self.elapsed_s
-
-    def to_dict(self) -> dict[str, object]:
-        return {**super().to_dict(), "latency_s": dict(self.latencies or {}), "requests": self.requests,
-                "first_token_s": dict(self.first_tokens or {}), "elapsed_s": self.elapsed_s}  # fmt: skip
-
-
-def serve(
-    asked: Request, input_length: int, output_length: int, arrivals: Arrivals, known: Known | None = None,
-    explained: bool = True,
-) -> Served:  # fmt: skip
-    """Requests of the workload, accelerator and batch (clients) of `asked`, each as long as said there.
-
-    `known`: parts of steps that were timed for the same workload and accelerator; those that are new are added.
-    `explained`: with what bounds prompts and steps, and with notes.
-    Raises CascadeSimError where the workload generates nothing, where not one request fits, or as `simulate` does.
-    """
-    whole, step = phases(asked, arrivals.longest(input_length), arrivals.longest(output_length))
-    can, clients = asked.accelerator.capabilities, whole.sequences
-    fits = None if memory_of(whole, step) is None else largest_batch(LARGEST_BATCH, partial(needed_by, whole, step))
-    if fits == 0:
-        reports(replace(whole, batch=1))  # says what does not fit
-    if any(each.name.startswith(PATTERN) for each in operations(replace(whole, batch=1))):
-        raise CascadeSimError("a pattern chooses blocks for whole prompts; chunks of prompts have none: --batching "
-                              "static")
-    together = clients if fits is None else max(1, min(fits, clients))
-    budget, longest = can.tokens_per_pass or TOKENS_PER_STEP, replace(step, batch=together)
-    lengths = arrivals.lengths(clients, input_length, output_length)
-    times = StepTimes(replace(whole, batch=1), longest, {} if known is None else known)
-    found, elapsed_s = closed_loop(lengths, clients, together, budget, times.seconds)
-    later = [each.tpot_s for each in found if each.tpot_s is not None]
-    phases_of = {"prefill": replace(whole, batch=1), "decode": longest} if explained else {}
-    apart = {phase: reports(each)[0] for phase, each in phases_of.items()}
-    return Served(
-        asked.accelerator.name, asked.workload.name, can.engine, can.devices, input_length, output_length, clients,
-        ttft_s=float(np.mean([each.ttft_s for each in found])), tpot_s=float(np.mean(later)) if later else None,
-        memory=memory_of(replace(whole, batch=together), longest), largest_concurrency=fits,
-        bound_by={phase: report.bound_by if later or phase == "prefill" else None for phase, report in apart.items()},
-        uncertainty=uncertainty_of(replace(whole, batch=clients), input_length, output_length, "continuous"),
-        notes=(*_queueing(clients, together),
-               *dict.fromkeys(note for report in apart.values() for note in report.notes)),
-        batching="continuous", requests=len(found), elapsed_s=elapsed_s, new_tokens=sum(each.tokens for each in found),
-        latencies=_spread([each.latency_s for each in found]), first_tokens=_spread([each.ttft_s for each in found]),
-    )  # fmt: skip
-
-
-def _queueing(clients: int, together: int) -> Iterator[str]:
-    if together < clients:
-        yield f"{together:,} of {clients:,} requests fit at once; the others wait for memory"
-
-
-def _spread(seconds: Sequence[float]) -> dict[str, float]:
-    found = dict(zip(("p50", "p90", "p99"), np.percentile(seconds, (50, 90, 99)).tolist(), strict=True))
-    return {"mean": float(np.mean(seconds)), **found}
-
-
-@dataclass(frozen=True)
 class ServedRequest:
     """Seconds of one request: until its first token, and until its last one; tokens that it got."""
 
@@ -158,6 +83,119 @@ class ServedRequest:
     def tpot_s(self) -> float | None:
         """The mean of its later tokens."""
         return (self.latency_s - self.ttft_s) / (self.tokens - 1) if self.tokens > 1 else None
+
+
+@dataclass(frozen=True)
+class ClosedLoop:
+    """Requests in the order in which they ended. `together`: as many as ran at once at most; `fits`: as memory holds,
+    None where it is not known; `prompt` and `step`: the longest."""
+
+    requests: Sequence[ServedRequest]
+    elapsed_s: float
+    together: int
+    fits: int | None
+    prompt: Request
+    step: Request
+
+    @property
+    def devices(self) -> int:
+        return self.step.accelerator.capabilities.devices
+
+    @property
+    def ttft_s(self) -> float:
+        return float(np.mean([each.ttft_s for each in self.requests]))
+
+    @property
+    def tpot_s(self) -> float | None:
+        """The mean over requests; None where none has a later token."""
+        later = [each.tpot_s for each in self.requests if each.tpot_s is not None]
+        return float(np.mean(later)) if later else None
+
+    @property
+    def new_tokens(self) -> int:
+        return sum(each.tokens for each in self.requests)
+
+    @property
+    def tokens_per_s(self) -> float:
+        """New tokens over all the time, from the first request to the end of the last one."""
+        return self.new_tokens / self.elapsed_s
+
+
+@dataclass(frozen=True)
+class Served(Generation):
+    """Requests that came and went: means over all of them, how they were spread, and the loop itself."""
+
+    loop: ClosedLoop | None = None
+
+    @property
+    def latency_s(self) -> float:
+        return (self.latencies or {})["mean"]
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self._loop.tokens_per_s
+
+    @property
+    def requests_per_s(self) -> float:
+        return len(self._loop.requests) / self._loop.elapsed_s
+
+    @property
+    def _loop(self) -> ClosedLoop:
+        assert self.loop is not None
+        return self.loop
+
+    def to_dict(self) -> dict[str, object]:
+        return {**super().to_dict(), "latency_s": dict(self.latencies or {}), "requests": len(self._loop.requests),
+                "first_token_s": dict(self.first_tokens or {}), "elapsed_s": self._loop.elapsed_s}  # fmt: skip
+
+
+def run(
+    asked: Request, input_length: int, output_length: int, arrivals: Arrivals, known: Known | None = None
+) -> ClosedLoop:  # fmt: skip
+    """The loop of `serve`. `known`: parts of steps that were timed for the same workload and accelerator; new ones are
+    added."""
+    whole, step = phases(asked, arrivals.longest(input_length), arrivals.longest(output_length))
+    clients, prompt = whole.sequences, replace(whole, batch=1)
+    fits = None if memory_of(whole, step) is None else largest_batch(LARGEST_BATCH, partial(needed_by, whole, step))
+    if fits == 0:
+        reports(prompt)  # says what does not fit
+    if any(each.name.startswith(PATTERN) for each in operations(prompt)):
+        raise CascadeSimError("a pattern chooses blocks for whole prompts; chunks of prompts have none: --batching "
+                              "static")
+    together = clients if fits is None else max(1, min(fits, clients))
+    longest, lengths = replace(step, batch=together), arrivals.lengths(clients, input_length, output_length)
+    times = StepTimes(prompt, longest, {} if known is None else known)
+    budget = asked.accelerator.capabilities.tokens_per_pass or TOKENS_PER_STEP
+    found, elapsed_s = closed_loop(lengths, clients, together, budget, times.seconds)
+    return ClosedLoop(found, elapsed_s, together, fits, prompt, longest)
+
+
+def serve(asked: Request, input_length: int, output_length: int, arrivals: Arrivals) -> Served:
+    """Requests of the workload, accelerator and batch (clients) of `asked`, each as long as said there.
+
+    Raises CascadeSimError where the workload generates nothing, where not one request fits, or as `simulate` does.
+    """
+    loop, can = run(asked, input_length, output_length, arrivals), asked.accelerator.capabilities
+    first, after = reports(loop.prompt)[0], reports(loop.step)[0]
+    clients = asked.sequences
+    return Served(
+        asked.accelerator.name, asked.workload.name, can.engine, can.devices, input_length, output_length, clients,
+        loop.ttft_s, loop.tpot_s, memory_of(replace(loop.prompt, batch=loop.together), loop.step), loop.fits,
+        {"prefill": first.bound_by, "decode": None if loop.tpot_s is None else after.bound_by},
+        uncertainty_of(asked, input_length, output_length, "continuous"),
+        tuple(dict.fromkeys((*_queueing(clients, loop.together), *first.notes, *after.notes))), "continuous",
+        _spread([each.latency_s for each in loop.requests]), _spread([each.ttft_s for each in loop.requests]), loop,
+    )  # fmt: skip
+
+
+def _queueing(clients: int, together: int) -> Iterator[str]:
+    if together < clients:
+        yield f"{together:,} of {clients:,} requests fit at once; the others wait for memory"
+
+
+def _spread(seconds: Sequence[float]) -> dict[str, float]:
+    found = dict(zip(("p50", "p90", "p99"), np.percentile(seconds, (50, 90, 99)).tolist(), strict=True))
+    return {"mean": float(np.mean(seconds)), **found}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.generate import Generation, generate, memory_of, phases
 from cascadesim.simulator.request import Request
-from cascadesim.simulator.serving import Arrivals, Known, serve
+from cascadesim.simulator.serving import Arrivals, ClosedLoop, Known, run
 from cascadesim.validation.claim import PredictedFigures, Settings
 from cascadesim.validation.table import Row
 
@@ -48,29 +48,29 @@ def problem(row: Row) -> str | None:
 
 def asked_by(row: Row, settings: tuple[str, ...]) -> PublishedRun:
     given = (f"parallel.tensor={row.count('devices')}", f"engine={row.text('engine')}", *row.text("types").split())
+    spread = float(row.number("spread") or 0) if row.text("batching") == CONTINUOUS else None
     return PublishedRun(row.text("device"), (*given, *settings), row.text("workload"), row.count("batch"),
-                 row.count("input_tokens"), row.count("output_tokens"),
-                 float(row.number("spread") or 0) if row.text("batching") == CONTINUOUS else None)  # fmt: skip
+                        row.count("input_tokens"), row.count("output_tokens"), spread)  # fmt: skip
 
 
-def _figure(metric: str, found: Generation) -> float | None:
+def _figure(metric: str, found: Generation | ClosedLoop) -> float | None:
     match metric:
         case "tokens_per_s":
             return found.tokens_per_s
         case "tokens_per_s_per_device":
             return found.tokens_per_s / found.devices
         case "tokens_per_s_of_steps":
-            return found.concurrency / found.tpot_s if found.tpot_s else None
+            return found.concurrency / found.tpot_s if isinstance(found, Generation) and found.tpot_s else None
     return found.ttft_s if metric == "ttft_s" else found.tpot_s
 
 
 @lru_cache(maxsize=4096)
-def generated(asked: PublishedRun) -> Generation:
+def generated(asked: PublishedRun) -> Generation | ClosedLoop:
     request = _request(asked.device, asked.settings, asked.workload, asked.batch)
     if asked.spread is None or asked.batch == 1:  # one client waits for itself alone
         return generate(request, asked.input_tokens, asked.output_tokens)
-    return serve(request, asked.input_tokens, asked.output_tokens, Arrivals(spread=asked.spread),
-                 _known(asked.device, asked.settings, asked.workload), explained=False)  # fmt: skip
+    return run(request, asked.input_tokens, asked.output_tokens, Arrivals(spread=asked.spread),
+               _known(asked.device, asked.settings, asked.workload))  # fmt: skip
 
 
 @lru_cache(maxsize=64)
