@@ -202,6 +202,12 @@ def test_lengths_lie_evenly_within_their_share() -> None:
         Arrivals(requests=100_001).lengths(1, 1, 1)
 
 
+def test_of_single_tokens_no_step_is_bound_by_anything() -> None:
+    found = serve(asked(2), 64, 1, Arrivals(requests=4))
+    assert (found.tpot_s, found.bound_by["decode"]) == (None, None)
+    assert found.bound_by["prefill"] is not None
+
+
 def test_it_runs_on_an_array_too() -> None:
     """Without an engine, a host or a calibrated kernel."""
     own = Request(load_workload("llama-3.2-1b"), catalogue.load("fusemax"), batch=2)
