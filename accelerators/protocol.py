@@ -11,16 +11,18 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import ceil, isfinite
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.accelerators.mapping.nest import CascadeMapping
 from cascadesim.accelerators.program import Program
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.models.operation import Operation, least_elements, work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+
+if TYPE_CHECKING:
+    from cascadesim.accelerators.mapping.nest import CascadeMapping
 
 Accounting: TypeAlias = Literal["physical", "artifact"]
 _ROUNDING = 1e-9  # of sums of floats: relative, far below one operation, byte or cycle of any plan that is wrong
@@ -253,10 +255,8 @@ class PlanError(CascadeSimError):
 def checked(plan: Plan, accelerator: Accelerator) -> Plan:
     """Return the plan. Raises PlanError with the accelerator, the operation and the first quantity that is wrong."""
     for problem in problems(plan, accelerator):
-        raise PlanError(
-            f"internal error: {accelerator.name}, {plan.operation.name} ({plan.operation.cascade.name}): {problem}; "
-            "please report it"
-        )
+        raise PlanError(f"internal error: {accelerator.name}, {plan.operation.name} ({plan.operation.cascade.name}): "
+                        f"{problem}; please report it")
     return plan
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cascadesim.einsum_cascades.analysis.passes import passes
     from cascadesim.einsum_cascades.models.configurations import workload_fields, workload_yaml
     from cascadesim.einsum_cascades.models.operation import Operation
+    from cascadesim.einsum_cascades.models.traced import TracedWorkload, workload_from_rows
     from cascadesim.einsum_cascades.models.workload import Workload, load_workload
     from cascadesim.einsum_cascades.notation.errors import CascadeSimError
     from cascadesim.einsum_cascades.notation.foreign import read_foreign
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
     from cascadesim.einsum_cascades.texts import cascade_names, find
 
 __all__ = [
-    "Analysis", "Cascade", "CascadeSimError", "Einsum", "Operation", "Workload", "analyse", "cascade",
+    "Analysis", "Cascade", "CascadeSimError", "Einsum", "Operation", "TracedWorkload", "Workload", "analyse", "cascade",
     "cascade_names", "evaluate", "find", "graph", "load_workload", "mask_from", "neighborhood", "parse", "passes",
-    "read_cascade", "read_foreign", "rewritten_to", "to_text", "workload_fields", "workload_yaml",
+    "read_cascade", "read_foreign", "rewritten_to", "to_text", "workload_fields",
+    "workload_from_rows", "workload_yaml",
 ]  # fmt: skip
 
 
@@ -44,12 +46,24 @@ def exports(package: str, where: Mapping[str, str]) -> Callable[[str], object]:
     return imported
 
 
+def submodules(package: str, *names: str) -> Callable[[str], object]:
+    """Make the `__getattr__` of a package whose modules are imported when they are used."""
+
+    def imported(name: str) -> object:
+        if name not in names:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return import_module(f"{package}.{name}")
+
+    return imported
+
+
 __getattr__ = exports(__name__, {name: f"einsum_cascades.{module}" for module, names in {
     "analysis.evaluate": ("evaluate",), "analysis.graph": ("graph",), "analysis.online": ("rewritten_to",),
     "analysis.footprint": ("Analysis", "analyse"), "analysis.passes": ("passes",), "models.operation": ("Operation",),
     "models.configurations": ("workload_fields", "workload_yaml"),
     "sparsity.masks": ("mask_from", "neighborhood"),
-    "models.workload": ("Workload", "load_workload"), "notation.errors": ("CascadeSimError",),
+    "models.traced": ("TracedWorkload", "workload_from_rows"), "models.workload": ("Workload", "load_workload"),
+    "notation.errors": ("CascadeSimError",),
     "notation.foreign": ("read_foreign",),
     "notation.ir": ("Cascade", "Einsum"), "texts": ("cascade_names", "find"),
     "notation.notation": ("cascade", "parse", "read_cascade", "to_text"),

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.accelerators.catalogue import load as load_accelerator
-from cascadesim.einsum_cascades.models.workload import TracedWorkload
+from cascadesim.einsum_cascades.models.traced import TracedWorkload
 from cascadesim.einsum_cascades.sparsity.pruning import (
     LayerPruning,
     PrunedIteration,

@@ -16,25 +16,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, prod
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
+from cascadesim import einsum_cascades
 from cascadesim.accelerators.protocol import Accelerator, Accounting, Prepares, Stored, TakesMappings
 from cascadesim.einsum_cascades.models.layers import Layer, Phase
 from cascadesim.einsum_cascades.models.operation import PATTERN, Operation, TiledMask
 from cascadesim.einsum_cascades.models.sections import RECURRENCE, Attention, Recurrence
-from cascadesim.einsum_cascades.models.workload import (
-    Scope,
-    TracedWorkload,
-    Workload,
-    is_trace,
-    load_workload,
-    workload_from_rows,
-)
+from cascadesim.einsum_cascades.models.workload import Scope, Workload, is_trace, load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, listed, shortened
 from cascadesim.einsum_cascades.texts import transformer
 from cascadesim.simulator.report import MemoryUse
 
-AnyWorkload: TypeAlias = Workload | TracedWorkload
+if TYPE_CHECKING:
+    from cascadesim.einsum_cascades import TracedWorkload
+
+AnyWorkload: TypeAlias = "Workload | TracedWorkload"
 Fidelity: TypeAlias = Literal["analytical", "cycle"]
 Loaded = TypeVar("Loaded")
 _MOST_POINTS = 2**62  # of one operation, so that counts fit the 64 bits of arrays
@@ -94,7 +91,7 @@ def load_any_workload(name_or_path: str | AnyWorkload, settings: Sequence[str] =
         return load_workload(name_or_path, settings)
     if settings:
         raise SpecError(f"--set {settings[0]}: a pruning trace has no such field; it is read as its rows say")
-    return workload_from_rows(name_or_path)
+    return einsum_cascades.workload_from_rows(name_or_path)
 
 
 def as_it_is(loaded: Loaded, settings: Sequence[str]) -> Loaded:

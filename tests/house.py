@@ -21,8 +21,15 @@ from contextlib import redirect_stdout
 from io import StringIO
 called = set()
 def profile(frame, event, argument):
-    if event == "call" and frame.f_code.co_name != "<module>":
-        called.add(frame.f_globals.get("__name__", ""))
+    name = frame.f_globals.get("__name__", "")
+    if event == "call" and name.startswith("cascadesim.") and name not in called and not imported(frame):
+        called.add(name)
+def imported(frame):  # what a module's own lines call while it is imported: classes, decorators, tables
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_globals["__name__"].startswith("cascadesim."):
+            return True
+        frame = frame.f_back
+    return False
 from cascadesim.simulator.cli.commands import simulate_main
 sys.argv = ["simulate", "--arch", {architecture!r}, "--workload", {workload!r}]
 sys.setprofile(profile)
@@ -95,15 +102,13 @@ def imported(path: Path, *, local: bool) -> Iterator[str]:
 
 
 def local_imports() -> list[str]:
-    """`file: statement` of each first-party import in a function."""
-    found = []
-    for path in modules():
-        for function in (node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef)):
-            for node in function.body:
-                for each in ast.walk(node):
-                    if isinstance(each, ast.ImportFrom) and (each.module or "").startswith("cascadesim"):
-                        found.append(f"{path.relative_to(ROOT)}: {each.module}")
-    return sorted(set(found))
+    """`file:line: module` of each first-party import statement in a function."""
+    return sorted({
+        f"{path.relative_to(ROOT)}:{each.lineno}: {each.module}"
+        for path in modules() for function in ast.walk(tree(path)) if isinstance(function, ast.FunctionDef)
+        for each in ast.walk(function)
+        if isinstance(each, ast.ImportFrom) and (each.module or "").startswith("cascadesim")
+    })  # fmt: skip
 
 
 def circles() -> list[list[str]]:

@@ -26,12 +26,13 @@ LONGEST_MODULE_LINES, SHORTEST_MODULE_LINES = 350, 40
 LONGEST_FUNCTION_LINES = 50
 MEDIAN_FUNCTION_LINES = (6, 8)
 MOST_MODULES_IN_A_FOLDER = 14
-MOST_LOCAL_IMPORTS = 28  # first-party, in a function: start-up of `--help`, heavy packages, views that look upwards
+MOST_LOCAL_IMPORTS = 25  # statements, first-party, in a function: start-up of `--help`, heavy packages
 SHORT_MODULES = {  # besides kernels' siblings with one signature
     "validation/measure/__main__.py": "python -m",
     "accelerators/mapped_array/accelerator.py": "an accelerator is a folder with this module, and everything is shared",
 }
-MOST_MODULES_OF_A_RUN = {"h100-sxm": 55, "spatten": 51, "flat": 59, "fusemax": 66}
+MOST_MODULES_OF_A_RUN = 60  # that one run imports
+MOST_CALLED = {"h100-sxm": 45, "spatten": 45, "flat": 49, "fusemax": 53}  # of them, with a function that it calls
 PURE_MODULES = [path for path in MODULES if path.relative_to(ROOT).parts[0] in LAYERS[:3]]
 
 
@@ -153,7 +154,8 @@ def test_few_imports_are_local_to_functions() -> None:
 @pytest.mark.parametrize("architecture", house.RUNS)
 def test_one_run_enters_few_modules(architecture: str) -> None:
     loaded, called = house.after_a_run(architecture)
-    assert called <= loaded <= MOST_MODULES_OF_A_RUN[architecture]
+    assert loaded <= MOST_MODULES_OF_A_RUN
+    assert called <= MOST_CALLED[architecture]
 
 
 def test_a_class_name_means_one_thing() -> None:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cascadesim import validation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.cli.commands import complain
 from cascadesim.simulator.cli.options import new_file
 from cascadesim.simulator.result import Result, say_panels
 from cascadesim.simulator.views.output import pending_files
+from cascadesim.validation import kernels, systems
 from cascadesim.validation.measure import command
 
 if TYPE_CHECKING:
@@ -42,8 +44,7 @@ def validate(
 
     Without a SUITE, all of them; `cascadesim list suites` names them. Exit code 1 if a claim does not hold.
     """
-    from cascadesim.validation import render
-
+    render = validation.render
     with pending_files((plot,)) as (picture,):
         verdicts = _judged(names, data)
         holds = bool(verdicts) and all(verdict.holds for verdict in verdicts)  # nothing judged is no success
@@ -59,9 +60,7 @@ def validate(
 
 def _judged(names: tuple[str, ...], data: Path | None) -> tuple[Verdict, ...]:
     """Judge suites of published figures and suites of records, and say which records could not be judged."""
-    from cascadesim.validation import suites
-    from cascadesim.validation.kernels import record_claims, records
-
+    suites, record_claims, records = validation.suites, kernels.record_claims, kernels.records
     published, recorded = records.divided(names)
     if data is not None and published and recorded:
         raise CascadeSimError(f"--data: {published[0]} compares a table and {recorded[0]} records: name one kind")
@@ -106,8 +105,7 @@ def claims(system: str | None, data: Path | None, output_format: str, plot: Path
 
     Without a SYSTEM, a line for each; `cascadesim validate claims` judges them.
     """
-    from cascadesim.validation.systems import ledger, views
-
+    ledger, views = systems.ledger, systems.views
     with pending_files((plot,)) as (picture,):
         entries = ledger.ledger(system, data)
         shown = partial(views.print_system, entries[0]) if system else partial(views.print_summary, entries)
@@ -121,7 +119,4 @@ def claims(system: str | None, data: Path | None, output_format: str, plot: Path
 
 def suite_names() -> tuple[str, ...]:
     """What `list suites` prints."""
-    from cascadesim.validation import suites
-    from cascadesim.validation.kernels import records
-
-    return (*suites.suite_names(), *records.RECORD_SUITES)
+    return (*validation.suites.suite_names(), *kernels.records.RECORD_SUITES)

@@ -37,8 +37,8 @@ class Flat(SpatialMachine[FlatArray]):
         return "attention-3pass"
 
     @property
-    def most_fused(self) -> int:
-        return 1 if self.spec.fusion == "none" else super().most_fused
+    def fuses(self) -> bool:
+        return self.spec.fusion != "none"
 
     def plan_attention(self, operation: Operation, accounting: Accounting) -> Plan:
         """Plan attention, fused or not.

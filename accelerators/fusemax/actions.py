@@ -19,9 +19,9 @@ from cascadesim.accelerators.access_counts import Accesses, Level, Loop, Nest, R
 from cascadesim.accelerators.energy import Actions
 from cascadesim.accelerators.fusemax.placement import ARRAY_2D, DRAM, GLOBAL_BUFFER, QUERY_RANK, Placed, Placement
 from cascadesim.accelerators.fusemax.spec import Published
-from cascadesim.accelerators.fusemax.tile_order import Kind
 from cascadesim.accelerators.protocol import Traffic
 from cascadesim.accelerators.spatial.attention_tiles import AttentionShape, AttentionTiles, Counts
+from cascadesim.accelerators.spatial.tile_order import Kind
 from cascadesim.accelerators.spec import SpatialArray
 
 LevelAccesses = Mapping[tuple[str, str], Accesses]  # (level, operand)

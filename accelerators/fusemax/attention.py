@@ -30,7 +30,6 @@ from cascadesim.accelerators.fusemax.pipeline import distances
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placement, place
 from cascadesim.accelerators.fusemax.spec import Distances, FuseMaxSpec
 from cascadesim.accelerators.fusemax.tile_costs import FIGURES
-from cascadesim.accelerators.fusemax.tile_order import TILES_AHEAD, Slots, TileStream, flow_of, split_buffer, used
 from cascadesim.accelerators.fusemax.timing import (
     ArrayTiming,
     Simulation,
@@ -41,6 +40,7 @@ from cascadesim.accelerators.fusemax.timing import (
 )
 from cascadesim.accelerators.protocol import Accounting, Phase, Plan
 from cascadesim.accelerators.spatial.attention_tiles import AttentionShape, AttentionTiles, map_tiles, tiles_of
+from cascadesim.accelerators.spatial.tile_order import TILES_AHEAD, Slots, TileStream, flow_of, split_buffer, used
 from cascadesim.einsum_cascades.models.operation import Operation, mask_of, work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from cascadesim.accelerators.compiled import compiled
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, Placement
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
-from cascadesim.accelerators.fusemax.tile_order import TILES_AHEAD
 from cascadesim.accelerators.fusemax.timing import STAGES
 from cascadesim.accelerators.fusemax.word_forms import tile_forms
+from cascadesim.accelerators.spatial.tile_order import TILES_AHEAD
 
 Floats = NDArray[np.float64]
 

@@ -36,10 +36,10 @@ from cascadesim.accelerators.fusemax.pipeline import (
 )
 from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, Placement
 from cascadesim.accelerators.fusemax.spec import FuseMaxSpec, Policy
-from cascadesim.accelerators.fusemax.tile_order import KeyRow, Kind, Slots, TileStream, bubbles, flow_of
 from cascadesim.accelerators.program import Program, Queue, Repeat, TileRun
 from cascadesim.accelerators.protocol import EinsumActivity
 from cascadesim.accelerators.spatial.attention_tiles import AttentionTiles
+from cascadesim.accelerators.spatial.tile_order import KeyRow, Kind, Slots, TileStream, bubbles, flow_of
 from cascadesim.einsum_cascades.models.operation import TiledMask
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.masks import FULL

@@ -71,9 +71,9 @@ class Mapped:
 
 def plan_mapped(
     operation: Operation, spec: SpatialArray, accounting: Accounting, mapping: CascadeMapping | None = None,
-    most_fused: int = MOST_FUSED,
+    fuses: bool = True,
 ) -> Plan:  # fmt: skip
-    """Plan by a mapping, or by the best that is found where none is given.
+    """Plan by a mapping, or by the best that is found where none is given; `fuses`: Einsums may share loops in it.
 
     Raises CascadeSimError where the cascade has no mapping on the array, with the reason.
     """
@@ -82,7 +82,7 @@ def plan_mapped(
             f"{operation.name}: artifact accounting covers published mappings only; use --accounting physical"
         )
     if mapping is None:
-        found = searched(operation.cascade, operation.extents, spec, operation.mask, most_fused)
+        found = searched(operation.cascade, operation.extents, spec, operation.mask, MOST_FUSED if fuses else 1)
     else:
         found = given(mapping, operation.cascade, operation.extents, spec, operation.mask)
     splits = dict(found.splits)

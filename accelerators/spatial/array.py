@@ -12,12 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from cascadesim.accelerators.access_counts import Accesses, Level, Nest, Operand, count_accesses, loop_over, ragged
 from cascadesim.accelerators.binding import OtherFormError
 from cascadesim.accelerators.energy import Actions, area_um2, has_area, sourced_energy_j
-from cascadesim.accelerators.mapping.nest import MOST_FUSED, CascadeMapping
 from cascadesim.accelerators.protocol import (
     Accounting,
     Capabilities,
@@ -28,15 +27,17 @@ from cascadesim.accelerators.protocol import (
     Traffic,
     Unit,
 )
-from cascadesim.accelerators.spatial.blocking import BlockedProduct, Blocking, published_blocking
+from cascadesim.accelerators.spatial.blocking import BlockedProduct, Blocking, product_steps, published_blocking
 from cascadesim.accelerators.spatial.blocking_search import fastest_blocking
 from cascadesim.accelerators.spatial.double_buffering import BufferedStream, stream_program
 from cascadesim.accelerators.spatial.elementwise import plan_elementwise
-from cascadesim.accelerators.spatial.gemm_loops import product_steps
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Einsum
+
+if TYPE_CHECKING:
+    from cascadesim.accelerators.mapping.nest import CascadeMapping
 
 SpecType = TypeVar("SpecType", bound=SpatialArray)
 
@@ -97,9 +98,9 @@ class SpatialMachine(ABC, Generic[SpecType]):
         return replace(self, mapping=mapping, searches=mapping is None)
 
     @property
-    def most_fused(self) -> int:
-        """Einsums that may share loops where no published mapping says so."""
-        return MOST_FUSED
+    def fuses(self) -> bool:
+        """Whether Einsums may share loops where no published mapping says so."""
+        return True
 
     def plan(self, operation: Operation, accounting: Accounting) -> Plan:
         """Plan by the mapping that was given, the published one, or for attention the best that is found."""
@@ -123,7 +124,7 @@ class SpatialMachine(ABC, Generic[SpecType]):
         from cascadesim.accelerators.mapping.plan import plan_mapped  # the published plans need none of it
 
         mapping = self.mapping if self.mapping and self.mapping.cascade == operation.cascade.name else None
-        return plan_mapped(operation, self.spec, accounting, mapping, self.most_fused)
+        return plan_mapped(operation, self.spec, accounting, mapping, self.fuses)
 
 
 def plan_linear(operation: Operation, spec: SpatialArray, accounting: Accounting) -> Plan:

@@ -25,14 +25,15 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Condition, conditions
 from cascadesim.einsum_cascades.notation.operators import is_copy
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
-from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace
 from cascadesim.einsum_cascades.texts.transformer import LINEAR
 
 if TYPE_CHECKING:
     from cascadesim.einsum_cascades.sparsity.block_selection import ExpectedTiles
+    from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace
 
 OperationKind: TypeAlias = Literal["attention", "linear", "elementwise", "collective"]
 Operand: TypeAlias = Literal["weights", "experts", "head", "activations", "kv"]
+TRACED = "traced"  # the kind of layer of a pruning trace: all layers of all generated tokens, run as one
 PATTERN = "pattern_"  # begins the names of operations that a sparse pattern adds to its attention
 
 

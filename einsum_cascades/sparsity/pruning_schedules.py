@@ -1,7 +1,8 @@
-"""Pruning schedules: how much each layer keeps where attention maps are not at hand, and the rows that follow.
+"""Pruning schedules: how much each layer keeps where attention maps are not at hand.
 
 SpAtten (HPCA'21), section V-A, and the public workload files of mit-han-lab/spatten, whose rows these schedules give
-again. Counts are rounded down, at least one is kept. Knows no hardware and no scores: which tokens stay is `pruning`'s.
+again (`pruning_trace.token_rows`). Counts are rounded down, at least one is kept. Knows no hardware and no scores:
+which tokens stay is `pruning`'s.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from math import ceil, floor
 from types import MappingProxyType
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
-from cascadesim.einsum_cascades.sparsity.pruning_trace import TracedHead
 
 TOKENS_FIRST = 0.15  # SpAtten, sec. V-A: no token pruning in the first 15 % of layers
 HEADS_FIRST = 0.30  # SpAtten, sec. V-A: no head pruning in the first 30 %
@@ -118,43 +118,6 @@ def ramp_schedule(
     return PruningSchedule(name, tuple(1 - ratio for ratio in ramp(layers, token_ratio, TOKENS_FIRST, token_start)),
                            tuple(kept(1 - ratio, heads) for ratio in ramp(layers, head_ratio, HEADS_FIRST, head_start)),
                            value_keep, base, key_bits, value_bits, 16, threshold, low_bit_share, source=source)
-
-
-def token_rows(
-    schedule: PruningSchedule, length: int, iteration: int = 1, head_dim: int = 64, queries: int = 1
-) -> tuple[TracedHead, ...]:
-    """Rows of one iteration. In iteration 0 no choice has been made yet: all keys are fetched."""
-    rows = []
-    seen = replace(schedule, token_keep=(1.0,) * schedule.layers) if iteration == 0 else schedule
-    for layer, heads in enumerate(schedule.heads):
-        for head in range(heads):
-            rows.append(TracedHead(
-                iteration, layer, head, length, seen.tokens(layer, length), seen.values(layer, length),
-                schedule.key_bits, schedule.value_bits, schedule.query_bits, head_dim, schedule.threshold,
-                low_bit_width=None if schedule.threshold is None else LOW_BITS, accumulates=schedule.accumulates,
-                queries=queries,
-            ))  # fmt: skip
-        rows[-1] = replace(rows[-1], kept=_choice(schedule, seen, layer, length))
-    rows[-1] = replace(rows[-1], rescales=schedule.rescales)
-    share = schedule.low_bit_share  # of low bits every 1/share-th head is due, so that it holds over any stretch
-    due = [floor((number + 1) * share) > floor(number * share) for number in range(len(rows))]
-    return tuple(replace(row, low_bits=low) if low else row for row, low in zip(rows, due, strict=True))
-
-
-def _choice(schedule: PruningSchedule, seen: PruningSchedule, layer: int, length: int) -> int | None:
-    """How many tokens are chosen after a layer: fewer for the next one, or for the next token's first."""
-    if layer + 1 < seen.layers:
-        fewer = seen.token_keep[layer + 1] < seen.token_keep[layer]
-        return seen.tokens(layer + 1, length) if fewer else None
-    return schedule.tokens(0, length) if schedule.token_keep[0] < 1 else None
-
-
-def encoder_rows(schedule: PruningSchedule, length: int, head_dim: int = 64) -> tuple[TracedHead, ...]:
-    """Rows of an encoder over `length` tokens: the tokens a layer keeps are its queries too."""
-    rows = token_rows(schedule, length, head_dim=head_dim)
-    last = schedule.layers - 1
-    return tuple(replace(row, iteration=0, queries=row.keys, kept=None if row.layer == last else row.kept)
-                 for row in rows)
 
 
 def spans(*steps: tuple[int, float]) -> tuple[float, ...]:

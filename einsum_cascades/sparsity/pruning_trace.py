@@ -1,8 +1,8 @@
 """Pruning traces: what each head fetches once pruning has decided, one query of one head a row, as a CSV file.
 
 The columns are those of SpAtten's public workload files (HPCA'21; mit-han-lab/spatten), which load as they are; the
-last two are added: `_COLUMNS` says what each means. Knows no hardware: whether a design takes a row is the
-accelerator's to say.
+last two are added: `_COLUMNS` says what each means. `token_rows` makes the rows of a schedule. Knows no hardware:
+whether a design takes a row is the accelerator's to say.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from math import floor
 from pathlib import Path
 from typing import Any
 
 from cascadesim.einsum_cascades.notation.errors import SpecError, shortened
 from cascadesim.einsum_cascades.notation.schema import LARGEST_TABLE_BYTES, read_text
+from cascadesim.einsum_cascades.sparsity.pruning_schedules import LOW_BITS, PruningSchedule
 
 MOST_PROBLEMS = 20  # of one file that are described; the others are counted
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
@@ -234,3 +236,40 @@ def _cell(row: TracedHead, field: str) -> object:
         return row.kept is not None
     value = getattr(row, field)
     return -1 if value is None else float(value) if field == "head_dim" else value
+
+
+def token_rows(
+    schedule: PruningSchedule, length: int, iteration: int = 1, head_dim: int = 64, queries: int = 1
+) -> tuple[TracedHead, ...]:
+    """Rows of one iteration. In iteration 0 no choice has been made yet: all keys are fetched."""
+    rows = []
+    seen = replace(schedule, token_keep=(1.0,) * schedule.layers) if iteration == 0 else schedule
+    for layer, heads in enumerate(schedule.heads):
+        for head in range(heads):
+            rows.append(TracedHead(
+                iteration, layer, head, length, seen.tokens(layer, length), seen.values(layer, length),
+                schedule.key_bits, schedule.value_bits, schedule.query_bits, head_dim, schedule.threshold,
+                low_bit_width=None if schedule.threshold is None else LOW_BITS, accumulates=schedule.accumulates,
+                queries=queries,
+            ))  # fmt: skip
+        rows[-1] = replace(rows[-1], kept=_choice(schedule, seen, layer, length))
+    rows[-1] = replace(rows[-1], rescales=schedule.rescales)
+    share = schedule.low_bit_share  # of low bits every 1/share-th head is due, so that it holds over any stretch
+    due = [floor((number + 1) * share) > floor(number * share) for number in range(len(rows))]
+    return tuple(replace(row, low_bits=low) if low else row for row, low in zip(rows, due, strict=True))
+
+
+def _choice(schedule: PruningSchedule, seen: PruningSchedule, layer: int, length: int) -> int | None:
+    """How many tokens are chosen after a layer: fewer for the next one, or for the next token's first."""
+    if layer + 1 < seen.layers:
+        fewer = seen.token_keep[layer + 1] < seen.token_keep[layer]
+        return seen.tokens(layer + 1, length) if fewer else None
+    return schedule.tokens(0, length) if schedule.token_keep[0] < 1 else None
+
+
+def encoder_rows(schedule: PruningSchedule, length: int, head_dim: int = 64) -> tuple[TracedHead, ...]:
+    """Rows of an encoder over `length` tokens: the tokens a layer keeps are its queries too."""
+    rows = token_rows(schedule, length, head_dim=head_dim)
+    last = schedule.layers - 1
+    return tuple(replace(row, iteration=0, queries=row.keys, kept=None if row.layer == last else row.kept)
+                 for row in rows)

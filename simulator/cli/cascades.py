@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cascadesim import einsum_cascades
+from cascadesim.simulator import views
 from cascadesim.simulator.cli.options import extent, mask, new_file, output_format
 from cascadesim.simulator.result import Result, delivered, write_lines
 from cascadesim.simulator.views.output import aligned, printable
@@ -46,9 +47,7 @@ def passes(
 
 
 def _draw(found: einsum_cascades.Analysis, target: Path) -> int:
-    from cascadesim.simulator.views.graph_plot import draw  # matplotlib takes half a second
-
-    return draw(found.cascade, found.main, target)
+    return views.graph_plot.draw(found.cascade, found.main, target)
 
 
 def rows(found: einsum_cascades.Analysis) -> Iterator[dict[str, object]]:

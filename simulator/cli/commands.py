@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, bounded, suggestion
+from cascadesim.simulator import cli
 from cascadesim.simulator.cli.options import (
     LARGEST_BATCH,
     choice,
@@ -202,8 +203,7 @@ def simulate(
     if show is not None and format_ != "table":
         raise click.UsageError(f"--show {show} prints text; leave out --format {format_}")
     with passing("loading architectures and models; the first run on a machine also compiles its engine", first_run()):
-        from cascadesim.simulator.cli.run import requests_of, run
-
+        requests_of, run = cli.run.requests_of, cli.run.run
     def ask(settings: tuple[str, ...]) -> Iterator[Request]:
         return requests_of(settings, architectures, workloads, attention, sequence_length, batch, phase, scope,
                            fidelity, accounting, mapping)  # fmt: skip

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO, cast
 
 import click
 
+from cascadesim.simulator import explore as designs
 from cascadesim.simulator.cli.options import choice, new_file, whole
 from cascadesim.simulator.result import Result, say_panels, write_lines
 from cascadesim.simulator.views.output import pending_files, progress
@@ -44,9 +45,7 @@ def explore(
     cascadesim explore fusemax-front-256k --plot front.png
     cascadesim explore my-space.yaml --output front.parquet --report front.html
     """
-    from cascadesim.simulator.explore import explore as search
-    from cascadesim.simulator.explore import results
-
+    search, results = designs.explore, designs.results
     for target in (plot, report):
         if target is not None:
             search.refuse_unwritable(target)
@@ -69,9 +68,7 @@ def explore(
 
 
 def _draw(frame: Frame, target: Path) -> int:
-    from cascadesim.simulator.explore import plot as figures
-
-    return figures.draw(frame, target)
+    return designs.plot.draw(frame, target)
 
 
 def _document(frame: Frame) -> dict[str, object]:
@@ -80,11 +77,9 @@ def _document(frame: Frame) -> dict[str, object]:
 
 
 def _print(frame: Frame, stream: TextIO) -> None:
-    from cascadesim.simulator.explore import results
-
     counts = frame.counts
     lines = [f"{frame.source}: {counts.designs:,} designs; {counts.allowed:,} hold the conditions, "
              f"{counts.possible:,} can run the work, {counts.good:,} hold the constraints; "
              f"{len(frame):,} on the front of {', '.join(frame.objectives)}"]
-    lines += results.table_lines(frame)
+    lines += designs.results.table_lines(frame)
     write_lines([*lines, *([] if frame.verdict is None else [frame.verdict])], stream)

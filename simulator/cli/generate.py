@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from cascadesim.simulator import cli
 from cascadesim.simulator.cli.options import (
     LARGEST_BATCH,
     completing,
@@ -71,11 +72,10 @@ def generate(
     def found() -> Result[Generation]:
         from cascadesim.simulator import generate as generation
         from cascadesim.simulator import serving
-        from cascadesim.simulator.cli.run import requests_of
 
         own = (f"parallel.tensor={devices}",) * (devices > 1) + (f"engine={engine}",) * (engine not in (None, "none"))
-        (asked,) = requests_of((*own, *settings), (architecture,), (workload,), None, input_length, (concurrency,),
-                               ("prefill",), "model", "analytical", "physical")  # fmt: skip
+        (asked,) = cli.run.requests_of((*own, *settings), (architecture,), (workload,), None, input_length,
+                                       (concurrency,), ("prefill",), "model", "analytical", "physical")  # fmt: skip
         if batching == "static":
             result = generation.generate(asked, input_length[0], output_length[0])
         else:

@@ -13,6 +13,7 @@ import click
 
 from cascadesim import einsum_cascades
 from cascadesim.einsum_cascades.notation.errors import shortened
+from cascadesim.simulator import gna as patterns
 from cascadesim.simulator.cli.options import choice, new_file, output_format, whole
 from cascadesim.simulator.result import Result, delivered
 
@@ -126,9 +127,7 @@ def gna(
             raise click.UsageError(f"missing option '{'--q-tile' if query_tile is None else '--kv-tile'}'")
         query_tile, key_tile = query_tile or _PATTERN_TILE, key_tile or _PATTERN_TILE
     _refuse({"--layout": layout, "--q-tile": query_tile, "--kv-tile": key_tile}, (window, pattern, block_mask, density))
-    from cascadesim.simulator.gna import neighborhood as bounds
-    from cascadesim.simulator.gna import pattern_report, report
-
+    pattern_report, report = patterns.pattern_report, patterns.report
     if window is None:
         of_windows = (stride, dilation, attention_share, also_texts, plot, extra_keys)
         of_densities = (causal, recommend, maps) if density is None else ()
@@ -142,7 +141,8 @@ def gna(
         visited = partial(pattern_report.pattern_answer, layout, pattern, block_mask, query_tile, key_tile, run)
         return delivered(lambda: _result(visited()), format_, output)
     asked = einsum_cascades.neighborhood(layout, window, stride, dilation, causal)
-    question = bounds.question(asked, query_tile, key_tile, extra_keys, "walk" if dead_tiles == "walk" else "skip")
+    dead = "walk" if dead_tiles == "walk" else "skip"
+    question = patterns.neighborhood.question(asked, query_tile, key_tile, extra_keys, dead)
     also = tuple((replace(question, pattern=einsum_cascades.neighborhood(layout, causal=causal, **given)), count)
                  for given, count in map(also_pattern, also_texts))  # fmt: skip
     run = report.Scenario(device, heads, head_dim, batch, attention_share, *steps, layers, permute_every, also)
@@ -165,31 +165,25 @@ def _compared(
     causal: tuple[bool, ...] | None, maps: Path | None,
 ) -> Result[Any]:  # fmt: skip
     """Patterns of one density; without --causal those of texts, whose layout has one dimension, are causal."""
-    from cascadesim.simulator.gna import comparison, render
-
     if run.device is None or density == 0:
         raise click.UsageError("--density goes with --device, and is above 0")
-    found = comparison.compared(layout, density, query_tile, key_tile, run, all(causal or (len(layout) == 1,)),
+    found = patterns.comparison.compared(layout, density, query_tile, key_tile, run, all(causal or (len(layout) == 1,)),
                                 maps)  # fmt: skip
     content = found.to_dict()
     return Result(found, lambda: content, lambda: (answer.to_dict() for answer in found.answers),
-                  partial(render.print_answer, found))  # fmt: skip
+                  partial(patterns.render.print_answer, found))  # fmt: skip
 
 
 def _result(found: Answer | PatternAnswer) -> Result[Answer | PatternAnswer]:
-    from cascadesim.simulator.gna import render, report
-
     content = found.to_dict()
     modes = cast("dict[str, dict[str, object]]", content["modes"])
-    draw = partial(_draw, found) if isinstance(found, report.Answer) else None
+    draw = partial(_draw, found) if isinstance(found, patterns.report.Answer) else None
     return Result(found, lambda: content, lambda: ({"mode": mode, **figures} for mode, figures in modes.items()),
-                  partial(render.print_answer, found), draw)  # fmt: skip
+                  partial(patterns.render.print_answer, found), draw)  # fmt: skip
 
 
 def _draw(found: Answer, target: Path) -> int:
-    from cascadesim.simulator.gna import plot as pictures
-
-    return pictures.draw(found, target)
+    return patterns.plot.draw(found, target)
 
 
 def also_pattern(text: str) -> tuple[dict[str, tuple[int, ...]], int]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from cascadesim.simulator import views
 from cascadesim.simulator.cli.options import LARGEST_BATCH, choice, extent, lengths, new_file, output_format, whole
 from cascadesim.simulator.result import Result, say_panels, write_lines
 from cascadesim.simulator.views.output import (
@@ -74,12 +75,10 @@ def map_cascade(
 
 def _draw(found: FoundMapping, target: Path) -> int:
     """The front where that was asked for, otherwise the mapping; returns the number of panels."""
-    from cascadesim.simulator.views import front_plot, mapping_plot  # matplotlib takes half a second
-
     if found.objective == "pareto":
-        return front_plot.draw(found, target)
-    run = mapping_plot.MappedRun(found.accelerator.name, found.plan, found.accelerator.clock_hz)
-    return mapping_plot.draw((run,), target)
+        return views.front_plot.draw(found, target)
+    run = views.mapping_plot.MappedRun(found.accelerator.name, found.plan, found.accelerator.clock_hz)
+    return views.mapping_plot.draw((run,), target)
 
 
 def _table(found: FoundMapping) -> Iterator[str]:

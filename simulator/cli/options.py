@@ -19,6 +19,7 @@ from click.shell_completion import CompletionItem
 from cascadesim import einsum_cascades
 from cascadesim.accelerators.kept_code import anything_kept
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, shortened, suggestion
+from cascadesim.simulator import cli
 
 if TYPE_CHECKING:
     from cascadesim.einsum_cascades.sparsity.masks import KeyInterval
@@ -48,9 +49,7 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
 def entries_of(section: str) -> list[tuple[str, str]]:
     """List the names of a section of `cascadesim list` and what each of them is."""
-    from cascadesim.simulator.cli import listing  # reads every catalogue: not for --help
-
-    return listing.entries_of(section)
+    return cli.listing.entries_of(section)
 
 
 def completing(*sections: str) -> Completion:

@@ -15,10 +15,10 @@ from typing import TextIO, TypeVar, cast
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.protocol import Accelerator, Accounting, TakesMappings
 from cascadesim.einsum_cascades.models.layers import Phase
-from cascadesim.einsum_cascades.models.workload import Scope, TracedWorkload
+from cascadesim.einsum_cascades.models.workload import Scope, Workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, shortened
 from cascadesim.einsum_cascades.texts import cascade_names, find
-from cascadesim.simulator import report_page
+from cascadesim.simulator import cli, report_page, views
 from cascadesim.simulator.report import Report, document
 from cascadesim.simulator.request import AnyWorkload, Fidelity, Request, load_any_workload
 from cascadesim.simulator.result import Result, delivered, write_lines
@@ -71,9 +71,7 @@ def run(
 def _unused(
     ask: Callable[[tuple[str, ...]], Iterable[Request]], settings: tuple[str, ...], requests: Sequence[Request]
 ) -> tuple[str, ...]:
-    from cascadesim.simulator.cli import settings as given
-
-    return given.unused(ask, settings, requests)
+    return cli.settings.unused(ask, settings, requests)
 
 
 def requests_of(
@@ -93,7 +91,7 @@ def requests_of(
     models = [load_any_workload(name, of_workload) for name in workloads]
     asked = product(models, phases, batches or (None,), lengths or (None,), zip(accelerators, made, strict=True))
     for workload, phase, batch, length, (accelerator, own) in asked:
-        traced = workload if isinstance(workload, TracedWorkload) else None  # its phase is that of its rows
+        traced = None if isinstance(workload, Workload) else workload  # its phase is that of its rows
         can = accelerator.capabilities
         yield Request(
             workload, accelerator, length, batch, cast(Phase, phase) if traced is None else traced.phase,
@@ -109,11 +107,9 @@ def _loaded(
     """Load every architecture with its settings, and name the settings as they were made; and those of workloads."""
     if not settings:
         return [(catalogue.load(name) if isinstance(name, str) else name, ()) for name in architectures], ()
-    from cascadesim.simulator.cli import settings as given  # what is set, and what was meant
-
-    of_workload = tuple(setting for setting in settings if given.of_a_workload(setting))
+    of_workload = tuple(setting for setting in settings if cli.settings.of_a_workload(setting))
     own = tuple(setting for setting in settings if setting not in of_workload)
-    loaded = (given.load_architecture(name, own) for name in architectures)
+    loaded = (cli.settings.load_architecture(name, own) for name in architectures)
     return [(found, tuple(made.get(each, each) for each in settings)) for found, made in loaded], of_workload
 
 
@@ -170,9 +166,7 @@ def _answered(
 
 
 def _print_table(results: Sequence[Report], stream: TextIO) -> None:
-    from cascadesim.simulator.views import render
-
-    render.print_reports(results, stream)
+    views.render.print_reports(results, stream)
 
 
 def _write_csv(results: Sequence[Report], stream: TextIO) -> None:
@@ -185,15 +179,11 @@ def _write_csv(results: Sequence[Report], stream: TextIO) -> None:
 
 
 def _draw(results: Sequence[Report], requests: Sequence[Request], target: Path) -> int:
-    from cascadesim.simulator.views import plot as figures
-
-    return figures.draw(results, target, requests)
+    return views.plot.draw(results, target, requests)
 
 
 def _draw_mappings(requests: Sequence[Request], target: Path) -> int:
-    from cascadesim.simulator.views import mapping_plot
-
-    return mapping_plot.draw(mapping_plot.mapped_runs(requests), target)
+    return views.mapping_plot.draw(views.mapping_plot.mapped_runs(requests), target)
 
 
 def _page(requests: Sequence[Request], results: Sequence[Report]) -> str:
@@ -201,15 +191,12 @@ def _page(requests: Sequence[Request], results: Sequence[Report]) -> str:
 
 
 def _write_trace(requests: Sequence[Request], target: Path) -> None:
-    from cascadesim.simulator.views import trace as chrome_trace
-
-    chrome_trace.write_trace(requests, target)
+    views.trace.write_trace(requests, target)
 
 
 def _view(what: str) -> Callable[[Request], Iterable[str]]:
     """Find the view that `--show` prints of a request."""
-    from cascadesim.simulator.views import describe, render
-
+    describe, render = views.describe, views.render
     if what in render.DETAILS:
         return lambda request: (line for report in reports(request) for line in render.details(report, what))
     return {"cascade": describe.cascades, "mapping": describe.mapping, "schedule": describe.schedules,

@@ -17,7 +17,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from cascadesim.einsum_cascades.models.workload import TRACED
+from cascadesim.einsum_cascades.models.operation import TRACED
 from cascadesim.simulator.report import EinsumTime, Report
 from cascadesim.simulator.views import output as say
 from cascadesim.simulator.views.output import console, figures_table, print_styled, table

@@ -19,7 +19,8 @@ from cascadesim.accelerators.spatten.accelerator import Spatten
 from cascadesim.accelerators.spatten.harness import gathered_keys, head_rows
 from cascadesim.accelerators.spatten.rtl.run import run_heads
 from cascadesim.accelerators.spatten.spec import REQUEST_BYTES, HeadStream, SpattenSpec
-from cascadesim.einsum_cascades.sparsity.pruning_schedules import PruningSchedule, published_schedule, token_rows
+from cascadesim.einsum_cascades.sparsity.pruning_schedules import PruningSchedule, published_schedule
+from cascadesim.einsum_cascades.sparsity.pruning_trace import token_rows
 
 LENGTH = 1024  # SpAtten, sec. V-A: 992 tokens given, 32 generated; the last one sees 1024
 SERIAL = 1  # scores a cycle that a top-k engine without parallelism compares

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
-from cascadesim.accelerators.fusemax.tile_order import Kind, TileStream
 from cascadesim.accelerators.spatial.attention_tiles import (
     AttentionShape,
     AttentionTiles,
@@ -18,6 +17,7 @@ from cascadesim.accelerators.spatial.attention_tiles import (
     query_tiles,
     resident_tiles,
 )
+from cascadesim.accelerators.spatial.tile_order import Kind, TileStream
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval, Mask, neighborhood

@@ -239,7 +239,7 @@ def test_both_passes_have_the_same_key_tiles(attention: Make, design: Design) ->
 
 
 def test_the_second_pass_of_pruned_attention_gives_the_importance_of_the_text() -> None:
-    from cascadesim.accelerators.fusemax.accelerator import SECOND_PASS
+    from cascadesim.accelerators.fusemax.pruned import SECOND_PASS
     from cascadesim.einsum_cascades.analysis.evaluate import evaluate
 
     chance = np.random.default_rng(0)

@@ -15,10 +15,10 @@ from cascadesim.accelerators.spatten.harness import buffer_lines, gathered_keys,
 from cascadesim.accelerators.spatten.rtl.run import run_heads
 from cascadesim.accelerators.spatten.spec import GatherDesign, HeadRow
 from cascadesim.accelerators.spatten.topk import JavaRandom, drawn_cycles
-from cascadesim.einsum_cascades.models.workload import TracedWorkload
+from cascadesim.einsum_cascades.models.traced import TracedWorkload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
-from cascadesim.einsum_cascades.sparsity.pruning_schedules import encoder_rows, published_schedule, token_rows
-from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace, TracedHead
+from cascadesim.einsum_cascades.sparsity.pruning_schedules import published_schedule
+from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace, TracedHead, encoder_rows, token_rows
 
 EIGHTH = GatherDesign(64, 2048, 2, 4, 1)
 FULL = GatherDesign(512, 256, 16, 32, 8, count_multiple=32)

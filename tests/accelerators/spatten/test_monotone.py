@@ -18,7 +18,7 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.protocol import Accelerator, Plan
 from cascadesim.accelerators.spatten.accelerator import HEAD_CYCLES, Heads
 from cascadesim.einsum_cascades.models.operation import Operation
-from cascadesim.einsum_cascades.models.workload import TracedWorkload
+from cascadesim.einsum_cascades.models.traced import TracedWorkload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL
 from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace, TracedHead

@@ -6,14 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from cascadesim.einsum_cascades.models.workload import (
-    TracedWorkload,
-    is_trace,
-    workload_from_rows,
-)
+from cascadesim.einsum_cascades.models.traced import TracedWorkload, workload_from_rows
+from cascadesim.einsum_cascades.models.workload import is_trace
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
-from cascadesim.einsum_cascades.sparsity.pruning_schedules import published_schedule, token_rows
-from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace, TracedHead, write_rows
+from cascadesim.einsum_cascades.sparsity.pruning_schedules import published_schedule
+from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace, TracedHead, token_rows, write_rows
 
 ROWS = token_rows(published_schedule("gpt-2-small"), 994)
 TRACED_WORKLOAD = TracedWorkload("mine", PruningTrace("mine.csv", ROWS))

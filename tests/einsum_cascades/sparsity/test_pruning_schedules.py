@@ -12,14 +12,18 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownN
 from cascadesim.einsum_cascades.sparsity.pruning_schedules import (
     SCHEDULES,
     PruningSchedule,
-    encoder_rows,
     kept,
     published_schedule,
     ramp,
     ramp_schedule,
+)
+from cascadesim.einsum_cascades.sparsity.pruning_trace import (
+    TracedHead,
+    encoder_rows,
+    format_rows,
+    parse_rows,
     token_rows,
 )
-from cascadesim.einsum_cascades.sparsity.pruning_trace import TracedHead, format_rows, parse_rows
 
 SMALL, MEDIUM = published_schedule("gpt-2-small"), published_schedule("gpt-2-medium")
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascadesim.accelerators.fusemax.tile_order import (
+from cascadesim.accelerators.spatial.attention_tiles import AttentionShape, AttentionTiles, query_tiles
+from cascadesim.accelerators.spatial.tile_order import (
     TILES_AHEAD,
     Flow,
     Kind,
@@ -19,7 +20,6 @@ from cascadesim.accelerators.fusemax.tile_order import (
     split_buffer,
     used,
 )
-from cascadesim.accelerators.spatial.attention_tiles import AttentionShape, AttentionTiles, query_tiles
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, Mask
 
 

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascadesim.accelerators.spatial.double_buffering import BufferedStep, merged
-from cascadesim.accelerators.spatial.elementwise import row_work
-from cascadesim.accelerators.spatial.vector_mapping import (
+from cascadesim.accelerators.spatial.elementwise import (
     RowWork,
     VectorLayout,
     choose_layout,
     layout_steps,
     layout_total,
+    row_work,
 )
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.models.lowering import elementwise
