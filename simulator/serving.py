@@ -205,6 +205,7 @@ class StepTimes:
     prompt: Request
     step: Request
     known: Known = field(default_factory=dict, compare=False, repr=False)
+    rests: dict[int, Counter[_Alike]] = field(default_factory=dict, compare=False, repr=False)  # by requests
 
     def seconds(self, running: int, keys: float, chunks: Sequence[Chunk]) -> float:
         """A step of `running` requests with caches of `keys` tokens in the mean, and of chunks of prompts."""
@@ -237,19 +238,37 @@ class StepTimes:
             self.known[key] = self._timed(*key)
         return self.known[key]
 
+    def _rest(self, size: int) -> Counter[_Alike]:
+        if size not in self.rests:
+            self.rests[size] = _counted(replace(self.step, batch=size), "rest")
+        return self.rests[size]
+
     def _timed(self, part: Part, size: int, length: int) -> float:
+        """Time what the part has; of a step and a prompt only what they have beyond the rest of a step."""
         request = (replace(self.prompt, sequence_length=size) if part == "prompt" else
                    replace(self.step, batch=size, sequence_length=length))  # fmt: skip
-        counts: Counter[tuple[object, ...]] = Counter()
-        alike: dict[tuple[object, ...], Operation] = {}
-        for each in operations(request):
-            if _is_of(each, part):
-                same = each.cascade, each.extents, each.mask, each.operand, each.numbers
-                counts[same] += each.count
-                alike.setdefault(same, each)
-        cycles = sum(counts[same] * one_cycles(each, request) for same, each in alike.items())
-        beyond = self._at("rest", size, self.step.length) if part in ("step", "prompt") else 0.0
-        return cycles / request.accelerator.clock_hz - beyond
+        counts = self._rest(size) if part == "rest" else _counted(request, part)
+        if part in ("step", "prompt"):
+            counts.subtract(self._rest(size))
+        cycles = sum(count * one_cycles(each.operation, request) for each, count in counts.items() if count)
+        return cycles / request.accelerator.clock_hz
+
+
+@dataclass(frozen=True)
+class _Alike:
+    """An operation, equal to all that take as long."""
+
+    same: tuple[object, ...]
+    operation: Operation = field(compare=False)
+
+
+def _counted(request: Request, part: Part) -> Counter[_Alike]:
+    counts: Counter[_Alike] = Counter()
+    for each in operations(request):
+        if _is_of(each, part):
+            counts[_Alike((each.kind, each.cascade, each.extents, each.mask, each.operand, each.numbers), each)] += (
+                each.count)
+    return counts
 
 
 def _is_of(operation: Operation, part: Part) -> bool:

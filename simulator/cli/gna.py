@@ -141,8 +141,8 @@ def gna(
         visited = partial(pattern_report.pattern_answer, layout, pattern, block_mask, query_tile, key_tile, run)
         return delivered(lambda: _result(visited()), format_, output)
     asked = einsum_cascades.neighborhood(layout, window, stride, dilation, causal)
-    dead = "walk" if dead_tiles == "walk" else "skip"
-    question = patterns.neighborhood.question(asked, query_tile, key_tile, extra_keys, dead)
+    question = patterns.neighborhood.question(asked, query_tile, key_tile, extra_keys,
+                                              "walk" if dead_tiles == "walk" else "skip")
     also = tuple((replace(question, pattern=einsum_cascades.neighborhood(layout, causal=causal, **given)), count)
                  for given, count in map(also_pattern, also_texts))  # fmt: skip
     run = report.Scenario(device, heads, head_dim, batch, attention_share, *steps, layers, permute_every, also)
