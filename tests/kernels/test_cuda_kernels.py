@@ -10,6 +10,7 @@ from itertools import product
 import pytest
 
 torch = pytest.importorskip("torch", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
+pytest.importorskip("triton", reason="kernels need torch and triton: pip install 'cascadesim[kernels]'")
 
 from cascadesim.kernels.attention import mma  # noqa: E402
 from cascadesim.kernels.attention import reference as attention_reference  # noqa: E402
