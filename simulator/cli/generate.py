@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.simulator import cli
 from cascadesim.simulator.cli.options import (
     LARGEST_BATCH,
@@ -22,6 +23,7 @@ from cascadesim.simulator.views.output import aligned
 
 if TYPE_CHECKING:
     from cascadesim.simulator.generate import Generation
+    from cascadesim.simulator.request import Request
 
 MOST_DEVICES, MOST_REQUESTS = 2**10, 100_000
 
@@ -73,9 +75,7 @@ def generate(
         from cascadesim.simulator import generate as generation
         from cascadesim.simulator import serving
 
-        own = (f"parallel.tensor={devices}",) * (devices > 1) + (f"engine={engine}",) * (engine not in (None, "none"))
-        (asked,) = cli.run.requests_of((*own, *settings), (architecture,), (workload,), None, input_length,
-                                       (concurrency,), ("prefill",), "model", "analytical", "physical")  # fmt: skip
+        asked = _request(architecture, workload, input_length, concurrency, devices, engine, settings)
         if batching == "static":
             result = generation.generate(asked, input_length[0], output_length[0])
         else:
@@ -84,6 +84,25 @@ def generate(
                       lambda stream: write_lines(_table(result), stream))  # fmt: skip
 
     return cast("Result[Generation]", delivered(found, format_))
+
+
+def _request(
+    architecture: str, workload: str, input_length: tuple[int, ...], concurrency: int, devices: int,
+    engine: str | None, settings: tuple[str, ...],
+) -> Request:  # fmt: skip
+    """What is asked, devices and engine as settings of the architecture. Errors name the options."""
+    own = {"parallel.tensor": ("--devices", f"{devices}", devices > 1),
+           "engine": ("--engine", f"{engine}", engine not in (None, "none"))}  # fmt: skip
+    made = tuple(f"{field}={value}" for field, (_, value, given) in own.items() if given)
+    try:
+        (asked,) = cli.run.requests_of((*made, *settings), (architecture,), (workload,), None, input_length,
+                                       (concurrency,), ("prefill",), "model", "analytical", "physical")  # fmt: skip
+    except SpecError as error:
+        text = "\n".join(error.problems)
+        for field, (option, value, given) in own.items():
+            text = text.replace(f"--set {field}:", f"{option} {value}:") if given else text
+        raise SpecError(text) from None
+    return asked
 
 
 def _table(found: Generation) -> Iterator[str]:

@@ -23,6 +23,9 @@ from cascadesim.simulator.request import Request, as_it_is
 from cascadesim.simulator.simulate import reports
 
 WIDTHS = ("word_bytes", "element_bits")  # fields of arrays that are built for one
+LACKED: Mapping[str, str] = {  # groups that machines with kernels of libraries have -> what others are
+    "parallel": "is one device, and no model is divided over it", "engine": "runs no kernels of an engine",
+}  # fmt: skip
 _LONGEST_LIST = 60  # characters of the fields that an architecture, or a workload, has
 
 
@@ -46,7 +49,8 @@ def load_architecture(name: str | Accelerator, settings: Sequence[str]) -> tuple
         plain = catalogue.load(name)  # a file with problems of its own says so first
         unknown = [  # the field, or the group that it would be in
             field for field in map(_field, settings)
-            if any(f": {path}: unknown field" in str(error) for path in (field, field.partition(".")[0]))
+            if any(f": {path}: unknown field" in each for path in (field, field.partition(".")[0])
+                   for each in error.problems)
         ]  # fmt: skip
         possible = (field for field, _, _ in values_of(getattr(plain, "spec", None)))
         known = tuple(dict.fromkeys((*_fields(name), *possible)))
@@ -116,6 +120,8 @@ def _meant(name: str, field: str, known: Sequence[str]) -> str:
     width = next((path for path in known if path in WIDTHS), None)
     if width is not None and field.partition(".")[0] in ("types", "dtype"):
         return f"{name} keeps all numbers in one width, {width}, and has no types"
+    if (group := field.partition(".")[0]) in LACKED:
+        return f"{shortened(name)} {LACKED[group]}; `cascadesim list devices` names those that can"
     last = field.rpartition(".")[2]
     all_known = (*known, *Workload.model_fields)
     same = [path for path in all_known if path.rpartition(".")[2] == last]

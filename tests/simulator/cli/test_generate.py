@@ -98,6 +98,7 @@ def test_models_that_generate_nothing_and_machines_without_devices_are_refused(
     code, _, error = run(capsys, "--arch", "h100-sxm", "--workload", "bert")
     assert (code, error.count("\n")) == (2, 1)
     assert "generates no tokens" in error
-    code, _, error = run(capsys, "--arch", "fusemax", "--workload", "llama", "--devices", "2")
-    assert (code, error.count("\n")) == (2, 1)
-    assert "parallel.tensor" in error
+    code, _, error = run(capsys, "--arch", "fusemax", "--workload", "llama", "--devices", "2", "--engine", "vllm")
+    assert (code, error.count("\n")) == (2, 2)
+    assert "generate: --devices 2: fusemax is one device" in error
+    assert "generate: --engine vllm: fusemax runs no kernels of an engine" in error
