@@ -42,7 +42,7 @@ REQUESTS_PER_CLIENT = 10  # assumed: as many as serving benchmarks send
 MOST_REQUESTS = 100_000  # assumed: some seconds
 PLASTIC = 1.32471795724474602596  # the real root of x^3 = x + 1
 Part: TypeAlias = Literal["rest", "head", "step", "prompt"]
-Known: TypeAlias = dict[tuple[Part, int, int], float]  # part of a step, size, length -> seconds
+Known: TypeAlias = dict[tuple[Part, int, int], float]  # part of a step, size, keys or number of prompts -> seconds
 Chunk: TypeAlias = tuple[int, int]  # tokens of a prompt that its step finds done, and that it leaves done
 
 
@@ -214,7 +214,13 @@ class StepTimes:
         total += self._between("rest", tokens) + self._between("head", running + len(chunks))
         if running:
             total += self._over_lengths(running, keys)
-        return total + sum(self._of_prompt(after) - self._of_prompt(before) for before, after in chunks)
+        return total + self._of_chunks(chunks)
+
+    def _of_chunks(self, chunks: Sequence[Chunk]) -> float:
+        """What chunks take beyond the rest of a step. Prompts that begin in it share their kernels."""
+        begun = [after for before, after in chunks if not before]
+        later = sum(self._of_prompts(after) - self._of_prompts(before) for before, after in chunks if before)
+        return later + (self._of_prompts(round(sum(begun) / len(begun)), len(begun)) if begun else 0.0)
 
     def _over_lengths(self, running: int, keys: float) -> float:
         """What new tokens take beyond the rest of a step."""
@@ -222,18 +228,22 @@ class StepTimes:
         most, least = (self._between("step", running, length) for length in (long, short))
         return least + (most - least) * (keys - short) / max(long - short, 1)
 
-    def _of_prompt(self, tokens: int) -> float:
-        """What so many tokens of a prompt take beyond the rest of a step."""
-        return self._between("prompt", tokens) if tokens else 0.0
+    def _of_prompts(self, tokens: int, prompts: int = 1) -> float:
+        """What so many tokens of each of some prompts take beyond the rest of a step, from powers of two of them."""
+        low = 1 << prompts.bit_length() - 1
+        least = self._between("prompt", tokens, low)
+        if low == prompts:
+            return least
+        return least + (self._between("prompt", tokens, 2 * low) - least) * (prompts - low) / low
 
-    def _between(self, part: Part, size: int, length: int = 0) -> float:
-        """A part of a step at a size, from the sizes of the grid around it."""
+    def _between(self, part: Part, size: int, other: int = 0) -> float:
+        """A part of a step at a size, from the sizes of the grid around it. `other`: of prompts how many, else keys."""
         low, high = around(size)
-        ends = [self._at(part, each, length) for each in (low, high)]
+        ends = [self._at(part, each, other) for each in (low, high)]
         return ends[0] if low == high else ends[0] + (ends[1] - ends[0]) * (size - low) / (high - low)
 
-    def _at(self, part: Part, size: int, length: int) -> float:
-        key = part, size, length or self.step.length
+    def _at(self, part: Part, size: int, other: int) -> float:
+        key = part, size, other or self.step.length
         if key not in self.known:
             self.known[key] = self._timed(*key)
         return self.known[key]
@@ -243,13 +253,13 @@ class StepTimes:
             self.rests[size] = _counted(replace(self.step, batch=size), "rest")
         return self.rests[size]
 
-    def _timed(self, part: Part, size: int, length: int) -> float:
-        """Time what the part has; of a step and a prompt only what they have beyond the rest of a step."""
-        request = (replace(self.prompt, sequence_length=size) if part == "prompt" else
-                   replace(self.step, batch=size, sequence_length=length))  # fmt: skip
+    def _timed(self, part: Part, size: int, other: int) -> float:
+        """Time what the part has; of a step and of prompts only what they have beyond the rest of a step."""
+        request = (replace(self.prompt, sequence_length=size, batch=other) if part == "prompt" else
+                   replace(self.step, batch=size, sequence_length=other))  # fmt: skip
         counts = self._rest(size) if part == "rest" else _counted(request, part)
         if part in ("step", "prompt"):
-            counts.subtract(self._rest(size))
+            counts.subtract(self._rest(size * other if part == "prompt" else size))
         cycles = sum(count * one_cycles(each.operation, request) for each, count in counts.items() if count)
         return cycles / request.accelerator.clock_hz
 

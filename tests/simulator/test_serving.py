@@ -63,9 +63,26 @@ def test_a_step_is_the_sum_of_its_parts() -> None:
     beyond that, and what the prompt does after its first two tokens."""
     _, step = phases(asked(1), 100, 101)
     overhead_s = step.accelerator.capabilities.step_overhead_s
-    known: Known = {("rest", 4, 200): 1.0, ("head", 3, 200): 20.0, ("prompt", 4, 200): 700.0, ("prompt", 2, 200): 300.0,
+    known: Known = {("rest", 4, 200): 1.0, ("head", 3, 200): 20.0, ("prompt", 4, 1): 700.0, ("prompt", 2, 1): 300.0,
                     ("step", 2, 200): 5000.0, ("step", 2, 100): 3000.0}  # fmt: skip
     assert StepTimes(step, step, known).seconds(2, 150.0, ((2, 4),)) == overhead_s + 1 + 20 + 400 + 4000
+
+
+def test_prompts_that_begin_together_share_their_kernels() -> None:
+    """Three of 5 tokens in the mean, halfway between two (30 s) and four (50 s) of them; no request runs yet."""
+    _, step = phases(asked(1), 100, 101)
+    overhead_s = step.accelerator.capabilities.step_overhead_s
+    known: Known = {("rest", 15, 200): 1.0, ("head", 3, 200): 20.0, ("prompt", 5, 2): 30.0, ("prompt", 5, 4): 50.0}
+    assert StepTimes(step, step, known).seconds(0, 0.0, ((0, 4), (0, 5), (0, 6))) == overhead_s + 1 + 20 + 40
+
+
+@pytest.mark.parametrize(("workload", "tokens"), [("llama-3.1-8b", 7), ("mixtral-8x7b-v0.1", 1)])
+def test_many_short_prompts_at_once_take_as_long_as_one_batch_of_them(workload: str, tokens: int) -> None:
+    """One step of 128 prompts; but for what a step takes besides its kernels and the last norm."""
+    request = asked(128, workload, device="h200-sxm")
+    loop = run(request, tokens, 1, Arrivals(requests=128))
+    overhead_s = loop.step.accelerator.capabilities.step_overhead_s
+    assert loop.ttft_s - overhead_s == pytest.approx(generate(request, tokens, 1).ttft_s, rel=0.1)
 
 
 def test_requests_that_do_not_fit_wait_for_one_that_ends() -> None:
