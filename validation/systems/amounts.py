@@ -12,12 +12,13 @@ from functools import lru_cache
 from math import nan
 from typing import Any
 
+import numpy as np
 import yaml
 
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.gpu.accelerator import Gpu
 from cascadesim.accelerators.gpu.calibration import constants
-from cascadesim.accelerators.gpu.memory import copy_seconds, stream_timing
+from cascadesim.accelerators.gpu.memory import copy_seconds, dram_seconds, stream_timing
 from cascadesim.einsum_cascades.models.layers import Phase
 from cascadesim.einsum_cascades.models.operation import Operation, linear, work_of
 from cascadesim.einsum_cascades.models.workload import Workload, load_workload, workload_from
@@ -104,9 +105,11 @@ def product_s(call: ProductCall, machine: Machine, value: Value) -> float:
 
 
 def pass_s(call: MemoryPass, machine: Machine, value: Value) -> float:
-    """A kernel of its own, whose operands are in L2 as far as they fit."""
+    """A kernel of its own, whose operands are in L2 as far as they fit; what is read in tiles comes from DRAM."""
     device = _gpu(machine.device, machine.settings()).spec
     known, reads, writes = constants(device.generation), value(call.reads), value(call.writes)
+    if call.in_tiles:
+        return float(dram_seconds(device, known, np.asarray(reads + writes)))
     if call.by_index:
         return float(copy_seconds(device, known, reads, writes)[0])
     return float(stream_timing(device, known, reads, writes).total_s[0])

@@ -33,7 +33,6 @@ WORD = re.compile(r"\{(\w+)\}")  # in a text, a name whose number stands there
 # How much longer a kernel takes than FlashAttention-2, on A100, with heads of 128 or of 64 (FlashAttention-2, arXiv
 # 2307.08691, figures 4 to 7, TFLOP/s without a mask at 16,384 tokens, and with a causal one at 16,384 or 8,192)
 KERNEL_FACTORS: Mapping[str, float] = {  # expressions name them
-    "triton_128": (223 / 163 + 197 / 148) / 2, "triton_64": (192 / 155 + 183 / 143) / 2,
     # xFormers' kernel, which scaled_dot_product_attention has, too
     "memory_efficient_128": (223 / 122 + 197 / 117) / 2, "memory_efficient_64": (192 / 98 + 181 / 94) / 2,
     # of tiles that come from a list (`accelerators.gpu.kernel`, where it is said why)
@@ -77,11 +76,16 @@ class ModelRun(Spec):
 
 
 class MemoryPass(Spec):
-    """A kernel that reads and writes so many bytes; `rows`: pieces of so many bytes, taken by index."""
+    """A kernel that reads and writes so many bytes; `by_index`: rows that are copied by index.
+
+    `in_tiles`: an operand of an attention kernel beside keys and values, of which each tile waits for its own: as fast
+    as attention reads DRAM, without a launch.
+    """
 
     reads: Number
     writes: Number = 0
     by_index: bool = False
+    in_tiles: bool = False
 
 
 class ProductCall(Spec):
