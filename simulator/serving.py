@@ -276,8 +276,8 @@ def _counted(request: Request, part: Part) -> Counter[_Alike]:
     counts: Counter[_Alike] = Counter()
     for each in operations(request):
         if _is_of(each, part):
-            counts[_Alike((each.kind, each.cascade, each.extents, each.mask, each.operand, each.numbers), each)] += (
-                each.count)
+            same = each.kind, each.cascade, each.extents, each.mask, each.operand, each.numbers, each.fp32
+            counts[_Alike(same, each)] += each.count
     return counts
 
 

@@ -219,7 +219,10 @@ def plan_elementwise(operation: Operation, device: Device, launched: bool = True
                 if any(index.gather is not None for index in access.indices) and access.tensor in cascade.inputs}
     elements |= {name: elements[result] for name, result in gathered.items()}
     timed = copy_timing if gathered else stream_timing
-    reads, writes = (width * sum(elements[name] for name in names) for names in (cascade.inputs, cascade.outputs))
+    widths = dict.fromkeys((*cascade.inputs, *cascade.outputs), width)
+    widths |= dict.fromkeys(operation.fp32, DTYPE_BYTES["fp32"])
+    reads, writes = (sum(widths[name] * elements[name] for name in names)
+                     for names in (cascade.inputs, cascade.outputs))  # fmt: skip
     warm = operation.operand != "kv"
     timing = timed(device, known, reads, writes, warm, instructions(parts))
     if not launched:
@@ -228,9 +231,8 @@ def plan_elementwise(operation: Operation, device: Device, launched: bool = True
     spent = (*activities(parts, busy, device.peaks("fp32")), *_memory(operation.name, timing, device))
     phase = _phase(operation.name, spent, timing, timing, device,
                    partial(stream_program, device, timing, reads + writes))  # fmt: skip
-    widths = dict.fromkeys((*cascade.inputs, *cascade.outputs), width)
     passing = 1 - float(share_in_l2(device.l2_kept_bytes, reads + writes)) * warm
-    stored = dict.fromkeys(widths, width * passing)
+    stored = {name: each * passing for name, each in widths.items()}
     lines = (*stream_lines(device, known, timing, reads, writes, instructions(parts), timed),
              *_resident_lines(stored, widths))  # fmt: skip
     return Plan(operation, "physical", lines, (phase,), None, {}, stored, norm_notes(operation))

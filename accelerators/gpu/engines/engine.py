@@ -18,9 +18,9 @@ Algorithm: TypeAlias = Literal["ring", "nccl", "one-shot", "two-shot", "in-switc
 class Engine(Spec):
     """One engine.
 
-    `graphs`: kernels come from CUDA graphs; False: one by one, from a stream. `eager`: each Einsum of element-wise work
-    is a kernel of its own, which reads its operands from memory and writes its result there. `host_launch_s`: what the
-    host needs for each launch; the next kernel waits for it, in the closed form. `kernels`: of attention, in order;
+    `graphs`: kernels come from CUDA graphs; False: one by one, from a stream. `eager`: each operator of element-wise
+    work is a kernel of its own, which reads its operands from memory and writes its result there. `host_launch_s`: what
+    the host needs for each launch; the next kernel waits for it, in the closed form. `kernels`: of attention, in order;
     `groups`: query heads of a key head that one of them is compiled for. `all_reduce`: the fastest is taken at each
     size. `tokens_per_pass`: of prompts at once. `steps`: whether a step of new tokens is one whole CUDA graph, or one
     for each of the pieces between calls of attention; None where no run of a model tells what it takes besides kernels.

@@ -3,16 +3,20 @@
 What reads the same input is one product (queries, keys and values; both halves of a gated feed-forward part). A sum
 with the stream and the norm after it are one kernel, over the border of two layers, too: the first layer's norm stays
 alone, the last layer's sum goes with the norm before the head. So is the sum over devices before them, where an engine
-has such a kernel. The rotation of queries and keys and the copy of values
-into the cache are one kernel. An eager engine launches each Einsum of element-wise work by itself instead. Every
+has such a kernel. The rotation of queries and keys and the copy of values into the cache are one kernel. Every
 operation of the cascades is still done, as often as before.
+
+An eager engine launches a kernel for each operator instead, whose operands pass by memory. Norms over the mean square
+are made in fp32, to which they convert and back (transformers, modeling_llama.py, LlamaRMSNorm; torch.nn.RMSNorm has
+the same steps); rotations turn, join, multiply and add (apply_rotary_pos_emb). Rows that are normalised, softmax and
+GELU are kernels of PyTorch's own, one each; what else there is goes Einsum by Einsum.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 
 from cascadesim.accelerators.gpu.engines.engine import Engine
@@ -30,6 +34,44 @@ NORMS = (transformer.RMS_NORM, transformer.LAYER_NORM)
 ROTARY_CACHE = cascade("rotary-cache", f"""{transformer.ROTARY.text}
     VC[s,f] = V[s,f]                                 # the new values, into the cache; its keys are among the rows
 """)
+WHOLE = (transformer.LAYER_NORM, transformer.SOFTMAX_ROUTER, transformer.GELU)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel; `fp32`: those of its tensors that are, beside activations."""
+
+    text: Cascade
+    fp32: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.text.einsums[0].name
+
+
+def _step(text: str, *fp32: str) -> Step:
+    return Step(cascade("eager-step", text), fp32)
+
+
+STEPS: Mapping[Cascade, tuple[Step, ...]] = {
+    transformer.RMS_NORM: (
+        _step("F[r,d] = X[r,d]", "F"),
+        _step("S[r,d] = F[r,d] * F[r,d]", "F", "S"),
+        _step("SX[r] = S[r,d]", "S", "SX"),
+        _step("E[r] = SX[r] / D + 0.00001", "SX", "E"),
+        _step("RMS[r] = sqrt(E[r])", "E", "RMS"),
+        _step("N[r,d] = F[r,d] / RMS[r]", "F", "RMS", "N"),
+        _step("H[r,d] = N[r,d]", "N"),
+        _step("Y[r,d] = H[r,d] * G[d]"),
+    ),
+    transformer.ROTARY: (  # all heads of a token share its cosines and sines, which L2 keeps
+        _step("A1[r,d] = X1[r,d] * COS[d]\nA2[r,d] = X2[r,d] * COS[d]"),
+        _step("N2[r,d] = X2[r,d]"),  # its sign turned
+        _step("H1[r,d] = N2[r,d]\nH2[r,d] = X1[r,d]"),
+        _step("B1[r,d] = H1[r,d] * SIN[d]\nB2[r,d] = H2[r,d] * SIN[d]"),
+        _step("Y1[r,d] = A1[r,d] - B1[r,d]\nY2[r,d] = A2[r,d] + B2[r,d]"),
+    ),
+}
 
 
 def fused(operations: Sequence[Operation], engine: Engine) -> tuple[Operation, ...]:
@@ -45,21 +87,26 @@ def fused(operations: Sequence[Operation], engine: Engine) -> tuple[Operation, .
 
 
 def _apart(operations: Sequence[Operation]) -> Iterator[Operation]:
-    """Element-wise work Einsum by Einsum; what keeps a running value stays whole."""
+    """Operations kernel by kernel; what keeps a running value stays whole."""
     for one in operations:
         steps = () if one.kind != "elementwise" or one.cascade.iterative_ranks else _steps(one.cascade)
         if len(steps) < 2:
             yield one
             continue
-        for text in steps:
-            ranks = {name.lower() for each in text.einsums for name in each.ranks}
-            extents = tuple((rank, size) for rank, size in one.extents if rank in ranks or rank.upper() in text.text)
-            yield replace(one, name=f"{one.name}_{text.einsums[0].name}", cascade=text, extents=extents)
+        for step in steps:
+            ranks = {name.lower() for each in step.text.einsums for name in each.ranks}
+            extents = tuple((rank, size) for rank, size in one.extents
+                            if rank in ranks or rank.upper() in step.text.text)  # fmt: skip
+            yield replace(one, name=f"{one.name}_{step.name}", cascade=step.text, extents=extents, fp32=step.fp32)
 
 
 @cache
-def _steps(text: Cascade) -> tuple[Cascade, ...]:
-    return tuple(Cascade(f"{text.name}-{each.name}", (each,), each.text) for each in text.einsums)
+def _steps(text: Cascade) -> tuple[Step, ...]:
+    if text in WHOLE:
+        return ()
+    if text in STEPS:
+        return STEPS[text]
+    return tuple(Step(Cascade(f"{text.name}-{each.name}", (each,), each.text)) for each in text.einsums)
 
 
 def _joined_products(operations: Sequence[Operation], known: Mapping[tuple[str, ...], str]) -> Iterator[Operation]:

@@ -60,9 +60,9 @@ def test_no_assumed_constant_of_a_module_is_missing() -> None:
 
 
 def test_numbers_of_engines_that_are_assumed_are_listed() -> None:
-    """5.9 us: 4.5 ms over 24 kernels of 32 layers; two versions take 16K tokens of prompts at once."""
+    """3.7 us: 4.5 ms over 38 kernels of 32 layers; two versions take 16K tokens of prompts at once."""
     found = {one.name: one.value for one in numbers() if one.file == "engines/engines.yaml"}
-    assert found == {"pytorch host_launch_s": pytest.approx(4.5e-3 / 24 / 32, rel=1e-2),
+    assert found == {"pytorch host_launch_s": pytest.approx(4.5e-3 / 38 / 32, rel=1e-2),
                      "tensorrt-llm-0.9 tokens_per_pass": 16384, "tensorrt-llm-0.6 tokens_per_pass": 16384}  # fmt: skip
     (seen,) = (one for one in numbers() if one.name == "BETWEEN_SOCKETS_BYTES_PER_S")
     assert seen.kind == "by hand"  # scored runs were looked at

@@ -30,11 +30,17 @@ def launches(found: Iterable[Operation]) -> int:
 
 
 def work(found: Iterable[Operation]) -> Counter[str]:
-    """Operations of every class, without those of attention, which no engine changes, and of sums over devices."""
+    """Operations of every class, without those of attention, which no engine changes, and of sums over devices.
+
+    A multiply-accumulate is two: eager kernels multiply first and add later.
+    """
     total = Counter[str]()
     for one in (one for one in found if one.kind in ("linear", "elementwise")):
         for counts in work_of(one).values():
-            total.update({name: one.count * count for name, count in counts.items()})
+            parts = [(part, count) for name, count in counts.items()
+                     for part in (("multiply", "add") if name == "mac" else (name,))]  # fmt: skip
+            for part, count in parts:
+                total[part] += one.count * count
     return total
 
 
