@@ -70,14 +70,14 @@ def test_a_median_is_of_known_forward_figures_alone(entries: tuple[Entry, ...]) 
 
 @pytest.mark.slow
 def test_times_are_those_that_the_rule_names(entries: tuple[Entry, ...]) -> None:
-    """PBS-Attn: a total is what is moved, chosen and attended; moving is made of two parts of its own."""
+    """PBS-Attn: a total is what is moved, chosen and attended; moving is made of three parts of its own."""
     entry = next(entry for entry in entries if entry.system.name == "PBS-Attn")
     total = next(line for line in entry.answered if line.row.part == "total")
     times = times_of(entry, total)
     assert list(times) == ["permute", "select", "attend"]
     assert total.value == pytest.approx(sum(times.values()))
     permute = next(line for line in entry.answered if line.row.part == "permute")
-    assert list(times_of(entry, permute)) == ["repeat", "sort"]
+    assert list(times_of(entry, permute)) == ["repeat", "weigh", "sort"]
 
 
 # -- how claims are judged
