@@ -108,9 +108,8 @@ def attended(cascade: Cascade, extents: Mapping[str, int], mask: Mask, heads: in
 
 
 def _by_pairs(sized: BoundCascade, einsum: Einsum) -> bool:
-    """Whether it walks queries and single keys, not stretches of keys."""
-    return all(group in ((rank,), *sized.wholes) and group != ()
-               for rank in (KEY, QUERY) for group in [sized.parts(rank, einsum.ranks)])  # fmt: skip
+    """Whether it walks queries and keys, or stretches of keys, of which a text may leave out none."""
+    return all(sized.parts(rank, einsum.ranks) for rank in (KEY, QUERY))
 
 
 def _interval(sized: BoundCascade, einsum: Einsum, queries: int, keys: int) -> tuple[Positions, Positions]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.attended import AttendedKeys, attended
+from cascadesim.accelerators.protocol import problems
+from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval
 from cascadesim.einsum_cascades.texts import find
@@ -70,6 +73,22 @@ def test_tiles_of_the_text_are_not_cut() -> None:
     assert found.unit == 3
     assert int(found.keys_of(0, 1)) == 3
     assert int(found.keys_of(0, 2)) == 6
-    text = attended(find("attention-1pass-causal"), {"H": 1, "P": 12, "M": 12, "M0": 3, "M1": 4, "E": 1, "F": 1}, FULL)
+    text = attended(find("attention-1pass"), {"H": 1, "P": 12, "M": 12, "M0": 3, "M1": 4, "E": 1, "F": 1}, CAUSAL)
     assert text is not None
     assert text.unit == 3
+
+
+def test_a_text_whose_running_values_are_of_every_tile_leaves_none_out() -> None:
+    """Its conditions are those of single keys: RM, RD and RNV are made for every tile and query, masked or not."""
+    extents = {"H": 1, "P": 12, "M": 12, "M0": 3, "M1": 4, "E": 1, "F": 1}
+    assert attended(find("attention-1pass-causal"), extents, FULL) is None
+    assert attended(find("attention-3pass-causal"), {"H": 1, "P": 12, "M": 12, "E": 1, "F": 1}, FULL) is not None
+
+
+@pytest.mark.parametrize("name", ["flat", "edge-array", "systolic-ws-32"])
+@pytest.mark.parametrize("text", ["attention-1pass-causal", "attention-3pass-causal", "attention-1pass"])
+def test_a_plan_over_many_tiles_does_all_operations_of_the_text(name: str, text: str) -> None:
+    """1,024 keys and queries; checked against what `passes` counts."""
+    machine = load(name)
+    (operation,) = load_workload("bert").operations(sequence_length=1024, batch=1, scope="attention", attention=text)
+    assert list(problems(machine.plan(operation, "physical"), machine)) == []
