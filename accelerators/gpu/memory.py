@@ -22,6 +22,7 @@ TURNAROUND = 0.2  # gpu-benches: a triad, two reads to a write, reaches 0.87 of 
 DRAM_LATENCY_S = 0.6e-6  # gpu-benches' latency plots read 0.5 to 0.8 us beyond L2
 ROUND_TRIP_S = 2 * DRAM_LATENCY_S  # a load, and a store that depends on it
 L2_SHARE = 0.5  # assumed: of a trip to DRAM, one to L2
+L2_LATENCY_S = L2_SHARE * DRAM_LATENCY_S
 SMALLER_SMS = {"7.5": 1024, "8.6": 1536, "8.9": 1536, "12.0": 1536}  # threads; others 2048 (CUDA guide, capabilities)
 UNEVEN = 0.25  # assumed: sets fill unevenly: some lose lines at a quarter less than L2 holds, all at a quarter more
 FLOAT_BYTES = 4  # scores, partial outputs and statistics
@@ -74,7 +75,7 @@ def movement(
     scores = pairs * 2 * width * kernel.stores_scores  # scores written and read, weights written and read
     again = walked * _rounds_share(device, kernel, shape, work, tiles) * _missed(device, kernel, shape, tiles, kv_width)
     again = np.minimum(again, np.maximum(walked - cache, 0))  # never more than a stream for each block
-    warm = share_in_l2(device.l2_kept_bytes, queries + cache + outputs)
+    warm = share_in_l2(device.l2_kept_bytes, queries + cache + outputs + partial_bytes)
     keys_warm = np.zeros_like(warm) if cold else warm
     reads = queries * (1 - warm) + cache * (1 - keys_warm) + again + scores
     writes = outputs * (1 - warm) + scores
@@ -166,13 +167,17 @@ def stream_timing(
     return StreamTiming(l2_s, dram_s, launch_s, total_s, reads * missed, writes * missed, issue_s, special_s)
 
 
+def threads_of_sm(device: Device) -> int:
+    return SMALLER_SMS.get(device.compute_capability, 2048)
+
+
 def waiting_s(device: Device, read_bytes: ArrayLike, element_bytes: float, passes: int) -> Reals:
     """Of kernels whose threads load one element at a time, the first of `passes` from DRAM, others from L2.
 
     Little's law: an element of every thread that an SM holds is in flight during a trip.
     """
-    threads = device.sms * SMALLER_SMS.get(device.compute_capability, 2048)
-    trips_s = DRAM_LATENCY_S * (1 + L2_SHARE * (passes - 1))
+    threads = device.sms * threads_of_sm(device)
+    trips_s = DRAM_LATENCY_S + L2_LATENCY_S * (passes - 1)
     return np.asarray(np.asarray(read_bytes) / (threads * element_bytes) * trips_s, dtype=np.float64)
 
 

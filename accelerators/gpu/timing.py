@@ -19,11 +19,14 @@ from cascadesim.accelerators.gpu.kernel import Kernel
 from cascadesim.accelerators.gpu.memory import (
     DRAM_LATENCY_S,
     FLOAT_BYTES,
+    L2_LATENCY_S,
+    ROUND_TRIP_S,
     Movement,
     dram_seconds,
     dram_share,
     movement,
     small_kernel_s,
+    threads_of_sm,
 )
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation
 
@@ -196,7 +199,8 @@ def _makespan_cycles(case: AttentionCase, iteration: Reals) -> Reals:
 def turn_cycles(case: AttentionCase, iteration: Reals) -> Reals:
     """Cycles from one block of an SM to its next: its scheduler's own figure, or the calibrated latency and a search.
 
-    Blocks of all SMs lie between one block and the next of its SM; the search scans their sequences some at a time.
+    Blocks of all SMs lie between one block and the next of its SM; the search scans their sequences some at a time,
+    each time a trip to L2: all blocks read the same few bytes.
     """
     device, kernel = case.device, case.kernel
     if kernel.tiles_between:
@@ -205,7 +209,7 @@ def turn_cycles(case: AttentionCase, iteration: Reals) -> Reals:
     waited_s: Reals | float = case.constants.block_latency_s * exposed
     if kernel.sequences_per_scan:
         sequences = device.sms * case.shape.batch / case.work.blocks
-        waited_s = waited_s + np.ceil(sequences / kernel.sequences_per_scan) * DRAM_LATENCY_S
+        waited_s = waited_s + np.ceil(sequences / kernel.sequences_per_scan) * L2_LATENCY_S
     return np.asarray(np.broadcast_to(waited_s * device.clock_hz, iteration.shape))
 
 
@@ -234,4 +238,19 @@ def _extra_kernels_s(case: AttentionCase) -> Reals:
     split = case.work.splits > (0 if case.kernel.always_combines else 1)
     combined = np.where(split, max(case.kernel.extra_kernels, 1), 0)
     parts_bytes = np.where(split, case.work.splits, 0) * case.value_dim * FLOAT_BYTES  # of one row, by one block
-    return np.asarray(each * combined + parts_bytes / L2_PORT_BYTES_PER_CLOCK / case.device.clock_hz, dtype=np.float64)
+    one_row_s = parts_bytes / L2_PORT_BYTES_PER_CLOCK / case.device.clock_hz
+    return np.asarray(each * combined + one_row_s + _blocks_of_all_splits_s(case), dtype=np.float64)
+
+
+def _blocks_of_all_splits_s(case: AttentionCase) -> Reals:
+    """Of kernels that launch and combine in every call as many parts as they have at most.
+
+    Blocks without a part look up how many there are and end; a block of the combining kernel has one row.
+    """
+    kernel, work, shape = case.kernel, case.work, case.shape
+    if not kernel.always_combines:
+        return np.zeros(len(work.splits))
+    resident = case.device.sms * (threads_of_sm(case.device) // kernel.threads)
+    empty = work.blocks / work.splits * (kernel.most_splits - work.splits)
+    rows = shape.batch * shape.heads * shape.queries
+    return np.asarray((empty * L2_LATENCY_S + rows * ROUND_TRIP_S) / resident, dtype=np.float64)
