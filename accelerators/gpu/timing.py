@@ -37,6 +37,9 @@ MMA_SYNC_ON_HOPPER = 2 / 3  # of the tensor peak (FA3 paper)
 ROWS_PER_READ = {"mma_sync": 32, "wgmma": 64, "tcgen05": 128}  # rows that one reading of keys or values serves
 LATE = 0.5  # assumed: of what the longest block has more than the shortest, when all other SMs are done
 MASK_INSTRUCTIONS = 2.0  # a comparison and a select
+# assumed: kernels that split keys load far ahead, so that the norm of memory and schedule is of twice the order; 2.5 to
+# 4 suit calibration rows, the longer of the two does not
+AHEAD = 2.0
 Cycles: TypeAlias = tuple[Reals, Reals, Reals, Reals]  # of one SM: products, exponentials, instructions, shared memory
 
 
@@ -117,10 +120,9 @@ def attention_timing(case: AttentionCase, loops: Sequence[Cycles] = ()) -> Atten
     schedule_s = _makespan_cycles(case, iteration) / device.clock_hz
     launch_s = np.full_like(tensor, device.launch_s + constants.kernel_latency_s) + _extra_kernels_s(case)
     longer, shorter = np.maximum(schedule_s, memory_s), np.minimum(schedule_s, memory_s)
-    # two that run at once disturb each other most where they are equal: a norm between the sum and the longer one;
-    # kernels that split keys load far ahead
-    order = 1 / (1 - min(constants.memory_overlap, 0.99))
-    both = longer if case.kernel.splits_keys else longer * (1 + (shorter / longer) ** order) ** (1 / order)
+    # two that run at once disturb each other most where they are equal: a norm between the sum and the longer one
+    order = (AHEAD if case.kernel.splits_keys else 1.0) / (1 - min(constants.memory_overlap, 0.99))
+    both = longer * (1 + (shorter / longer) ** order) ** (1 / order)
     total_s = launch_s + both
     total_s = np.where(case.tiles.supported, total_s, np.nan)
     return AttentionTiming(tensor, special, issue, shared, l2_s, dram_s, schedule_s, launch_s, total_s, moved)

@@ -240,6 +240,18 @@ def test_triton_combines_parts_of_one() -> None:
     assert always.movement.l2_bytes[0] - only_splits.movement.l2_bytes[0] == 2 * 4 * (128 + 1) * 4
 
 
+def test_split_keys_hide_memory_better_and_not_quite() -> None:
+    """The longer of memory and schedule, and less than where keys are not split."""
+    split = case_of_sizes("h100-sxm", "flash-attention-3-decode", 128, queries=1, keys=65536, heads=32, heads_kv=4)
+    times = {}
+    for splits in (True, False):
+        kernel = split.kernel.model_copy(update={"splits_keys": splits})
+        found = attention_timing(AttentionCase(**{**vars(split), "kernel": kernel}))
+        longer = np.maximum(found.schedule_s, np.maximum(found.dram_s, found.l2_s))
+        times[splits] = float((found.total_s - found.launch_s - longer)[0])
+    assert 0 < times[True] < times[False]
+
+
 def test_a_scheduler_that_reckons_with_key_tiles_between_sequences() -> None:
     """FlashMLA: five of them. 1024 sequences of one key tile over 132 SMs: 892 turns, each of five iterations."""
     kernel = load_kernel("mla-absorbed")
