@@ -1,8 +1,8 @@
 """Seconds of attention, products and element-wise work on a GPU, for arrays of shapes at once.
 
 Plans call the same functions with arrays of one. `before` says what a library runs ahead of attention and its
-measurements include, `launches` how many small kernels besides; `constants` overrides the calibrated ones (for
-calibrating them).
+measurements include (new keys and values go into the cache by index, as they lie, or token by token), `launches` how
+many small kernels besides; `constants` overrides the calibrated ones (for calibrating them).
 """
 
 from __future__ import annotations
@@ -17,11 +17,17 @@ from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.gemm import GemmLibrary, gemm_timing
 from cascadesim.accelerators.gpu.grid import Reals, shape
 from cascadesim.accelerators.gpu.kernel import Kernel
-from cascadesim.accelerators.gpu.memory import copy_seconds, small_kernel_s, stream_seconds, waiting_s
+from cascadesim.accelerators.gpu.memory import (
+    copy_seconds,
+    small_kernel_s,
+    stream_seconds,
+    token_copy_seconds,
+    waiting_s,
+)
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
 from cascadesim.accelerators.gpu.timing import attention_timing, case_of
 
-Before: TypeAlias = Literal["nothing", "cache_write", "rope_and_cache_write"]
+Before: TypeAlias = Literal["nothing", "cache_write", "cache_stored", "cache_by_token", "rope_and_cache_write"]
 
 
 def attention_seconds(
@@ -41,8 +47,13 @@ def attention_seconds(
         tokens = (asked.batch * asked.queries).astype(np.float64)
         new = tokens * asked.heads_kv * asked.key_elements
         rotated = tokens * asked.heads * asked.head_dim if before == "rope_and_cache_write" else 0.0 * tokens
-        written = new * DTYPE_BYTES[cached] + rotated * DTYPE_BYTES[dtype]
-        seconds = seconds + copy_seconds(device, known, 2 * (new + rotated), written)
+        read, written = 2 * (new + rotated), new * DTYPE_BYTES[cached] + rotated * DTYPE_BYTES[dtype]
+        if before == "cache_by_token":
+            elements = (asked.heads_kv * asked.head_dim).astype(np.float64)
+            seconds = seconds + token_copy_seconds(device, tokens, elements, read + written)
+        else:
+            moving = stream_seconds if before == "cache_stored" else copy_seconds
+            seconds = seconds + moving(device, known, read, written)
     return seconds + launches * small_kernel_s(device)
 
 

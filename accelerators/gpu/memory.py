@@ -24,6 +24,9 @@ ROUND_TRIP_S = 2 * DRAM_LATENCY_S  # a load, and a store that depends on it
 L2_SHARE = 0.5  # assumed: of a trip to DRAM, one to L2
 L2_LATENCY_S = L2_SHARE * DRAM_LATENCY_S
 SMALLER_SMS = {"7.5": 1024, "8.6": 1536, "8.9": 1536, "12.0": 1536}  # threads; others 2048 (CUDA guide, capabilities)
+WARP = 32
+MOST_COPYING_THREADS = 512  # vLLM, csrc/cache_kernels.cu
+MOST_BLOCKS_PER_SM = 32  # CUDA guide, capabilities: fewer on GPUs for workstations
 UNEVEN = 0.25  # assumed: sets fill unevenly: some lose lines at a quarter less than L2 holds, all at a quarter more
 FLOAT_BYTES = 4  # scores, partial outputs and statistics
 
@@ -196,6 +199,20 @@ def copy_timing(
 
 def copy_seconds(device: Device, constants: Constants, read_bytes: ArrayLike, write_bytes: ArrayLike) -> Reals:
     return copy_timing(device, constants, read_bytes, write_bytes).total_s
+
+
+def token_copy_seconds(device: Device, tokens: Reals, elements: Reals, moved_bytes: Reals) -> Reals:
+    """A kernel whose blocks copy a token each, its threads an element of the key and of the value at a time.
+
+    vLLM, csrc/cache_kernels.cu, reshape_and_cache_flash: up to 512 threads, which load the token's place in the cache
+    first. Little's law: every trip to DRAM waits for the one before. `elements`: of the keys of a token.
+    """
+    threads = np.clip(-(-elements // WARP) * WARP, WARP, MOST_COPYING_THREADS)
+    resident = device.sms * np.minimum(threads_of_sm(device) // threads, MOST_BLOCKS_PER_SM)
+    trips_s = DRAM_LATENCY_S * (1 + np.ceil(elements / threads))
+    waited_s = np.ceil(tokens / resident) * trips_s
+    dram_s = moved_bytes * (1 - share_in_l2(device.l2_kept_bytes, moved_bytes)) / device.dram_ceiling_bytes_per_s
+    return np.asarray(small_kernel_s(device) + np.maximum(waited_s, dram_s), dtype=np.float64)
 
 
 def dram_seconds(device: Device, constants: Constants, moved_bytes: Reals) -> Reals:

@@ -39,7 +39,7 @@ FRAMEWORK_S = {
 }  # fmt: skip
 COLD = ("LLMServingSim",)  # timed inside whole layers, so that other kernels empty L2 between two calls
 LIBRARY = "aiconfigurator"  # timed calls of serving libraries
-LIBRARY_KERNELS = 2  # assumed: lengths or schedules, and a layout; an engine runs them once for all layers
+LIBRARY_KERNELS = 1  # TensorRT-LLM, attentionOp.cpp: invokeBuildDecoderInfo, offsets of the sequences
 QUANTISES = ("sglang:fa3", "sglang:trtllm_mha")
 ATTENTION = ("encoder", "prefill", "decode")
 # vllm of that time, csrc/layernorm_kernels.cu and activation_kernels.cu: a thread loads an element at a time, a norm
@@ -113,21 +113,29 @@ def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of:
 
 
 def before(operation: str, source: str, impl: str = "", dtype: str = "") -> Before:
-    """What the measured call runs ahead of attention (headers of the public files)."""
+    """What the measured call runs ahead of attention (headers of the public files).
+
+    vLLM's kernel copies token by token, SGLang's stores 16-bit rows as they lie.
+    """
     if operation == "encoder" or not source.startswith(LIBRARY):
         return "nothing"
+    if source.endswith("vllm"):
+        return "cache_by_token"
     rotates = source.endswith("trtllm") and "flashinfer" not in impl
-    return "rope_and_cache_write" if rotates or dtype == "fp8" else "cache_write"  # 8-bit queries are written anew, too
+    if rotates or dtype == "fp8":  # 8-bit queries are written anew, too
+        return "rope_and_cache_write"
+    return "cache_stored" if source.endswith("sglang") else "cache_write"
 
 
 def small_kernels(operation: str, source: str, impl: str, kv_dtype: str) -> int:
     """Those that a timed call of a serving library launches beside attention, the cache and rotation.
 
-    TensorRT-LLM decodes in one operation. SGLang quantises queries inside of what has an 8-bit cache (its collector).
+    SGLang and vLLM make lengths and schedules before the clock starts (collect_attn.py of either); SGLang quantises
+    queries of an 8-bit cache in the call. TensorRT-LLM decodes in one operation.
     """
-    if not source.startswith(LIBRARY) or (source.endswith("trtllm") and operation == "decode"):
-        return 0
-    return LIBRARY_KERNELS + (kv_dtype == "fp8" and impl in QUANTISES)
+    if source == f"{LIBRARY} trtllm":
+        return 0 if operation == "decode" else LIBRARY_KERNELS
+    return int(kv_dtype == "fp8" and impl in QUANTISES)
 
 
 def quantisations(dtype: str, source: str) -> int:

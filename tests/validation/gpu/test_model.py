@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from cascadesim.validation.gpu.layouts import Shapes, shapes_of
-from cascadesim.validation.gpu.model import neighbour_s, predicted_cycle_level_s, predicted_s, roofline_s, small_kernels
+from cascadesim.validation.gpu.model import (
+    before,
+    neighbour_s,
+    predicted_cycle_level_s,
+    predicted_s,
+    roofline_s,
+    small_kernels,
+)
 from cascadesim.validation.gpu.selections import CYCLES, GEMM, own_shapes
 from cascadesim.validation.table import Row, Value
 
@@ -97,15 +104,15 @@ def test_the_two_levels_agree_on_full_attention() -> None:
 
 
 def test_decoding_takes_as_long_either_way_where_dram_bounds() -> None:
-    """16-bit caches of 500 MB and more: nearly all within 2%; both wait for the same bytes, and where many queries
-    share them compute is not quite hidden."""
+    """16-bit caches of 500 MB and more: half of them within 3%; both wait for the same bytes, and the closed form adds
+    what compute disturbs, the more the nearer the two are."""
     rows = own_shapes(CYCLES)
     decoding = (rows.kernel == "flash-attention-3-decode") & (rows.kv_dtype == "bf16")
     large = rows.at(decoding & (rows.bytes > 5e8))
     assert len(large) > 5
     ratio = predicted_cycle_level_s(large) / predicted_s(large)
     assert (np.abs(ratio - 1) < 0.2).all()
-    assert np.mean(np.abs(ratio - 1) < 0.02) > 0.9
+    assert np.median(np.abs(ratio - 1)) < 0.03
 
 
 def test_products_have_no_prediction_here() -> None:
@@ -113,12 +120,25 @@ def test_products_have_no_prediction_here() -> None:
 
 
 @pytest.mark.parametrize(("source", "operation", "impl", "cache", "count"), [
-    ("aiconfigurator sglang", "prefill", "sglang:flashinfer", "bf16", 2),
-    ("aiconfigurator sglang", "decode", "sglang:fa3", "fp8", 3),  # queries are quantised inside of the call
-    ("aiconfigurator vllm", "decode", "vllm:vllm_flash_attn_fa3", "fp8", 2),  # and outside of it
+    ("aiconfigurator sglang", "prefill", "sglang:flashinfer", "bf16", 0),  # lengths are made before the clock starts
+    ("aiconfigurator sglang", "decode", "sglang:fa3", "fp8", 1),  # queries are quantised inside of the call
+    ("aiconfigurator vllm", "decode", "vllm:vllm_flash_attn_fa3", "fp8", 0),  # and outside of it
+    ("aiconfigurator trtllm", "prefill", "trtllm:torch_flow", "bf16", 1),
     ("aiconfigurator trtllm", "decode", "trtllm:torch_flow", "fp8", 0), ("vidur", "decode", "sarathi", "fp16", 0),
 ])  # fmt: skip
 def test_small_kernels_are_those_of_timed_calls_of_libraries(
     source: str, operation: str, impl: str, cache: str, count: int
 ) -> None:
     assert small_kernels(operation, source, impl, cache) == count
+
+
+@pytest.mark.parametrize(("source", "impl", "dtype", "how"), [
+    ("aiconfigurator sglang", "sglang:fa3", "bf16", "cache_stored"),
+    ("aiconfigurator sglang", "sglang:fa3", "fp8", "rope_and_cache_write"),  # queries are written anew, in 8 bits
+    ("aiconfigurator vllm", "vllm:vllm_flash_attn_fa3", "fp8", "cache_by_token"),
+    ("aiconfigurator trtllm", "trtllm:torch_flow", "bf16", "rope_and_cache_write"),
+    ("aiconfigurator trtllm", "trtllm:torch_flow_flashinfer", "bf16", "cache_write"),
+    ("vidur", "sarathi", "fp16", "nothing"),
+])  # fmt: skip
+def test_each_library_writes_its_cache_in_its_own_way(source: str, impl: str, dtype: str, how: str) -> None:
+    assert before("prefill", source, impl, dtype) == how
