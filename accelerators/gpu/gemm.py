@@ -34,21 +34,37 @@ GemmLibrary: TypeAlias = Literal["best", "sgl-kernel"]
 
 @dataclass(frozen=True)
 class LibraryTile:
-    """A tile that a library takes up to `most_rows`, and the blocks of a cluster that share its rows, its outputs."""
+    """A tile that a library takes up to `most_rows` and `most_outputs`.
+
+    `share_rows`, `share_outputs`: blocks of a cluster that share its rows, its outputs.
+    """
 
     most_rows: float
     tile: tuple[int, int]
-    share_rows: int
-    share_outputs: int
+    share_rows: int = 1
+    share_outputs: int = 1
+    most_outputs: float = inf
 
 
-# sgl-kernel, csrc/gemm/fp8_gemm_kernel.cu (tiles and clusters by rows), as recalled; on Blackwell of each of two SMs
+# sgl-kernel, csrc/gemm/fp8_gemm_kernel.cu, the functions sm89_, sm90_ and sm100_fp8_dispatch_shape; a product takes the
+# first that holds. On Blackwell of each of the two SMs that share a tile
 FIXED_TILES: Mapping[tuple[GemmLibrary, Generation], Sequence[LibraryTile]] = {
+    ("sgl-kernel", "ada"): (
+        LibraryTile(1, (16, 64), most_outputs=8192), LibraryTile(1, (32, 64)),
+        LibraryTile(16, (16, 64), most_outputs=8192), LibraryTile(16, (32, 64), most_outputs=16384),
+        LibraryTile(16, (16, 64)),
+        LibraryTile(64, (32, 64), most_outputs=16384), LibraryTile(64, (16, 64)),
+        LibraryTile(128, (64, 64), most_outputs=16384), LibraryTile(128, (32, 64)),
+        LibraryTile(256, (128, 64), most_outputs=8192), LibraryTile(256, (64, 128), most_outputs=16384),
+        LibraryTile(256, (128, 64)), LibraryTile(inf, (128, 128)),
+    ),
     ("sgl-kernel", "hopper"): (
-        LibraryTile(64, (64, 64), 4, 1), LibraryTile(128, (64, 128), 1, 2), LibraryTile(inf, (128, 128), 1, 2),
+        LibraryTile(1, (64, 64), 8), LibraryTile(64, (64, 64), 4), LibraryTile(256, (64, 64)),
+        LibraryTile(1024, (128, 128)), LibraryTile(inf, (128, 128), 1, 2),
     ),
     ("sgl-kernel", "blackwell"): (
-        LibraryTile(64, (64, 64), 1, 1), LibraryTile(256, (128, 64), 2, 1), LibraryTile(inf, (128, 128), 2, 2),
+        LibraryTile(16, (64, 64), 4), LibraryTile(64, (64, 64)), LibraryTile(256, (64, 128), 1, 2),
+        LibraryTile(inf, (128, 128), 2, 2),
     ),
 }  # fmt: skip
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)  # blocks that share the depth of an output tile; 8-bit products do not split it
@@ -160,9 +176,9 @@ def _options(device: Device, product: GemmSizes, library: GemmLibrary) -> TileOp
     """Every tile and split (lines), or the one tile that the library takes, of every product (columns)."""
     fixed = FIXED_TILES.get((library, device.generation))
     if fixed is not None and product.element_bytes < 2:
-        place = np.searchsorted([one.most_rows for one in fixed], product.rows)
+        holds = [(product.rows <= one.most_rows) & (product.outputs <= one.most_outputs) for one in fixed]
         columns = np.array([(*one.tile, 1, one.share_rows, one.share_outputs) for one in fixed], dtype=np.float64)
-        return TileOptions(*columns[place].T[:, None])
+        return TileOptions(*columns[np.argmax(holds, axis=0)].T[:, None])
     fine, clustered = product.element_bytes == 2, device.generation in CLUSTERED
     known = SPLITS if product.element_bytes >= 2 else SPLITS[:1]
     tiles = FINE_TILES if fine and clustered else TILES
