@@ -7,6 +7,7 @@ many small kernels besides; `constants` overrides the calibrated ones (for calib
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -14,11 +15,12 @@ from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.gpu import calibration
 from cascadesim.accelerators.gpu.calibration import Constants
-from cascadesim.accelerators.gpu.gemm import GemmLibrary, gemm_timing
+from cascadesim.accelerators.gpu.gemm import GemmLibrary, InL2, gemm_timing
 from cascadesim.accelerators.gpu.grid import Reals, shape
 from cascadesim.accelerators.gpu.kernel import Kernel
 from cascadesim.accelerators.gpu.memory import (
     copy_seconds,
+    share_in_l2,
     small_kernel_s,
     stream_seconds,
     token_copy_seconds,
@@ -84,22 +86,25 @@ def mla_seconds(
 def gemm_seconds(
     device: Device, *, rows: ArrayLike, outputs: ArrayLike, depth: ArrayLike, copies: ArrayLike = 1,
     dtype: Dtype = "bf16", library: GemmLibrary = "best", quantises: int = 0, launches: int = 0,
-    constants: Constants | None = None,
+    in_l2: InL2 | None = None, constants: Constants | None = None,
 ) -> Reals:  # fmt: skip
     """Z[rows,outputs] = A[rows,depth] W[depth,outputs], `copies` of them with weights of their own.
 
     `quantises`: kernels that turn 16-bit rows into `dtype` first: 1 for scales per row, 2 for one scale of all, whose
-    first kernel finds the largest element. `launches`: further small kernels of the call.
+    first kernel finds the largest element. `launches`: further small kernels of the call. `in_l2`: what L2 has of the
+    operands when the call starts; None: its rows as they fit.
     """
     known = constants or calibration.constants(device.generation)
-    product_s = gemm_timing(device, known, rows, outputs, depth, copies, dtype, library).total_s
-    total = product_s + launches * small_kernel_s(device)
-    if not quantises:
-        return total
     elements = np.asarray(rows, dtype=np.float64) * np.asarray(depth, dtype=np.float64)
     elements = elements * np.asarray(copies, dtype=np.float64)
     written = DTYPE_BYTES[dtype] * elements
-    casts = stream_seconds(device, known, 2 * elements, written)
+    if in_l2 is not None and quantises:
+        in_l2 = replace(in_l2, rows=share_in_l2(device.l2_bytes, 2 * elements + written))
+    product_s = gemm_timing(device, known, rows, outputs, depth, copies, dtype, library, in_l2=in_l2).total_s
+    total = product_s + launches * small_kernel_s(device)
+    if not quantises:
+        return total
+    casts = stream_seconds(device, known, 2 * elements, written, True if in_l2 is None else False)
     return total + casts + (quantises - 1) * stream_seconds(device, known, 2 * elements, 0 * written)
 
 

@@ -96,6 +96,15 @@ class GemmTiming:
 
 
 @dataclass(frozen=True)
+class InL2:
+    """Shares of what a product touches that L2 has when it starts: rows and results, weights."""
+
+    rows: Reals
+    results: Reals
+    weights: Reals
+
+
+@dataclass(frozen=True)
 class GemmSizes:
     """Sizes as arrays of one size."""
 
@@ -106,6 +115,7 @@ class GemmSizes:
     element_bytes: float  # of the type that is multiplied
     row_bytes: float
     weight_bytes: float
+    in_l2: InL2 | None = None
 
 
 @dataclass(frozen=True)
@@ -152,17 +162,18 @@ def choice_of(timing: GemmTiming, sizes: tuple[int, int, int, int]) -> TileChoic
 
 def gemm_timing(
     device: Device, constants: Constants, rows: ArrayLike, outputs: ArrayLike, depth: ArrayLike, copies: ArrayLike,
-    dtype: Dtype, library: GemmLibrary = "best", operands: OperandTypes | None = None,
+    dtype: Dtype, library: GemmLibrary = "best", operands: OperandTypes | None = None, in_l2: InL2 | None = None,
 ) -> GemmTiming:  # fmt: skip
     """`dtype`: of the products; `library`: whose choice of tiles; `best` takes the fastest.
 
-    `operands`: the types in which they are stored, where these differ.
+    `operands`: the types in which they are stored, where these differ. `in_l2`: what L2 has; None: the rows of the
+    operation before as they fit, no weights.
     """
     stored = operands or OperandTypes(dtype, dtype)
     sizes = [np.atleast_1d(np.asarray(size, dtype=np.float64)) for size in (rows, outputs, depth, copies)]
     first, second, third, fourth = np.broadcast_arrays(*sizes)
     widths = (DTYPE_BYTES[kind] for kind in (dtype, stored.rows, stored.second))
-    product = GemmSizes(first, second, third, fourth, *widths)
+    product = GemmSizes(first, second, third, fourth, *widths, in_l2)
     options = _options(device, product, library)
     timed = _timed(device, constants, product, dtype, options, stored)
     # the option that takes least; of equals, which memory bounds, the one whose blocks are done first
@@ -265,8 +276,10 @@ def _dram_bytes(device: Device, product: GemmSizes, options: TileOptions) -> tup
     weight_bytes = product.copies * product.depth * product.outputs * product.weight_bytes
     writes = product.copies * product.rows * product.outputs * output_bytes(product.element_bytes)
     kept = share_in_l2(device.l2_bytes, rows_bytes + writes)
+    in_l2 = product.in_l2 or InL2(kept, kept, np.zeros_like(kept))
     side = np.sqrt(device.sms * options.rows * options.outputs)  # a wave covers about a square of outputs
     again = np.clip(1 - device.l2_bytes / np.minimum(rows_bytes, weight_bytes), 0, 1)
     sweeps = np.ceil(np.maximum(product.outputs, 1) / side) - 1
     repeated = again * sweeps * np.minimum(rows_bytes, weight_bytes) * 0.5
-    return rows_bytes * (1 - kept) + weight_bytes + repeated, writes * (1 - kept)
+    reads = rows_bytes * (1 - in_l2.rows) + weight_bytes * (1 - in_l2.weights) + repeated
+    return reads, writes * (1 - in_l2.results)

@@ -20,8 +20,10 @@ from cascadesim.accelerators.catalogue import presets
 from cascadesim.accelerators.gpu import batch as vectorised
 from cascadesim.accelerators.gpu.batch import Before
 from cascadesim.accelerators.gpu.calibration import Constants, CycleConstants, constants
+from cascadesim.accelerators.gpu.gemm import InL2
 from cascadesim.accelerators.gpu.grid import shape
 from cascadesim.accelerators.gpu.kernel import load_kernel
+from cascadesim.accelerators.gpu.memory import share_in_l2
 from cascadesim.accelerators.gpu.programs import attention_program
 from cascadesim.accelerators.gpu.spec import Device, Dtype
 from cascadesim.accelerators.gpu.timing import attention_timing, case_of
@@ -39,6 +41,7 @@ FRAMEWORK_S = {
 }  # fmt: skip
 COLD = ("LLMServingSim",)  # timed inside whole layers, so that other kernels empty L2 between two calls
 LIBRARY = "aiconfigurator"  # timed calls of serving libraries
+SETS, MOST_WEIGHTS = 6, 5  # collect_gemm.py of SGLang and of TensorRT-LLM, outside_loop_count
 LIBRARY_KERNELS = 1  # TensorRT-LLM, attentionOp.cpp: invokeBuildDecoderInfo, offsets of the sequences
 QUANTISES = ("sglang:fa3", "sglang:trtllm_mha")
 ATTENTION = ("encoder", "prefill", "decode")
@@ -103,13 +106,33 @@ def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of:
         return vectorised.gemm_seconds(
             on, rows=part.m, outputs=part.n, depth=part.k, copies=np.maximum(part.batch, 1), dtype=dtype,
             library="sgl-kernel" if "sgl_kernel" in impl else "best", quantises=quantisations(dtype, source),
-            launches=LIBRARY_KERNELS if quantisations(dtype, source) > 1 else 0, constants=known,
+            launches=LIBRARY_KERNELS if quantisations(dtype, source) > 1 else 0,
+            in_l2=_in_l2(on, source, part), constants=known,
         )  # fmt: skip
     # all operands but the result are read; these sources run an operation between others, which empty L2
     result = part.m * part.n * part.dtype_bytes
     passes = SCALAR_PASSES.get(operation, 0) if source == "vidur" else 0
     return vectorised.elementwise_seconds(on, read_bytes=part.bytes - result, write_bytes=result, warm=False,
                                           scalar_passes=passes, constants=known)  # fmt: skip
+
+
+def _in_l2(on: Device, source: str, part: Shapes) -> InL2 | None:
+    """What L2 has when a timed product of aiconfigurator starts: its collectors call several of them in turn.
+
+    SGLang's six have operands of their own. TensorRT-LLM's share their rows and results, and have weights of their own,
+    as many as exceed L2, five at most.
+    """
+    if not source.startswith(LIBRARY):
+        return None
+    width = part.dtype_bytes
+    rows, weights, results = 2 * part.m * part.k, width * part.k * part.n, 2 * part.m * part.n
+    own = rows + results + np.where(width < 2, width * part.m * part.k, 0)
+    if source.endswith("sglang"):
+        kept = share_in_l2(on.l2_bytes, SETS * (own + weights))
+        return InL2(kept, kept, kept)
+    sets = np.clip(np.ceil(on.l2_bytes / weights), 1, MOST_WEIGHTS)
+    kept = share_in_l2(on.l2_bytes, own + weights)
+    return InL2(kept, kept, share_in_l2(on.l2_bytes, own + sets * weights))
 
 
 def before(operation: str, source: str, impl: str = "", dtype: str = "") -> Before:
