@@ -20,6 +20,7 @@ from cascadesim.accelerators.gpu.grid import Reals, shape
 from cascadesim.accelerators.gpu.kernel import Kernel
 from cascadesim.accelerators.gpu.memory import (
     copy_seconds,
+    lost_rows,
     share_in_l2,
     small_kernel_s,
     stream_seconds,
@@ -98,14 +99,20 @@ def gemm_seconds(
     elements = np.asarray(rows, dtype=np.float64) * np.asarray(depth, dtype=np.float64)
     elements = elements * np.asarray(copies, dtype=np.float64)
     written = DTYPE_BYTES[dtype] * elements
+    asked_in_l2 = in_l2
     if in_l2 is not None and quantises:
         in_l2 = replace(in_l2, rows=share_in_l2(device.l2_bytes, 2 * elements + written))
     product_s = gemm_timing(device, known, rows, outputs, depth, copies, dtype, library, in_l2=in_l2).total_s
     total = product_s + launches * small_kernel_s(device)
     if not quantises:
         return total
-    casts = stream_seconds(device, known, 2 * elements, written, True if in_l2 is None else False)
-    return total + casts + (quantises - 1) * stream_seconds(device, known, 2 * elements, 0 * written)
+    warm = 1.0 if in_l2 is None else asked_in_l2.rows
+    if quantises == 1:
+        per_row = np.where(np.asarray(rows) >= 16 * device.sms, 32, 256)
+        again = 2 * elements * lost_rows(device, rows, 2 * np.asarray(depth, dtype=np.float64), per_row)
+        return total + stream_seconds(device, known, 2 * elements + again, written, warm)
+    casts = stream_seconds(device, known, 2 * elements, written, warm)
+    return total + casts + (quantises - 1) * stream_seconds(device, known, 2 * elements, 0 * written, warm)
 
 
 def elementwise_seconds(

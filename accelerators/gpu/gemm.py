@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.grid import IntegerArray, Reals
-from cascadesim.accelerators.gpu.memory import ROUND_TRIP_S, share_in_l2
+from cascadesim.accelerators.gpu.memory import ROUND_TRIP_S, dram_seconds, dram_share, share_in_l2
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation, OperandTypes
 
 # (rows, outputs) of a block; CUTLASS profiler lists. assumed: the same on every generation
@@ -218,7 +218,7 @@ def _timed(
     partial = product.rows * product.outputs * product.copies * PARTIAL_BYTES * np.where(splits > 1, splits, 0)
     l2_s = (blocks * depth * loaded + 2 * partial) / (constants.l2_fraction * device.l2_ceiling_bytes_per_s)
     reads, writes = _dram_bytes(device, product, options)
-    dram_s = (reads + writes) / (constants.gemm_dram_fraction * device.dram_ceiling_bytes_per_s)
+    dram_s = dram_seconds(device, constants, (reads + writes) / dram_share(reads, writes))
     schedule_s = np.ceil(blocks / device.sms) * block_s + np.where(splits > 1, ROUND_TRIP_S, 0.0)
     launch_s = np.full_like(schedule_s, device.launch_s + ROUND_TRIP_S)
     total_s = launch_s + np.maximum(schedule_s, np.maximum(l2_s, dram_s))  # stages of loads run ahead of the products

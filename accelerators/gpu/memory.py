@@ -174,6 +174,16 @@ def threads_of_sm(device: Device) -> int:
     return SMALLER_SMS.get(device.compute_capability, 2048)
 
 
+def lost_rows(device: Device, rows: ArrayLike, row_bytes: ArrayLike, threads_per_row: ArrayLike) -> Reals:
+    """Share of rows that a kernel which walks over each of them once more finds gone from L2.
+
+    Between the two walks over one, every other row is read that has threads on some SM.
+    """
+    threads = device.sms * threads_of_sm(device)
+    running = np.minimum(np.asarray(rows, dtype=np.float64), threads / np.asarray(threads_per_row, dtype=np.float64))
+    return np.asarray(1 - share_in_l2(device.l2_kept_bytes, running * np.asarray(row_bytes)), dtype=np.float64)
+
+
 def waiting_s(device: Device, read_bytes: ArrayLike, element_bytes: float, passes: int) -> Reals:
     """Of kernels whose threads load one element at a time, the first of `passes` from DRAM, others from L2.
 
