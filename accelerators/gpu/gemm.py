@@ -70,6 +70,9 @@ FIXED_TILES: Mapping[tuple[GemmLibrary, Generation], Sequence[LibraryTile]] = {
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)  # blocks that share the depth of an output tile; 8-bit products do not split it
 CLUSTERED = ("hopper", "blackwell")  # TMA multicast: two blocks of a cluster share the larger operand (CUTLASS 2x1x1)
 FEWEST_ROWS: Mapping[Generation, int] = {"hopper": 64, "blackwell": 128}  # at full rate: of wgmma, of tcgen05 on one SM
+# tcgen05 accumulates in tensor memory, which holds two tiles: the next one begins while results are stored (CUTLASS,
+# Blackwell tutorial); elsewhere a block's first loads wait for the last stores of the one before
+LOADS_AHEAD = ("blackwell",)
 L2_PORT_BYTES_PER_CLOCK = 64.0  # of one SM (CUDA microbenchmarks: 64 B/clk on V100 to H100)
 # assumed: threads of FP32 kernels write words of different lines, a line in two clocks: with 2.0, calibration rows of
 # P4, P100 and V100 are off by 6 to 10 %, with 1.5 or 2.5 by 8 to 24 %; those of H100 bear out no such limit
@@ -219,7 +222,9 @@ def _timed(
     l2_s = (blocks * depth * loaded + 2 * partial) / (constants.l2_fraction * device.l2_ceiling_bytes_per_s)
     reads, writes = _dram_bytes(device, product, options)
     dram_s = dram_seconds(device, constants, (reads + writes) / dram_share(reads, writes))
-    schedule_s = np.ceil(blocks / device.sms) * block_s + np.where(splits > 1, ROUND_TRIP_S, 0.0)
+    waves = np.ceil(blocks / device.sms)
+    turn_s = 0.0 if device.generation in LOADS_AHEAD else ROUND_TRIP_S
+    schedule_s = waves * block_s + (waves - 1) * turn_s + np.where(splits > 1, ROUND_TRIP_S, 0.0)
     launch_s = np.full_like(schedule_s, device.launch_s + ROUND_TRIP_S)
     total_s = launch_s + np.maximum(schedule_s, np.maximum(l2_s, dram_s))  # stages of loads run ahead of the products
     return {
