@@ -30,7 +30,10 @@ FINE_TILES = (
     *TILES, (192, 192), (192, 208), (160, 192), (192, 160), (256, 160), (160, 256), (256, 112), (112, 256), (320, 128),
     (128, 320), (96, 256), (256, 96), (192, 96), (96, 192), (64, 320), (320, 64), (64, 192), (192, 64),
 )  # fmt: skip
-GemmLibrary: TypeAlias = Literal["best", "sgl-kernel"]
+# cuBLAS before these, on Hopper: sm90_xmma_gemm_*_tilesize128x256x64_*_execute_segment_k_off_*, in powers of two, whose
+# blocks do not share the depth of a tile (names of kernels in public profiles, as recalled)
+XMMA_TILES = ((256, 128), (128, 256), (128, 128), (256, 64), (64, 256), (128, 64), (64, 128), (64, 64))
+GemmLibrary: TypeAlias = Literal["best", "cublas-12.1", "sgl-kernel"]
 
 @dataclass(frozen=True)
 class LibraryTile:
@@ -193,14 +196,23 @@ def _options(device: Device, product: GemmSizes, library: GemmLibrary) -> TileOp
         holds = [(product.rows <= one.most_rows) & (product.outputs <= one.most_outputs) for one in fixed]
         columns = np.array([(*one.tile, 1, one.share_rows, one.share_outputs) for one in fixed], dtype=np.float64)
         return TileOptions(*columns[np.argmax(holds, axis=0)].T[:, None])
-    fine, clustered = product.element_bytes == 2, device.generation in CLUSTERED
-    known = SPLITS if product.element_bytes >= 2 else SPLITS[:1]
-    tiles = FINE_TILES if fine and clustered else TILES
+    clustered = device.generation in CLUSTERED
+    tiles, known = _choices(device, product, library)
     every = np.array([(*tile, splits) for tile in tiles for splits in known], dtype=np.float64)
     rows, outputs, splits = (np.repeat(column[:, None], len(product.rows), axis=1) for column in every.T)
     more_rows = np.minimum(rows, product.rows) >= outputs
     share = (np.where(which & clustered, 2.0, 1.0) for which in (more_rows, ~more_rows))
     return TileOptions(rows, outputs, splits, *share)
+
+
+def _choices(
+    device: Device, product: GemmSizes, library: GemmLibrary
+) -> tuple[Sequence[tuple[int, int]], Sequence[int]]:
+    """Tiles and splits that the library has."""
+    if library == "cublas-12.1" and device.generation == "hopper":
+        return XMMA_TILES, SPLITS[:1]
+    fine = product.element_bytes == 2 and device.generation in CLUSTERED
+    return FINE_TILES if fine else TILES, SPLITS if product.element_bytes >= 2 else SPLITS[:1]
 
 
 def _timed(

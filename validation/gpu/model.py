@@ -20,7 +20,7 @@ from cascadesim.accelerators.catalogue import presets
 from cascadesim.accelerators.gpu import batch as vectorised
 from cascadesim.accelerators.gpu.batch import Before
 from cascadesim.accelerators.gpu.calibration import Constants, CycleConstants, constants
-from cascadesim.accelerators.gpu.gemm import InL2
+from cascadesim.accelerators.gpu.gemm import GemmLibrary, InL2
 from cascadesim.accelerators.gpu.grid import shape
 from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.memory import share_in_l2
@@ -105,7 +105,7 @@ def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of:
     if operation in ("gemm", "bmm", "linear"):
         return vectorised.gemm_seconds(
             on, rows=part.m, outputs=part.n, depth=part.k, copies=np.maximum(part.batch, 1), dtype=dtype,
-            library="sgl-kernel" if "sgl_kernel" in impl else "best", quantises=quantisations(dtype, source),
+            library=_library(source, impl), quantises=quantisations(dtype, source),
             launches=LIBRARY_KERNELS if quantisations(dtype, source) > 1 else 0,
             in_l2=_in_l2(on, source, part), constants=known,
         )  # fmt: skip
@@ -114,6 +114,11 @@ def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of:
     passes = SCALAR_PASSES.get(operation, 0) if source == "vidur" else 0
     return vectorised.elementwise_seconds(on, read_bytes=part.bytes - result, write_bytes=result, warm=False,
                                           scalar_passes=passes, constants=known)  # fmt: skip
+
+
+def _library(source: str, impl: str) -> GemmLibrary:
+    """Whose choice of tiles a timed product has; vidur's calls are of 2023."""
+    return "cublas-12.1" if source == "vidur" else "sgl-kernel" if "sgl_kernel" in impl else "best"
 
 
 def _in_l2(on: Device, source: str, part: Shapes) -> InL2 | None:
