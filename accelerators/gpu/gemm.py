@@ -62,8 +62,7 @@ FIXED_TILES: Mapping[tuple[GemmLibrary, Generation], Sequence[LibraryTile]] = {
         LibraryTile(256, (128, 64)), LibraryTile(inf, (128, 128)),
     ),
     ("sgl-kernel", "hopper"): (
-        LibraryTile(1, (64, 64), 8), LibraryTile(64, (64, 64), 4), LibraryTile(256, (64, 64)),
-        LibraryTile(1024, (128, 128)), LibraryTile(inf, (128, 128), 1, 2),
+        LibraryTile(64, (64, 64), 4), LibraryTile(128, (64, 128), 1, 2), LibraryTile(inf, (128, 128), 1, 2),
     ),
     ("sgl-kernel", "blackwell"): (
         LibraryTile(16, (64, 64), 4), LibraryTile(64, (64, 64)), LibraryTile(256, (64, 128), 1, 2),
@@ -220,7 +219,9 @@ def _timed(
 ) -> dict[str, Reals]:
     """Every option (lines) of every product (columns)."""
     splits = options.splits
-    tiles = np.ceil(product.rows / options.rows) * np.ceil(product.outputs / options.outputs)
+    sides = (_whole(product.rows / options.rows, options.share_outputs),
+             _whole(product.outputs / options.outputs, options.share_rows))
+    tiles = sides[0] * sides[1]
     blocks = product.copies * tiles * splits
     step = depth_step(dtype)
     depth = np.ceil(product.depth / splits / step) * step
@@ -244,6 +245,11 @@ def _timed(
         "launch_s": launch_s, "total_s": total_s, "dram_read_bytes": reads,
         "dram_write_bytes": np.broadcast_to(writes, total_s.shape),
     }  # fmt: skip
+
+
+def _whole(tiles: Reals, clustered: Reals) -> Reals:
+    """Tiles of one side, in whole clusters of so many."""
+    return np.asarray(np.ceil(tiles / clustered) * clustered, dtype=np.float64)
 
 
 def loaded_bytes(operands: OperandTypes, options: TileOptions, product_rows: Reals) -> Reals:
