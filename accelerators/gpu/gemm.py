@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.grid import IntegerArray, Reals
-from cascadesim.accelerators.gpu.memory import ROUND_TRIP_S, dram_seconds, dram_share, share_in_l2
+from cascadesim.accelerators.gpu.memory import ROUND_TRIP_S, dram_seconds, dram_share, share_in_l2, small_kernel_s
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation, OperandTypes
 
 # (rows, outputs) of a block; CUTLASS profiler lists. assumed: the same on every generation
@@ -80,6 +80,11 @@ L2_PORT_BYTES_PER_CLOCK = 64.0  # of one SM (CUDA microbenchmarks: 64 B/clk on V
 # P4, P100 and V100 are off by 6 to 10 %, with 1.5 or 2.5 by 8 to 24 %; those of H100 bear out no such limit
 SCATTERED_BYTES_PER_CLOCK = 2.0
 WHOLE_LINES = ("hopper", "blackwell")
+# mma.sync leaves pairs of results to a thread: a store of a warp touches eight lines, 16 bytes of each. assumed: a line
+# in a clock; calibration rows suit 12 to 24 bytes
+PAIRED_BYTES_PER_CLOCK = 16.0
+# assumed: 1 would add what runs at once, infinity take the longest; calibration rows suit 4 to 6
+ORDER = 5.0
 STEP, FP32_STEP = 64, 8  # of the depth; blocks work in whole ones. CUTLASS: 64 of tensor cores, 8 of FP32 units (SIMT)
 NARROWEST_OUTPUT_BYTES = 2  # results of 8-bit products are 16-bit
 PARTIAL_BYTES = 4
@@ -210,7 +215,7 @@ def _choices(
     """Tiles and splits that the library has."""
     if library == "cublas-12.1" and device.generation == "hopper":
         return XMMA_TILES, SPLITS[:1]
-    fine = product.element_bytes == 2 and device.generation in CLUSTERED
+    fine = product.element_bytes <= 2 and device.generation in CLUSTERED
     return FINE_TILES if fine else TILES, SPLITS if product.element_bytes >= 2 else SPLITS[:1]
 
 
@@ -237,14 +242,20 @@ def _timed(
     dram_s = dram_seconds(device, constants, (reads + writes) / dram_share(reads, writes))
     waves = np.ceil(blocks / device.sms)
     turn_s = 0.0 if device.generation in LOADS_AHEAD else ROUND_TRIP_S
-    schedule_s = waves * block_s + (waves - 1) * turn_s + np.where(splits > 1, ROUND_TRIP_S, 0.0)
-    launch_s = np.full_like(schedule_s, device.launch_s + ROUND_TRIP_S)
-    total_s = launch_s + np.maximum(schedule_s, np.maximum(l2_s, dram_s))  # stages of loads run ahead of the products
+    schedule_s = waves * block_s + (waves - 1) * turn_s
+    launch_s = small_kernel_s(device) * np.where(splits > 1, 2.0, 1.0)  # a second kernel sums (cuBLAS: splitKreduce)
+    total_s = launch_s + _together(schedule_s, l2_s, dram_s)  # stages of loads run ahead of the products
     return {
         "tensor_s": blocks * block_s / device.sms, "schedule_s": schedule_s, "l2_s": l2_s, "dram_s": dram_s,
         "launch_s": launch_s, "total_s": total_s, "dram_read_bytes": reads,
         "dram_write_bytes": np.broadcast_to(writes, total_s.shape),
     }  # fmt: skip
+
+
+def _together(*parts: Reals) -> Reals:
+    """Seconds of what runs at once: the longest, and more where others are as long, as in attention."""
+    longest = np.max(parts, axis=0)
+    return np.asarray(longest * np.sum([(part / longest) ** ORDER for part in parts], axis=0) ** (1 / ORDER))
 
 
 def _whole(tiles: Reals, clustered: Reals) -> Reals:
@@ -274,8 +285,8 @@ def products_cycles(device: Device, constants: Constants, dtype: Dtype, options:
 
 def stored_cycles(device: Device, dtype: Dtype, options: TileOptions) -> Reals:
     """Cycles in which one block stores its results."""
-    scattered = on_fp32_units(dtype) and device.generation not in WHOLE_LINES
-    rate = SCATTERED_BYTES_PER_CLOCK if scattered else L2_PORT_BYTES_PER_CLOCK
+    broken = SCATTERED_BYTES_PER_CLOCK if on_fp32_units(dtype) else PAIRED_BYTES_PER_CLOCK
+    rate = L2_PORT_BYTES_PER_CLOCK if device.generation in WHOLE_LINES else broken
     return options.rows * options.outputs * output_bytes(DTYPE_BYTES[dtype]) / rate
 
 
