@@ -28,7 +28,7 @@ NEAREST: Mapping[Generation, Generation] = {
 SHARED = (
     "special_fraction", "overlap_specialised", "instructions_specialised", "instructions_plain",
     "element_instructions", "conversion_instructions", "spilled_rate", "mma_sync_rate", "persistent_share",
-    "copied_bytes_per_clock", "narrow_share",
+    "copied_bytes_per_clock", "narrow_share", "l2_fraction",
 )  # fmt: skip
 
 
@@ -50,7 +50,6 @@ class Constants(Spec):
     persistent_share: Share  # of the block latency that is left in persistent kernels, which load ahead
     gemm_fraction: Share  # of the tensor peak, in the inner loop of products of matrices
     narrow_share: Share  # of that, which 8-bit products reach of theirs
-    gemm_dram_fraction: Share  # of the measured DRAM ceiling, in products of few rows
     dram_fraction: Share  # of the measured DRAM ceiling, in attention that reads so much that its beginning is nothing
     dram_ramp_s: NonNegativeFloat  # what it loses at most, until as much is in flight as DRAM can answer
     l2_fraction: Share  # of the measured L2 ceiling
