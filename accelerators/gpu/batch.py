@@ -19,8 +19,8 @@ from cascadesim.accelerators.gpu.gemm import GemmLibrary, InL2, gemm_timing
 from cascadesim.accelerators.gpu.grid import Reals, shape
 from cascadesim.accelerators.gpu.kernel import Kernel
 from cascadesim.accelerators.gpu.memory import (
+    WalkedRows,
     copy_seconds,
-    lost_rows,
     share_in_l2,
     small_kernel_s,
     stream_seconds,
@@ -30,6 +30,7 @@ from cascadesim.accelerators.gpu.memory import (
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
 from cascadesim.accelerators.gpu.timing import attention_timing, case_of
 
+MANY_ROWS = 16  # an SM: sgl-kernel, per_token_quant_fp8.cu, twice the eight rows of a block
 Before: TypeAlias = Literal["nothing", "cache_write", "cache_stored", "cache_by_token", "rope_and_cache_write"]
 
 
@@ -98,31 +99,38 @@ def gemm_seconds(
     known = constants or calibration.constants(device.generation)
     elements = np.asarray(rows, dtype=np.float64) * np.asarray(depth, dtype=np.float64)
     elements = elements * np.asarray(copies, dtype=np.float64)
-    written = DTYPE_BYTES[dtype] * elements
-    asked_in_l2 = in_l2
-    if in_l2 is not None and quantises:
-        in_l2 = replace(in_l2, rows=share_in_l2(device.l2_bytes, 2 * elements + written))
-    product_s = gemm_timing(device, known, rows, outputs, depth, copies, dtype, library, in_l2=in_l2).total_s
+    written, multiplied = DTYPE_BYTES[dtype] * elements, in_l2
+    if in_l2 is not None and quantises:  # 8-bit rows were written just before
+        multiplied = replace(in_l2, rows=share_in_l2(device.l2_bytes, 2 * elements + written))
+    product_s = gemm_timing(device, known, rows, outputs, depth, copies, dtype, library, in_l2=multiplied).total_s
     total = product_s + launches * small_kernel_s(device)
     if not quantises:
         return total
-    warm = 1.0 if in_l2 is None else asked_in_l2.rows
-    if quantises == 1:
-        per_row = np.where(np.asarray(rows) >= 16 * device.sms, 32, 256)
-        again = 2 * elements * lost_rows(device, rows, 2 * np.asarray(depth, dtype=np.float64), per_row)
-        return total + stream_seconds(device, known, 2 * elements + again, written, warm)
-    casts = stream_seconds(device, known, 2 * elements, written, warm)
+    warm = True if in_l2 is None else in_l2.rows
+    again = _quantised(device, rows, depth, DTYPE_BYTES[dtype]).again_bytes(device) if quantises == 1 else 0.0
+    casts = stream_seconds(device, known, 2 * elements + again, written, warm)
     return total + casts + (quantises - 1) * stream_seconds(device, known, 2 * elements, 0 * written, warm)
+
+
+def _quantised(device: Device, rows: ArrayLike, depth: ArrayLike, element_bytes: float) -> WalkedRows:
+    """Rows of a kernel that finds the largest element of each, and divides by it.
+
+    sgl-kernel, csrc/gemm/per_token_quant_fp8.cu: a warp has a row where there are many, else a block of 256.
+    """
+    first, second = np.broadcast_arrays(*(np.atleast_1d(np.asarray(size, dtype=np.float64)) for size in (rows, depth)))
+    threads = np.where(first >= MANY_ROWS * device.sms, 32.0, 256.0)
+    return WalkedRows(first, 2 * second, element_bytes * second, np.full_like(first, 2.0), threads)
 
 
 def elementwise_seconds(
     device: Device, *, read_bytes: ArrayLike, write_bytes: ArrayLike, warm: bool = True, scalar_passes: int = 0,
-    constants: Constants | None = None,
+    walked: WalkedRows | None = None, constants: Constants | None = None,
 ) -> Reals:  # fmt: skip
-    """`scalar_passes`: how often a kernel reads its rows, where its threads load 16-bit elements one at a time; 0: it
+    """`walked`: rows that are walked over several times. `scalar_passes`: how often a kernel reads its rows, where its threads load 16-bit elements one at a time; 0: it
     loads vectors."""
     known = constants or calibration.constants(device.generation)
-    streamed = stream_seconds(device, known, read_bytes, write_bytes, warm)
+    again = 0.0 if walked is None else walked.again_bytes(device)
+    streamed = stream_seconds(device, known, np.asarray(read_bytes) + again, write_bytes, warm)
     if not scalar_passes:
         return streamed
     return np.maximum(streamed, small_kernel_s(device) + waiting_s(device, read_bytes, 2, scalar_passes))

@@ -144,22 +144,51 @@ class StreamTiming:
     special_s: Reals
 
 
+@dataclass(frozen=True)
+class WalkedRows:
+    """Rows that a kernel walks over several times, to reduce and to write: bytes of one, and threads that share it."""
+
+    rows: Reals
+    read_bytes: Reals
+    write_bytes: Reals
+    walks: Reals
+    threads: Reals
+
+    def again_bytes(self, device: Device) -> Reals:
+        """What walks after the first read from DRAM, as far as L2 has lost it.
+
+        Between two walks over a row, all that SMs have at the time take a walk, one in so many of them the last.
+        """
+        running = np.minimum(self.rows, resident_threads(device) / self.threads)
+        touched = running * (self.read_bytes + self.write_bytes / self.walks)
+        lost = 1 - share_in_l2(device.l2_kept_bytes, touched)
+        return np.asarray(self.rows * self.read_bytes * (self.walks - 1) * lost, dtype=np.float64)
+
+
+def resident_threads(device: Device) -> int:
+    return device.sms * threads_of_sm(device)
+
+
+def threads_of_sm(device: Device) -> int:
+    return SMALLER_SMS.get(device.compute_capability, 2048)
+
+
 def small_kernel_s(device: Device) -> float:
     """A kernel that does next to nothing, in a CUDA graph."""
     return device.launch_s + ROUND_TRIP_S
 
 
 def stream_timing(
-    device: Device, constants: Constants, read_bytes: ArrayLike, write_bytes: ArrayLike, warm: bool = True,
+    device: Device, constants: Constants, read_bytes: ArrayLike, write_bytes: ArrayLike, warm: ArrayLike = True,
     instructions: tuple[float, float] = (0.0, 0.0),
 ) -> StreamTiming:  # fmt: skip
-    """One kernel that reads and writes these bytes; `warm`: its operands are in L2 as far as they fit.
+    """One kernel that reads and writes these bytes; `warm`: its operands, or a share, are in L2 as far as they fit.
 
     DRAM gives what benchmarks reached, which were such kernels. `instructions`: of FP32 lanes, of special functions.
     """
     reads, writes = (np.atleast_1d(np.asarray(size, dtype=np.float64)) for size in (read_bytes, write_bytes))
     total = reads + writes
-    missed = 1 - share_in_l2(device.l2_kept_bytes, total) * warm
+    missed = 1 - share_in_l2(device.l2_kept_bytes, total) * np.asarray(warm, dtype=np.float64)
     dram_s = total * missed / device.dram_ceiling_bytes_per_s
     l2_s = total / (constants.l2_fraction * device.l2_ceiling_bytes_per_s)
     launch_s = np.full_like(total, small_kernel_s(device))
@@ -170,26 +199,12 @@ def stream_timing(
     return StreamTiming(l2_s, dram_s, launch_s, total_s, reads * missed, writes * missed, issue_s, special_s)
 
 
-def threads_of_sm(device: Device) -> int:
-    return SMALLER_SMS.get(device.compute_capability, 2048)
-
-
-def lost_rows(device: Device, rows: ArrayLike, row_bytes: ArrayLike, threads_per_row: ArrayLike) -> Reals:
-    """Share of rows that a kernel which walks over each of them once more finds gone from L2.
-
-    Between the two walks over one, every other row is read that has threads on some SM.
-    """
-    threads = device.sms * threads_of_sm(device)
-    running = np.minimum(np.asarray(rows, dtype=np.float64), threads / np.asarray(threads_per_row, dtype=np.float64))
-    return np.asarray(1 - share_in_l2(device.l2_kept_bytes, running * np.asarray(row_bytes)), dtype=np.float64)
-
-
 def waiting_s(device: Device, read_bytes: ArrayLike, element_bytes: float, passes: int) -> Reals:
     """Of kernels whose threads load one element at a time, the first of `passes` from DRAM, others from L2.
 
     Little's law: an element of every thread that an SM holds is in flight during a trip.
     """
-    threads = device.sms * threads_of_sm(device)
+    threads = resident_threads(device)
     trips_s = DRAM_LATENCY_S + L2_LATENCY_S * (passes - 1)
     return np.asarray(np.asarray(read_bytes) / (threads * element_bytes) * trips_s, dtype=np.float64)
 
@@ -244,6 +259,6 @@ def dram_share(read_bytes: Reals, write_bytes: Reals) -> Reals:
 
 
 def stream_seconds(
-    device: Device, constants: Constants, read_bytes: ArrayLike, write_bytes: ArrayLike, warm: bool = True
+    device: Device, constants: Constants, read_bytes: ArrayLike, write_bytes: ArrayLike, warm: ArrayLike = True
 ) -> Reals:
     return stream_timing(device, constants, read_bytes, write_bytes, warm).total_s

@@ -23,7 +23,7 @@ from cascadesim.accelerators.gpu.calibration import Constants, CycleConstants, c
 from cascadesim.accelerators.gpu.gemm import GemmLibrary, InL2
 from cascadesim.accelerators.gpu.grid import shape
 from cascadesim.accelerators.gpu.kernel import load_kernel
-from cascadesim.accelerators.gpu.memory import share_in_l2
+from cascadesim.accelerators.gpu.memory import WalkedRows, share_in_l2
 from cascadesim.accelerators.gpu.programs import attention_program
 from cascadesim.accelerators.gpu.spec import Device, Dtype
 from cascadesim.accelerators.gpu.timing import attention_timing, case_of
@@ -113,7 +113,24 @@ def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of:
     result = part.m * part.n * part.dtype_bytes
     passes = SCALAR_PASSES.get(operation, 0) if source == "vidur" else 0
     return vectorised.elementwise_seconds(on, read_bytes=part.bytes - result, write_bytes=result, warm=False,
-                                          scalar_passes=passes, constants=known)  # fmt: skip
+                                          scalar_passes=passes, walked=_walked(operation, source, part),
+                                          constants=known)  # fmt: skip
+
+
+def _walked(operation: str, source: str, part: Shapes) -> WalkedRows | None:
+    """Rows of PyTorch's norms and softmaxes, which reduce them first.
+
+    layer_norm_kernel.cu: 128 threads a row, its statistics, then the row again. SoftMax.cu: up to 1,024 columns in
+    registers, else a maximum, a sum and the result, by as many threads as half of its vectors of 16 bytes, 512 at most.
+    """
+    if source == "vidur" or operation not in ("layernorm", "softmax"):
+        return None
+    row = part.n * part.dtype_bytes
+    if operation == "layernorm":
+        return WalkedRows(part.m, row, row, np.full_like(row, 2.0), np.full_like(row, 128.0))
+    vectors = np.minimum(part.n * part.dtype_bytes / 16, 1024) / 2
+    threads = np.maximum(2.0 ** np.ceil(np.log2(np.maximum(vectors, 1))), 32)
+    return WalkedRows(part.m, row, row, np.where(part.n > 1024, 3.0, 1.0), threads)
 
 
 def _library(source: str, impl: str) -> GemmLibrary:
