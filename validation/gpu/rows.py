@@ -24,7 +24,7 @@ from cascadesim.validation.table import CannotJudge, Row, Table, Value, judgeabl
 
 Cells = dict[str, Value]
 DEVICES = {
-    "A100-SXM4-80GB": "a100-sxm", "A100-80GB": "a100-sxm", "A100_80GB_PCIe": "a100-sxm", "A100": "a100-sxm",
+    "A100-SXM4-80GB": "a100-sxm", "A100-80GB": "a100-sxm", "A100_80GB_PCIe": "a100-pcie", "A100": "a100-sxm",
     "A100-40GB": "a100-sxm-40gb", "A100-SXM4-40GB": "a100-sxm-40gb", "A100-PCIE-40GB": "a100-sxm-40gb",
     "H100-SXM5-80GB": "h100-sxm", "H100-80GB": "h100-sxm", "H100_80GB_HBM3": "h100-sxm", "H800-SXM": "h100-sxm",
     "H100-SXM5": "h100-sxm", "H100-PCIe-80GB": "h100-pcie", "H200-SXM": "h200-sxm", "B200-SXM": "b200", "B200": "b200",
