@@ -126,8 +126,11 @@ def elementwise_seconds(
     device: Device, *, read_bytes: ArrayLike, write_bytes: ArrayLike, warm: bool = True, scalar_passes: int = 0,
     walked: WalkedRows | None = None, constants: Constants | None = None,
 ) -> Reals:  # fmt: skip
-    """`walked`: rows that are walked over several times. `scalar_passes`: how often a kernel reads its rows, where its threads load 16-bit elements one at a time; 0: it
-    loads vectors."""
+    """`walked`: rows that are walked over several times.
+
+    `scalar_passes`: how often a kernel reads its rows, where its threads load 16-bit elements one at a time; 0: it
+    loads vectors.
+    """
     known = constants or calibration.constants(device.generation)
     again = 0.0 if walked is None else walked.again_bytes(device)
     streamed = stream_seconds(device, known, np.asarray(read_bytes) + again, write_bytes, warm)

@@ -1,8 +1,8 @@
 """Dense products of matrices: the tile a library would choose, waves of thread blocks, L2 and DRAM.
 
 Z[rows,outputs] = A[rows,depth] W[depth,outputs]. Closed form over arrays; the fastest of a list of tiles is taken, as
-cuBLAS and CUTLASS heuristics try to. Weights come from DRAM, activations from L2 where they fit. Knows sizes and types;
-knows no cascade.
+cuBLAS and CUTLASS heuristics try to. Weights come from DRAM, activations from L2 where they fit, unless the caller says
+what L2 has. Knows sizes and types; knows no cascade.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TILES = (
     (256, 128), (128, 256), (192, 128), (128, 192), (128, 128), (256, 64), (64, 256), (128, 64), (64, 128), (64, 64),
     (128, 32), (32, 128), (64, 32), (32, 64), (128, 16), (16, 128), (64, 16), (16, 64),
 )  # fmt: skip
-# cuBLAS names its 16-bit kernels of Hopper and Blackwell by such tiles (nvjet_*_192x192 and others)
+# cuBLAS names its kernels of Hopper and Blackwell by such tiles (nvjet_*_192x192 and others)
 FINE_TILES = (
     *TILES, (192, 192), (192, 208), (160, 192), (192, 160), (256, 160), (160, 256), (256, 112), (112, 256), (320, 128),
     (128, 320), (96, 256), (256, 96), (192, 96), (96, 192), (64, 320), (320, 64), (64, 192), (192, 64),
@@ -34,6 +34,7 @@ FINE_TILES = (
 # blocks do not share the depth of a tile (names of kernels in public profiles, as recalled)
 XMMA_TILES = ((256, 128), (128, 256), (128, 128), (256, 64), (64, 256), (128, 64), (64, 128), (64, 64))
 GemmLibrary: TypeAlias = Literal["best", "cublas-12.1", "sgl-kernel"]
+
 
 @dataclass(frozen=True)
 class LibraryTile:
@@ -49,8 +50,9 @@ class LibraryTile:
     most_outputs: float = inf
 
 
-# sgl-kernel, csrc/gemm/fp8_gemm_kernel.cu, the functions sm89_, sm90_ and sm100_fp8_dispatch_shape; a product takes the
-# first that holds. On Blackwell of each of the two SMs that share a tile
+# sgl-kernel, csrc/gemm/fp8_gemm_kernel.cu: sm89_ and sm100_fp8_dispatch_shape of 2026, on Blackwell for each of the two
+# SMs that share a tile; those of Hopper as recalled of an older version (the newest has 64 x 64 up to 256 rows, which
+# calibration rows exclude: L2 would have to give 15 TB/s). A product takes the first that holds
 FIXED_TILES: Mapping[tuple[GemmLibrary, Generation], Sequence[LibraryTile]] = {
     ("sgl-kernel", "ada"): (
         LibraryTile(1, (16, 64), most_outputs=8192), LibraryTile(1, (32, 64)),
@@ -165,9 +167,9 @@ def choice_of(timing: GemmTiming, sizes: tuple[int, int, int, int]) -> TileChoic
     """The tile of the first product of `timing`; sizes: rows, outputs, depth, copies."""
     (rows, outputs, depth, copies), step = sizes, depth_step(timing.operands.product)
     options = TileOptions(*(values[:1] for values in vars(timing.options).values()))
-    tile_rows, tile_outputs, splits = (int(values[0]) for values in (options.rows, options.outputs, options.splits))
-    blocks = copies * -(-rows // tile_rows) * -(-outputs // tile_outputs) * splits
-    return TileChoice(options, np.array([rows], dtype=np.float64), blocks, step * ceil(depth / splits / step))
+    asked, splits = np.array([rows], dtype=np.float64), int(options.splits[0])
+    blocks = copies * splits * int(_tiles(options, asked, np.array([outputs], dtype=np.float64))[0])
+    return TileChoice(options, asked, blocks, step * ceil(depth / splits / step))
 
 
 def gemm_timing(
@@ -182,8 +184,8 @@ def gemm_timing(
     stored = operands or OperandTypes(dtype, dtype)
     sizes = [np.atleast_1d(np.asarray(size, dtype=np.float64)) for size in (rows, outputs, depth, copies)]
     first, second, third, fourth = np.broadcast_arrays(*sizes)
-    widths = (DTYPE_BYTES[kind] for kind in (dtype, stored.rows, stored.second))
-    product = GemmSizes(first, second, third, fourth, *widths, in_l2)
+    multiplied, of_rows, of_weights = (DTYPE_BYTES[kind] for kind in (dtype, stored.rows, stored.second))
+    product = GemmSizes(first, second, third, fourth, multiplied, of_rows, of_weights, in_l2)
     options = _options(device, product, library)
     timed = _timed(device, constants, product, dtype, options, stored)
     # the option that takes least; of equals, which memory bounds, the one whose blocks are done first
@@ -204,7 +206,7 @@ def _options(device: Device, product: GemmSizes, library: GemmLibrary) -> TileOp
     tiles, known = _choices(device, product, library)
     every = np.array([(*tile, splits) for tile in tiles for splits in known], dtype=np.float64)
     rows, outputs, splits = (np.repeat(column[:, None], len(product.rows), axis=1) for column in every.T)
-    more_rows = np.minimum(rows, product.rows) >= outputs
+    more_rows = rows >= outputs
     share = (np.where(which & clustered, 2.0, 1.0) for which in (more_rows, ~more_rows))
     return TileOptions(rows, outputs, splits, *share)
 
@@ -224,10 +226,7 @@ def _timed(
 ) -> dict[str, Reals]:
     """Every option (lines) of every product (columns)."""
     splits = options.splits
-    sides = (_whole(product.rows / options.rows, options.share_outputs),
-             _whole(product.outputs / options.outputs, options.share_rows))
-    tiles = sides[0] * sides[1]
-    blocks = product.copies * tiles * splits
+    blocks = product.copies * _tiles(options, product.rows, product.outputs) * splits
     step = depth_step(dtype)
     depth = np.ceil(product.depth / splits / step) * step
     loaded = loaded_bytes(operands, options, product.rows)
@@ -258,9 +257,11 @@ def _together(*parts: Reals) -> Reals:
     return np.asarray(longest * np.sum([(part / longest) ** ORDER for part in parts], axis=0) ** (1 / ORDER))
 
 
-def _whole(tiles: Reals, clustered: Reals) -> Reals:
-    """Tiles of one side, in whole clusters of so many."""
-    return np.asarray(np.ceil(tiles / clustered) * clustered, dtype=np.float64)
+def _tiles(options: TileOptions, rows: Reals, outputs: Reals) -> Reals:
+    """Tiles of one product, in whole clusters: blocks that share outputs lie along the rows, others along outputs."""
+    along_rows = np.ceil(rows / (options.rows * options.share_outputs)) * options.share_outputs
+    along_outputs = np.ceil(outputs / (options.outputs * options.share_rows)) * options.share_rows
+    return np.asarray(along_rows * along_outputs, dtype=np.float64)
 
 
 def loaded_bytes(operands: OperandTypes, options: TileOptions, product_rows: Reals) -> Reals:

@@ -25,7 +25,7 @@ from cascadesim.accelerators.gpu.gemm import (
     stored_cycles,
 )
 from cascadesim.accelerators.gpu.grid import IntegerArray, Reals
-from cascadesim.accelerators.gpu.memory import DRAM_LATENCY_S, ROUND_TRIP_S, StreamTiming
+from cascadesim.accelerators.gpu.memory import DRAM_LATENCY_S, StreamTiming, small_kernel_s
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device
 from cascadesim.accelerators.gpu.timing import (
     LANES,
@@ -217,13 +217,13 @@ def product_program(
         Task(name, "tensor", after=(After("load"), After(name, tiles_back=1), *stored)),
         Task("store", "issue", after=(After(name),)),
     )
-    launch = {"launch": _whole(_one(timing.launch_s) * device.clock_hz)}
+    sum_s = small_kernel_s(device) if choice.splits > 1 else 0.0  # the second of two launches
+    launch = {"launch": _whole((_one(timing.launch_s) - sum_s) * device.clock_hz)}
     last = step | {"store": _whole(_one(stored_cycles(device, dtype, choice.options)))}
     meanwhile = min(steps, ceil(last["store"] / max(step.values())))  # steps of the next block
     ahead = meanwhile if on_fp32_units(dtype) else 0
     work = Repeat(blocks, (TileRun(STEP, steps - 1), TileRun(LAST, 1)))
-    reduction = ceil(ROUND_TRIP_S * device.clock_hz) if choice.splits > 1 else 0
-    return _program(tasks, (launch, step, last), (work,), BUFFERS + ahead, reduction)
+    return _program(tasks, (launch, step, last), (work,), BUFFERS + ahead, ceil(sum_s * device.clock_hz))
 
 
 def stream_program(device: Device, timing: StreamTiming, moved_bytes: float) -> Program:

@@ -105,19 +105,19 @@ def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of:
     if operation in ("gemm", "bmm", "linear"):
         return vectorised.gemm_seconds(
             on, rows=part.m, outputs=part.n, depth=part.k, copies=np.maximum(part.batch, 1), dtype=dtype,
-            library=_library(source, impl), quantises=quantisations(dtype, source),
+            library=library(source, impl), quantises=quantisations(dtype, source),
             launches=LIBRARY_KERNELS if quantisations(dtype, source) > 1 else 0,
-            in_l2=_in_l2(on, source, part), constants=known,
+            in_l2=in_l2(on, source, part), constants=known,
         )  # fmt: skip
     # all operands but the result are read; these sources run an operation between others, which empty L2
     result = part.m * part.n * part.dtype_bytes
     passes = SCALAR_PASSES.get(operation, 0) if source == "vidur" else 0
     return vectorised.elementwise_seconds(on, read_bytes=part.bytes - result, write_bytes=result, warm=False,
-                                          scalar_passes=passes, walked=_walked(operation, source, part),
+                                          scalar_passes=passes, walked=walked(operation, source, part),
                                           constants=known)  # fmt: skip
 
 
-def _walked(operation: str, source: str, part: Shapes) -> WalkedRows | None:
+def walked(operation: str, source: str, part: Shapes) -> WalkedRows | None:
     """Rows of PyTorch's norms and softmaxes, which reduce them first.
 
     layer_norm_kernel.cu: 128 threads a row, its statistics, then the row again. SoftMax.cu: up to 1,024 columns in
@@ -133,12 +133,12 @@ def _walked(operation: str, source: str, part: Shapes) -> WalkedRows | None:
     return WalkedRows(part.m, row, row, np.where(part.n > 1024, 3.0, 1.0), threads)
 
 
-def _library(source: str, impl: str) -> GemmLibrary:
+def library(source: str, impl: str) -> GemmLibrary:
     """Whose choice of tiles a timed product has; vidur's calls are of 2023."""
     return "cublas-12.1" if source == "vidur" else "sgl-kernel" if "sgl_kernel" in impl else "best"
 
 
-def _in_l2(on: Device, source: str, part: Shapes) -> InL2 | None:
+def in_l2(on: Device, source: str, part: Shapes) -> InL2 | None:
     """What L2 has when a timed product of aiconfigurator starts: its collectors call several of them in turn.
 
     SGLang's six have operands of their own. TensorRT-LLM's share their rows and results, and have weights of their own,

@@ -19,6 +19,7 @@ from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.memory import (
     UNEVEN,
     Movement,
+    WalkedRows,
     dram_seconds,
     share_in_l2,
     small_kernel_s,
@@ -34,6 +35,12 @@ from cascadesim.simulator.simulate import simulate
 
 KEPT = 26_214_400
 KEY_BYTES = 512
+
+
+def spec(name: str) -> Device:
+    machine = load(name)
+    assert isinstance(machine, Gpu)
+    return machine.spec
 
 
 def moved(
@@ -225,3 +232,12 @@ def test_every_device_but_one_states_its_link() -> None:
 def test_a_link_is_a_unit_where_there_are_peers() -> None:
     assert "link" not in [unit.name for unit in load("h100-sxm").units]
     assert "link" in [unit.name for unit in load("h100-sxm", ["parallel.tensor=2"]).units]
+
+
+def test_rows_that_are_walked_over_twice_are_read_again_where_l2_has_lost_them() -> None:
+    """T4: 40 SMs hold 320 rows of 128 threads. Rows of 1,024 numbers touch 320 x 6 KiB of 4 MiB, of 4,096 7.9 MB."""
+    one = np.array([1.0])
+    for columns, lost in ((1024, 0.0), (4096, 1.0)):
+        row_bytes = 4 * columns * one
+        rows = WalkedRows(131_072 * one, row_bytes, row_bytes, 2 * one, 128 * one)
+        assert rows.again_bytes(spec("t4"))[0] == lost * 131_072 * row_bytes[0]

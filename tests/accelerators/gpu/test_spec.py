@@ -29,7 +29,7 @@ def test_an_h100_multiplies_989_tflops() -> None:
 
 def test_every_public_device_has_a_preset() -> None:
     assert {"gpu/h100-sxm", "gpu/a100-sxm", "gpu/h200-sxm", "gpu/b200", "gpu/rtx4090", "gpu/l40s"} < set(NAMES)
-    assert len(NAMES) == 30
+    assert len(NAMES) == 31
 
 
 @every_device
@@ -145,7 +145,7 @@ def test_narrow_weights_beside_wide_activations_gain_bandwidth_and_no_rate() -> 
     assert busy(product(8192, "types.weights=fp8", "types.activations=fp8"), "tensor") < 0.7 * busy(wide, "tensor")
     wide, narrow = product(1), product(1, "types.weights=int4")
     assert narrow.traffic.read_bytes == pytest.approx(wide.traffic.read_bytes * 4.25 / 16, rel=1e-2)
-    assert busy(narrow, "dram") == pytest.approx(busy(wide, "dram") * 4.25 / 16, rel=1e-3)
+    assert 4.25 / 16 < busy(narrow, "dram") / busy(wide, "dram") < 0.4  # short transfers reach less of the bandwidth
 
 
 def test_experts_have_a_type_of_their_own_and_otherwise_that_of_the_weights() -> None:

@@ -57,13 +57,15 @@ def test_every_constant_has_a_range_and_is_inside_it() -> None:
 
 @pytest.mark.slow
 def test_a_row_reads_the_constants_of_its_architecture_and_the_shared_ones() -> None:
-    """A product: its own rates, and L2. What mma.sync leaves on Blackwell: no other architecture."""
+    """A product: its own rate, DRAM and L2. What mma.sync leaves on Blackwell: no other architecture."""
     rows, bounds = calibration_rows(), ranges()
     read = {(one.section, one.name): column for one, column in zip(bounds, readers(rows, bounds).T, strict=True)}
     product = rows.operation == "gemm"
     assert not read["hopper", "block_latency_s"][product].any()
     assert not read["shared", "special_fraction"][product].any()
-    assert read["hopper", "gemm_dram_fraction"][product & (rows.architecture == "hopper")].any()
+    assert read["hopper", "gemm_fraction"][product & (rows.architecture == "hopper")].any()
+    assert read["hopper", "dram_ramp_s"][product & (rows.architecture == "hopper")].any()
+    assert read["shared", "l2_fraction"][product].any()
     for (section, name), column in read.items():
         assert column.any(), (section, name)
         assert section == "shared" or set(rows.architecture[column].tolist()) == {section}

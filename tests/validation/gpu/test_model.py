@@ -10,11 +10,15 @@ import pytest
 from cascadesim.validation.gpu.layouts import Shapes, shapes_of
 from cascadesim.validation.gpu.model import (
     before,
+    device,
+    in_l2,
+    library,
     neighbour_s,
     predicted_cycle_level_s,
     predicted_s,
     roofline_s,
     small_kernels,
+    walked,
 )
 from cascadesim.validation.gpu.selections import CYCLES, GEMM, own_shapes
 from cascadesim.validation.table import Row, Value
@@ -142,3 +146,38 @@ def test_small_kernels_are_those_of_timed_calls_of_libraries(
 ])  # fmt: skip
 def test_each_library_writes_its_cache_in_its_own_way(source: str, impl: str, dtype: str, how: str) -> None:
     assert before("prefill", source, impl, dtype) == how
+
+
+def test_six_sets_of_operands_fit_l2_or_none_does() -> None:
+    """SGLang, B200: 126 MiB. 256 x 1024 over 1024, 2 bytes each: 3.1 MB a set; 4096 cubed: 100 MB."""
+    found = in_l2(device("b200"), "aiconfigurator sglang", shapes(gemm(256, 1024, 1024), gemm(4096, 4096, 4096)))
+    assert found is not None
+    assert found.rows.tolist() == found.weights.tolist() == found.results.tolist() == [1.0, 0.0]
+
+
+def test_calls_that_share_their_rows_keep_them_and_not_their_weights() -> None:
+    """TensorRT-LLM, H100: 50 MiB; two matrices of 33.6 MB in turn beside 0.3 MB of rows and results."""
+    found = in_l2(device("h100-sxm"), "aiconfigurator trtllm", shapes(gemm(8, 4096, 4096)))
+    assert found is not None
+    assert (found.rows[0], found.results[0]) == (1.0, 1.0)
+    assert found.weights[0] == pytest.approx((1.25 - (2 * 2 * 4096**2 + 2 * 2 * 8 * 4096) / 50 / 2**20) / 0.5)
+    assert in_l2(device("h100-sxm"), "vidur", shapes(gemm(8, 4096, 4096))) is None
+
+
+def test_a_timed_product_has_the_tiles_of_its_library() -> None:
+    assert library("vidur", "attn_pre_proj phi-2 tp1") == "cublas-12.1"
+    assert library("aiconfigurator sglang", "sglang:sglang_sgl_kernel_fp8_scaled_mm") == "sgl-kernel"
+    assert library("aiconfigurator sglang", "sglang:sglang_torch_linear") == "best"
+
+
+def test_softmaxes_walk_three_times_where_registers_do_not_hold_a_row() -> None:
+    """4,096 columns of 4 bytes are 1,024 vectors, for 512 threads; norms have 128 threads whatever the width."""
+    rows = shapes(*({"operation": "softmax", "m": 8, "n": columns, "dtype": "fp32"} for columns in (1024, 4096)))
+    found = walked("softmax", "NeuSight", rows)
+    assert found is not None
+    assert found.walks.tolist() == [1.0, 3.0]
+    assert found.threads[1] == 512
+    norms = walked("layernorm", "NeuSight", rows)
+    assert norms is not None
+    assert (norms.walks.tolist(), norms.threads.tolist()) == ([2.0, 2.0], [128.0, 128.0])
+    assert walked("layernorm", "vidur", rows) is None
