@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from math import ceil, inf
+from operator import mul
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -86,7 +88,7 @@ WHOLE_LINES = ("hopper", "blackwell")
 # in a clock; calibration rows suit 12 to 24 bytes
 PAIRED_BYTES_PER_CLOCK = 16.0
 # assumed: 1 would add what runs at once, infinity take the longest; calibration rows suit 4 to 6
-ORDER = 5.0
+ORDER = 5
 STEP, FP32_STEP = 64, 8  # of the depth; blocks work in whole ones. CUTLASS: 64 of tensor cores, 8 of FP32 units (SIMT)
 NARROWEST_OUTPUT_BYTES = 2  # results of 8-bit products are 16-bit
 PARTIAL_BYTES = 4
@@ -253,8 +255,9 @@ def _timed(
 
 def _together(*parts: Reals) -> Reals:
     """Seconds of what runs at once: the longest, and more where others are as long, as in attention."""
-    longest = np.max(parts, axis=0)
-    return np.asarray(longest * np.sum([(part / longest) ** ORDER for part in parts], axis=0) ** (1 / ORDER))
+    longest = reduce(np.maximum, parts)
+    shares = [part / longest for part in parts]
+    return np.asarray(longest * sum(reduce(mul, [share] * ORDER) for share in shares) ** (1 / ORDER))
 
 
 def _tiles(options: TileOptions, rows: Reals, outputs: Reals) -> Reals:
