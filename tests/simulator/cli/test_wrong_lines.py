@@ -24,7 +24,7 @@ LINES = [  # what is typed, and the part of the answer that says what to type in
     ("simulate --arch H100 --workload llama", "did you mean 'h100-sxm'?"),
     ("simulate --arch H100-SXM5 --workload llama", "did you mean 'h100-sxm'?"),
     ("simulate --arch nvidia --workload llama", "`cascadesim list` names all"),
-    ("simulate --arch groq-lpu --workload llama", "known: a10, a100-sxm"),
+    ("simulate --arch groq-lpu --workload llama", "known: a10, a100-pcie"),
     ("simulate --arch h100-sxm, --workload llama", "empty name"),
     ("simulate --arch mine.yaml --workload llama", "mine.yaml: cannot be read: No such file"),
     ("simulate --arch h100-sxm --workload meta-llama/Llama-3.1-8B-Instruct", "did you mean 'llama-3.1-8b'?"),
