@@ -8,7 +8,7 @@ what L2 has. Knows sizes and types; knows no cascade.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from math import ceil, inf
 from operator import mul
@@ -89,6 +89,7 @@ WHOLE_LINES = ("hopper", "blackwell")
 PAIRED_BYTES_PER_CLOCK = 16.0
 # assumed: 1 would add what runs at once, infinity take the longest; calibration rows suit 4 to 6
 ORDER = 5
+AT_ONCE = 2048  # products whose options are timed together: their arrays stay in the caches
 STEP, FP32_STEP = 64, 8  # of the depth; blocks work in whole ones. CUTLASS: 64 of tensor cores, 8 of FP32 units (SIMT)
 NARROWEST_OUTPUT_BYTES = 2  # results of 8-bit products are 16-bit
 PARTIAL_BYTES = 4
@@ -130,6 +131,12 @@ class GemmSizes:
     row_bytes: float
     weight_bytes: float
     in_l2: InL2 | None = None
+
+    def part(self, which: slice) -> GemmSizes:
+        """Some of the products."""
+        sizes = {name: getattr(self, name)[which] for name in ("rows", "outputs", "depth", "copies")}
+        kept = self.in_l2 and InL2(*(share[which] for share in vars(self.in_l2).values()))
+        return replace(self, **sizes, in_l2=kept)
 
 
 @dataclass(frozen=True)
@@ -188,6 +195,23 @@ def gemm_timing(
     first, second, third, fourth = np.broadcast_arrays(*sizes)
     multiplied, of_rows, of_weights = (DTYPE_BYTES[kind] for kind in (dtype, stored.rows, stored.second))
     product = GemmSizes(first, second, third, fourth, multiplied, of_rows, of_weights, in_l2)
+    parts = [_chosen(device, constants, product.part(slice(start, start + AT_ONCE)), dtype, library, stored)
+             for start in range(0, max(len(first), 1), AT_ONCE)]  # fmt: skip
+    return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _joined(parts: Sequence[GemmTiming]) -> GemmTiming:
+    """The products of all parts, in their order."""
+    options = zip(*(vars(part.options).values() for part in parts), strict=True)
+    figures = {name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])
+               if name not in ("options", "operands")}  # fmt: skip
+    return GemmTiming(**figures, options=TileOptions(*map(np.concatenate, options)), operands=parts[0].operands)
+
+
+def _chosen(
+    device: Device, constants: Constants, product: GemmSizes, dtype: Dtype, library: GemmLibrary, stored: OperandTypes
+) -> GemmTiming:
+    """The tile of each product that takes least, or that the library takes."""
     options = _options(device, product, library)
     timed = _timed(device, constants, product, dtype, options, stored)
     # the option that takes least; of equals, which memory bounds, the one whose blocks are done first
@@ -208,9 +232,9 @@ def _options(device: Device, product: GemmSizes, library: GemmLibrary) -> TileOp
     tiles, known = _choices(device, product, library)
     every = np.array([(*tile, splits) for tile in tiles for splits in known], dtype=np.float64)
     rows, outputs, splits = (np.repeat(column[:, None], len(product.rows), axis=1) for column in every.T)
-    more_rows = rows >= outputs
-    share = (np.where(which & clustered, 2.0, 1.0) for which in (more_rows, ~more_rows))
-    return TileOptions(rows, outputs, splits, *share)
+    # the larger operand of a tile is shared, where there is a second tile to share it with
+    sharing = ((rows >= outputs) & (product.outputs > outputs), (rows < outputs) & (product.rows > rows))
+    return TileOptions(rows, outputs, splits, *(np.where(which & clustered, 2.0, 1.0) for which in sharing))
 
 
 def _choices(
@@ -231,8 +255,8 @@ def _timed(
     blocks = product.copies * _tiles(options, product.rows, product.outputs) * splits
     step = depth_step(dtype)
     depth = np.ceil(product.depth / splits / step) * step
-    loaded = loaded_bytes(operands, options, product.rows)
-    cycles = np.maximum(products_cycles(device, constants, dtype, options), loaded / L2_PORT_BYTES_PER_CLOCK)
+    arriving, loaded = (loaded_bytes(operands, options, product.rows, shared) for shared in (False, True))
+    cycles = np.maximum(products_cycles(device, constants, dtype, options), arriving / L2_PORT_BYTES_PER_CLOCK)
     products, stored = depth * cycles, stored_cycles(device, dtype, options)
     # nothing multiplies while results are stored, but on FP32 units: a second block fits beside the first
     block_cycles = np.maximum(products, stored) if on_fp32_units(dtype) else products + stored
@@ -267,10 +291,13 @@ def _tiles(options: TileOptions, rows: Reals, outputs: Reals) -> Reals:
     return np.asarray(along_rows * along_outputs, dtype=np.float64)
 
 
-def loaded_bytes(operands: OperandTypes, options: TileOptions, product_rows: Reals) -> Reals:
-    """Bytes that one block loads from L2 for one element of the depth: no more rows than there are."""
-    rows = np.minimum(options.rows, product_rows) / options.share_rows
-    outputs = options.outputs / options.share_outputs
+def loaded_bytes(operands: OperandTypes, options: TileOptions, product_rows: Reals, shared: bool = True) -> Reals:
+    """Bytes that one block loads for one element of the depth: no more rows than there are.
+
+    `shared`: what L2 gives for it, which is once for all blocks of a cluster; otherwise what arrives at its SM.
+    """
+    rows = np.minimum(options.rows, product_rows) / (options.share_rows if shared else 1.0)
+    outputs = options.outputs / (options.share_outputs if shared else 1.0)
     return np.asarray(rows * DTYPE_BYTES[operands.rows] + outputs * DTYPE_BYTES[operands.second], dtype=np.float64)
 
 

@@ -201,7 +201,8 @@ def product_program(
     dtype = timing.operands.product
     size = depth_step(dtype)
     steps, blocks = ceil(choice.depth / size), ceil(choice.blocks / device.sms)
-    port = size * _one(loaded_bytes(timing.operands, choice.options, choice.rows)) / L2_PORT_BYTES_PER_CLOCK
+    arriving = _one(loaded_bytes(timing.operands, choice.options, choice.rows, shared=False))
+    port = size * arriving / L2_PORT_BYTES_PER_CLOCK
     share = device.clock_hz / (steps * blocks)
     step = {
         "fetch": _whole(_one(timing.dram_s) * share),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from preset_devices import device
 
+from cascadesim.accelerators.gpu import gemm
 from cascadesim.accelerators.gpu.batch import gemm_seconds
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.gemm import InL2, TileOptions, choice_of, gemm_timing, products_cycles
@@ -16,6 +17,18 @@ def test_the_depth_of_a_product_is_padded_to_whole_steps() -> None:
     on = device("h100-sxm")
     timed = gemm_timing(on, constants(on.generation), 8192, 8192, [4032, 4033, 4096], 1, "bf16")
     assert timed.tensor_s[0] < timed.tensor_s[1] == timed.tensor_s[2]
+
+
+def test_many_products_are_timed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven products two at a time, as all at once; each with the share of its weights that L2 has."""
+    on, rows, kept = device("h100-sxm"), np.arange(1, 8) * 100, np.linspace(0, 1, 7)
+    asked = on, constants(on.generation), rows, 4096, 4096, 1, "bf16"
+    whole = gemm_timing(*asked, in_l2=InL2(kept, kept, kept))
+    monkeypatch.setattr(gemm, "AT_ONCE", 2)
+    parts = gemm_timing(*asked, in_l2=InL2(kept, kept, kept))
+    assert parts.total_s.tolist() == whole.total_s.tolist()
+    assert parts.dram_read_bytes.tolist() == whole.dram_read_bytes.tolist()
+    assert parts.options.rows.tolist() == whole.options.rows.tolist()
 
 
 def test_a_split_depth_takes_a_second_kernel() -> None:
