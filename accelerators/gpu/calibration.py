@@ -28,7 +28,7 @@ NEAREST: Mapping[Generation, Generation] = {
 SHARED = (
     "special_fraction", "overlap_specialised", "instructions_specialised", "instructions_plain",
     "element_instructions", "conversion_instructions", "spilled_rate", "mma_sync_rate", "persistent_share",
-    "copied_bytes_per_clock", "narrow_share", "l2_fraction",
+    "copied_bytes_per_clock", "narrow_share", "l2_fraction", "block_latency_s",
 )  # fmt: skip
 
 

@@ -214,9 +214,7 @@ def _chosen(
     """The tile of each product that takes least, or that the library takes."""
     options = _options(device, product, library)
     timed = _timed(device, constants, product, dtype, options, stored)
-    # the option that takes least; of equals, which memory bounds, the one whose blocks are done first
-    equal = timed["total_s"] <= np.min(timed["total_s"], axis=0) * (1 + 1e-9)
-    choice = np.asarray(np.argmin(np.where(equal, timed.pop("schedule_s"), np.inf), axis=0), dtype=np.int64)
+    choice = np.asarray(np.argmin(timed["total_s"], axis=0), dtype=np.int64)
     picked = {name: np.take_along_axis(values, choice[None], 0)[0] for name, values in timed.items()}
     return GemmTiming(**picked, options=options.picked(choice), operands=stored)
 
@@ -271,7 +269,7 @@ def _timed(
     launch_s = small_kernel_s(device) * np.where(splits > 1, 2.0, 1.0)  # a second kernel sums (cuBLAS: splitKreduce)
     total_s = launch_s + _together(schedule_s, l2_s, dram_s)  # stages of loads run ahead of the products
     return {
-        "tensor_s": blocks * block_s / device.sms, "schedule_s": schedule_s, "l2_s": l2_s, "dram_s": dram_s,
+        "tensor_s": blocks * block_s / device.sms, "l2_s": l2_s, "dram_s": dram_s,
         "launch_s": launch_s, "total_s": total_s, "dram_read_bytes": reads,
         "dram_write_bytes": np.broadcast_to(writes, total_s.shape),
     }  # fmt: skip

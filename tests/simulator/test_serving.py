@@ -15,8 +15,9 @@ from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.generate import generate, phases
 from cascadesim.simulator.request import Request
-from cascadesim.simulator.serving import Arrivals, Chunk, Known, StepTimes, around, closed_loop, run, serve
+from cascadesim.simulator.serving import Arrivals, closed_loop, run, serve
 from cascadesim.simulator.simulate import reports
+from cascadesim.simulator.step_times import Chunk, Known, StepTimes, around
 
 
 def asked(clients: int, workload: str = "llama-3.1-8b", *settings: str, device: str = "h100-sxm") -> Request:

@@ -10,7 +10,8 @@ from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.generate import Generation, generate, memory_of, phases
 from cascadesim.simulator.request import Request
-from cascadesim.simulator.serving import Arrivals, ClosedLoop, Known, run
+from cascadesim.simulator.serving import Arrivals, ClosedLoop, run
+from cascadesim.simulator.step_times import Known
 from cascadesim.validation.claim import PredictedFigures, Settings
 from cascadesim.validation.table import Row
 

@@ -141,7 +141,7 @@ def test_narrow_weights_pass_by_l2_at_their_own_width_too() -> None:
 
 def test_narrow_weights_beside_wide_activations_gain_bandwidth_and_no_rate() -> None:
     wide, narrow = product(8192), product(8192, "types.weights=fp8")
-    assert busy(narrow, "tensor") == pytest.approx(busy(wide, "tensor"), rel=0.01)  # the tile may be another
+    assert busy(narrow, "tensor") == pytest.approx(busy(wide, "tensor"), rel=0.02)  # the tile may be another
     assert busy(product(8192, "types.weights=fp8", "types.activations=fp8"), "tensor") < 0.7 * busy(wide, "tensor")
     wide, narrow = product(1), product(1, "types.weights=int4")
     assert narrow.traffic.read_bytes == pytest.approx(wide.traffic.read_bytes * 4.25 / 16, rel=1e-2)
