@@ -69,27 +69,15 @@ def test_the_page_has_the_stored_speeds() -> None:
     assert with_table(page(SPEED), speed_table(stored_speeds()), SPEED) == page(SPEED)
 
 
-@pytest.fixture(scope="module")
-def verdicts() -> tuple[Verdict, ...]:
-    return verdicts_of(())
-
-
 @pytest.mark.slow
-def test_every_claim_of_every_suite_holds(verdicts: tuple[Verdict, ...]) -> None:
+def test_every_claim_of_every_suite_holds_and_the_pages_are_up_to_date() -> None:
+    """If not: python -m cascadesim.validation.readme. One test, since judging all suites takes a minute."""
+    verdicts = verdicts_of(())
     assert {verdict.suite for verdict in verdicts} == {suite.name for suite in suites()}
     assert {f"{verdict.suite}: {verdict.claim.name}": f"{verdict.errors.maximum:.2e} at {verdict.worst}"
             for verdict in verdicts if not verdict.holds} == {}  # fmt: skip
-
-
-@pytest.mark.slow
-def test_the_pages_are_up_to_date(verdicts: tuple[Verdict, ...]) -> None:
-    """If not: python -m cascadesim.validation.readme"""
     assert with_table(page(ERRORS), markdown(verdicts), ERRORS) == page(ERRORS)
     assert with_table(page(SUMMARY), families_table(verdicts), SUMMARY) == page(SUMMARY)
-
-
-@pytest.mark.slow
-def test_a_summary_without_one_of_its_claims_is_refused(verdicts: tuple[Verdict, ...]) -> None:
     without = [verdict for verdict in verdicts if verdict.suite != "gpu-mla"]
     with pytest.raises(CascadeSimError, match="names a claim that gpu-mla does not have"):
         families_table(without)

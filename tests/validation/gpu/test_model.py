@@ -108,7 +108,7 @@ def test_the_two_levels_agree_on_full_attention() -> None:
 
 
 def test_decoding_takes_as_long_either_way_where_dram_bounds() -> None:
-    """16-bit caches of 500 MB and more: half of them within 3%; both wait for the same bytes, and the closed form adds
+    """16-bit caches of 500 MB and more: half of them within 5%; both wait for the same bytes, and the closed form adds
     what compute disturbs, the more the nearer the two are."""
     rows = own_shapes(CYCLES)
     decoding = (rows.kernel == "flash-attention-3-decode") & (rows.kv_dtype == "bf16")
@@ -116,7 +116,7 @@ def test_decoding_takes_as_long_either_way_where_dram_bounds() -> None:
     assert len(large) > 5
     ratio = predicted_cycle_level_s(large) / predicted_s(large)
     assert (np.abs(ratio - 1) < 0.2).all()
-    assert np.median(np.abs(ratio - 1)) < 0.03
+    assert np.median(np.abs(ratio - 1)) < 0.05
 
 
 def test_products_have_no_prediction_here() -> None:
