@@ -168,8 +168,6 @@ def test_every_attention_runs_rightly_or_is_refused_with_one_line(
 
 # a gate for each of 64 elements of a key takes 256 lanes as long as one gate for all of them
 AS_LONG_ON_WIDE_LANES = {"gated-deltanet", "gated-deltanet-step", "kimi-delta-attention", "kimi-delta-attention-step"}
-# its running values are of every tile, so that arrays visit all of them: masked pairs take the time of all others
-VISITS_ALL_TILES = "attention-1pass-causal"
 
 
 @pytest.mark.slow
@@ -186,10 +184,11 @@ def test_texts_with_other_operations_keep_some_unit_busy_for_another_time(name: 
         for activity in (activity for phase in plan.phases for activity in phase.activities):
             done.update(activity.operations)
             busy[activity.unit] += activity.cycles
-        seen[cascade] = (done, busy)
+        if not any("masked pairs take the time of all others" in note for note in plan.notes):  # said, so no answer to
+            seen[cascade] = (done, busy)  # hold against a text without a mask
     for one, other in combinations(seen, 2):
         (done, busy), (other_done, other_busy) = seen[one], seen[other]
-        if done != other_done and not {one, other} <= AS_LONG_ON_WIDE_LANES and VISITS_ALL_TILES not in (one, other):
+        if done != other_done and not {one, other} <= AS_LONG_ON_WIDE_LANES:
             assert any(abs(busy[unit] - other_busy[unit]) > 1 for unit in busy | other_busy), (one, other)
 
 

@@ -43,6 +43,7 @@ COLD = ("LLMServingSim",)  # timed inside whole layers, so that other kernels em
 LIBRARY = "aiconfigurator"  # timed calls of serving libraries
 SETS, MOST_WEIGHTS = 6, 5  # collect_gemm.py of SGLang and of TensorRT-LLM, outside_loop_count
 LIBRARY_KERNELS = 1  # TensorRT-LLM, attentionOp.cpp: invokeBuildDecoderInfo, offsets of the sequences
+SCALE_KERNELS = 1  # assumed: the one scale of a matrix is cleared before its largest element is sought
 QUANTISES = ("sglang:fa3", "sglang:trtllm_mha")
 ATTENTION = ("encoder", "prefill", "decode")
 # vllm of that time, csrc/layernorm_kernels.cu and activation_kernels.cu: a thread loads an element at a time, a norm
@@ -106,7 +107,7 @@ def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of:
         return vectorised.gemm_seconds(
             on, rows=part.m, outputs=part.n, depth=part.k, copies=np.maximum(part.batch, 1), dtype=dtype,
             library=library(source, impl), quantises=quantisations(dtype, source),
-            launches=LIBRARY_KERNELS if quantisations(dtype, source) > 1 else 0,
+            launches=SCALE_KERNELS if quantisations(dtype, source) > 1 else 0,
             in_l2=in_l2(on, source, part), constants=known,
         )  # fmt: skip
     # all operands but the result are read; these sources run an operation between others, which empty L2

@@ -9,7 +9,16 @@ from preset_devices import device
 from cascadesim.accelerators.gpu import gemm
 from cascadesim.accelerators.gpu.batch import gemm_seconds
 from cascadesim.accelerators.gpu.calibration import constants
-from cascadesim.accelerators.gpu.gemm import InL2, TileOptions, choice_of, gemm_timing, products_cycles
+from cascadesim.accelerators.gpu.gemm import (
+    GemmSizes,
+    InL2,
+    TileOptions,
+    _options,
+    _tiles,
+    choice_of,
+    gemm_timing,
+    products_cycles,
+)
 
 
 def test_the_depth_of_a_product_is_padded_to_whole_steps() -> None:
@@ -17,6 +26,18 @@ def test_the_depth_of_a_product_is_padded_to_whole_steps() -> None:
     on = device("h100-sxm")
     timed = gemm_timing(on, constants(on.generation), 8192, 8192, [4032, 4033, 4096], 1, "bf16")
     assert timed.tensor_s[0] < timed.tensor_s[1] == timed.tensor_s[2]
+
+
+@pytest.mark.parametrize(("rows", "blocks_of_rows"), [(3, 1), (16, 1), (17, 2)])
+def test_no_block_of_a_cluster_is_without_rows_of_its_own(rows: int, blocks_of_rows: int) -> None:
+    """111 experts of a few rows, tiles of 16 x 128 on B200: two blocks share weights where there are two of rows."""
+    on = device("b200")
+    product = GemmSizes(*(np.array([float(size)]) for size in (rows, 5760, 2880, 111)), 2, 2, 0.53)
+    options = _options(on, product, "best")
+    (found,) = np.flatnonzero((options.rows[:, 0] == 16) & (options.outputs[:, 0] == 128) & (options.splits[:, 0] == 1))
+    picked = options.picked(np.array([found]))
+    assert _tiles(picked, product.rows, product.outputs)[0] == blocks_of_rows * 5760 / 128
+    assert picked.share_outputs[0] == blocks_of_rows
 
 
 def test_many_products_are_timed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
