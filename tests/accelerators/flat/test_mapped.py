@@ -13,6 +13,7 @@ from cascadesim.accelerators.flat.accelerator import Flat
 from cascadesim.accelerators.flat.search import published_dataflows
 from cascadesim.accelerators.mapping.plan import searched
 from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.texts import find
 
 TEXT = find("attention-3pass")
@@ -65,3 +66,14 @@ def test_a_mapping_is_never_slower_in_any_of_the_48_rows_but_where_a_block_would
     ratio = times_as_long(*row)
     assert ratio <= SLOWER.get(row, 1 + 1e-9)
     assert (ratio > 1 + 1e-9) == (row in SLOWER)  # once it is as fast, say so here
+
+
+@pytest.mark.parametrize(("name", "together"), [("unfused", 1), ("flat", 9)])
+def test_an_array_that_fuses_nothing_maps_each_einsum_by_itself(name: str, together: int) -> None:
+    """Two passes have nine Einsums that compute, of which no published plan of either array says anything."""
+    (operation,) = load_workload("bert").operations(
+        sequence_length=256, batch=1, scope="attention", attention="attention-2pass")  # fmt: skip
+    phases = load(name).plan(operation, "physical").phases
+    assert len(phases) == 9 // together
+    assert all(len({each.name for each in phase.activities if each.unit.startswith("array")}) == together
+               for phase in phases)

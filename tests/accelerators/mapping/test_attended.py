@@ -85,6 +85,14 @@ def test_a_text_whose_running_values_are_of_every_tile_leaves_none_out() -> None
     assert attended(find("attention-3pass-causal"), {"H": 1, "P": 12, "M": 12, "E": 1, "F": 1}, FULL) is not None
 
 
+def test_what_is_made_once_a_query_leaves_tiles_out_all_the_same() -> None:
+    """Scores under a condition, and afterwards a product of each query with nothing of the keys."""
+    text = cascade("masked, then scaled", "S[p] = A[p] * B[m] if m <= p else 0\nT[p] = S[p] * C[p]")
+    found = attended(text, {"P": 3, "M": 3}, FULL)
+    assert found is not None
+    assert found.last.tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize("name", ["flat", "edge-array", "systolic-ws-32"])
 @pytest.mark.parametrize("text", ["attention-1pass-causal", "attention-3pass-causal", "attention-1pass"])
 def test_a_plan_over_many_tiles_does_all_operations_of_the_text(name: str, text: str) -> None:
