@@ -13,7 +13,7 @@ from cascadesim.accelerators.mapping.legality import Draft, inputs_of, outputs_o
 from cascadesim.accelerators.mapping.mapper.candidates import units_of
 from cascadesim.accelerators.mapping.placing import goes_straight, outside, reads, register_words
 from cascadesim.accelerators.mapping.problem import MappingProblem, Tile, Work
-from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, executed, operations_of
+from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, BoundRun, executed, operations_of
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 
@@ -64,8 +64,8 @@ def least_words(problem: MappingProblem, members: Sequence[int]) -> float:
 def least_of_tiles(draft: Draft, leaf: Tile) -> float:
     """Cycles at least of the busiest of both arrays and the ports of the buffer, whatever the order of the loops.
 
-    Those of whole tiles, of which a mask may leave some out. Through the ports goes what Einsums read of inputs, and
-    what they make where a tile of it alone is more than registers hold.
+    Through the ports goes, for each whole tile that a mask does not leave out, what Einsums read of inputs, and what
+    they make where a tile of it alone is more than registers hold.
     """
     problem, spec, busy, words = draft.problem, draft.spec, {ARRAY_2D: 0, ARRAY_1D: 0}, 0
     buffered: dict[str, frozenset[str]] = dict.fromkeys(outside(problem, draft.members)[0], frozenset())
@@ -75,7 +75,7 @@ def least_of_tiles(draft: Draft, leaf: Tile) -> float:
         written = made.words({**leaf, **state})
         spilled = readers and written > register_words(spec, run.unit) and not goes_straight(run, readers, leaf)
         tiles = _whole_tiles(problem, run.work, leaf)
-        busy[run.unit] += tiles * run.cycles(leaf)
+        busy[run.unit] += _cycles(problem, run, leaf)
         words += tiles * written if spilled else 0
         for operand in run.work.inputs:
             if operand.tensor in buffered:
@@ -83,6 +83,26 @@ def least_of_tiles(draft: Draft, leaf: Tile) -> float:
         if spilled:
             buffered[made.tensor] = run.work.iterates
     return max(*busy.values(), words * spec.word_bytes / spec.global_buffer.bytes_per_cycle)
+
+
+def _cycles(problem: MappingProblem, run: BoundRun, leaf: Tile) -> int:
+    """Cycles of an Einsum in all tiles, partial ones too: as a group counts them, and as fast as none of its own loops
+    makes them."""
+    axes, masked, pairs = run.work.axes, problem.attended, 1
+    if masked is not None and axes >= PAIRED:
+        if run.fold is not None:
+            return _whole_tiles(problem, run.work, leaf) * run.cycles(leaf)
+        axes -= PAIRED
+        pairs = sum(count * run.waves(QUERY, queries) * run.waves(KEY, keys)
+                    for (queries, keys), count in masked.visited(leaf[QUERY], leaf[KEY]))  # fmt: skip
+    parts = {axis: divmod(problem.extents[axis], leaf[axis]) for axis in axes}
+    waves = {axis: whole * run.waves(axis, leaf[axis]) + (run.waves(axis, rest) if rest else 0)
+             for axis, (whole, rest) in parts.items()}  # fmt: skip
+    if run.fold is None:
+        return run.op_cycles * pairs * prod(waves.values())
+    tiles = prod(whole + bool(rest) for axis, (whole, rest) in parts.items() if axis in run.fold.streamed)
+    folds = prod(waves[axis] for axis in axes - run.fold.streamed)
+    return run.op_cycles * prod(waves.values()) + folds * tiles * run.fold.exposed_cycles - 1
 
 
 def _whole_tiles(problem: MappingProblem, work: Work, leaf: Tile) -> int:
