@@ -5,14 +5,14 @@ Bounds that no schedule undercuts; `program` is a schedule. mapping.md 2.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from math import ceil, prod
 
 from cascadesim.accelerators.mapping.attended import PAIRED
-from cascadesim.accelerators.mapping.problem import Tile
-from cascadesim.accelerators.mapping.runs import UNITS, BoundRun
+from cascadesim.accelerators.mapping.problem import TensorUse, Tile
+from cascadesim.accelerators.mapping.runs import UNITS, BoundRun, joined
 from cascadesim.accelerators.mapping.tiling import TiledGroup
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 
@@ -22,17 +22,17 @@ class BoundGroup(TiledGroup):
     """A group with sizes, and how long it takes."""
 
     def cycles(self, run: BoundRun) -> int:
-        """Cycles of an Einsum, all tiles together; of folds those after the first, as SCALE-Sim counts."""
-        depth, axes, pairs = len(self.loops), run.work.axes, 1
-        if self.attended is not None and axes >= PAIRED:
-            axes -= PAIRED
-            pairs = sum(count * run.waves(QUERY, queries) * run.waves(KEY, keys)
-                        for (queries, keys), count in self.pairs(depth))  # fmt: skip
-        if run.fold is not None:
-            return sum(count * run.cycles(tile) for tile, count in self.every_tile(run)) - 1
-        return run.op_cycles * pairs * prod(
-            sum(count * run.waves(axis, size) for size, count in self.tiles(axis, depth, run.own)) for axis in axes
-        )
+        """Cycles of an Einsum, all tiles together."""
+        return self.once(run, "cycles", lambda: run.all_cycles(self.sizes_of(run.work.axes, len(self.loops), run.own)))
+
+    def once(self, run: BoundRun, what: object, counted: Callable[[], int]) -> int:
+        """What is counted for an Einsum in tiles of these sizes, whatever the order of the loops: once."""
+        sizes = tuple(self.leaf[axis] for axis in run.work.walks)
+        key = run.place, run.unit, run.space, run.time, run.own, sizes, self.attended is None, what
+        known = self.problem.known
+        if key not in known:
+            known[key] = counted()
+        return int(known[key])
 
     @cached_property
     def busy_cycles(self) -> Mapping[str, int]:
@@ -162,3 +162,61 @@ class BoundGroup(TiledGroup):
     def busiest_cycles(self) -> float:
         """Cycles of the busiest of arrays, DRAM channel and buffer ports."""
         return max(*self.busy_cycles.values(), self.dram_cycles, self.port_cycles, 1.0)
+
+    def port_words(self, run: BoundRun, tile: Tile) -> tuple[int, int]:
+        """Words that an Einsum reads from the buffer and writes to it for one tile.
+
+        An operand is read again along loops in time that lack it, unless those are innermost (it stays in registers);
+        elements that need the same word at once share one read. Sums stay in registers until they are complete.
+        """
+        buffered, made = self.buffered, self.buffered.get(run.work.output.tensor)
+        read = sum(run.operand_reads(operand, tile, buffered[operand.tensor].state)
+                   for operand in run.work.inputs if operand.tensor in buffered)
+        written = run.work.output.words({**tile, **dict.fromkeys(made.state, 1)}) if made else 0
+        return read + (written if self.adds_up_in_buffer(run) else 0), written
+
+    def adds_up_in_buffer(self, run: BoundRun) -> bool:
+        """Whether an Einsum reads what it writes to the buffer: a sum that is not complete after a tile."""
+        made = self.buffered.get(run.work.output.tensor)
+        carried = made is not None and (made.depth < len(self.loops) or run.sums_slices(self.leaf))
+        return carried and not run.work.iterates
+
+    def all_port_words(self) -> tuple[int, int]:
+        """Words that Einsums read from the buffer and write to it, all tiles together, loads and stores apart."""
+        read = written = 0
+        for run in self.runs:
+            for number, operand in enumerate(run.work.inputs):
+                if (kept := self.buffered.get(operand.tensor)) is not None:
+                    read += self.once(run, (number, kept.state), partial(self.words_of, run, operand, kept.state))
+            if (made := self.buffered.get(run.work.output.tensor)) is not None:
+                own = self.once(run, made.state, partial(self.words_of, run, run.work.output, made.state))
+                read, written = read + (own if self.adds_up_in_buffer(run) else 0), written + own
+        return read, written
+
+    def words_of(self, run: BoundRun, operand: TensorUse, state: frozenset[str]) -> int:
+        """Words that an Einsum reads or writes of a tensor, all tiles together, each as often as it takes it.
+
+        A product over axes, but for those that are in one coordinate.
+        """
+        again = run.taken_again(operand) if operand is not run.work.output else []
+        sizes, ones = self.sizes_of(run.work.axes, len(self.loops), run.own), dict.fromkeys(state, 1)
+        for dimension in operand.dimensions:
+            together = [each for each in sizes if not each[0][0].keys().isdisjoint(dimension.axes)]
+            if len(together) > 1:
+                sizes = [*(each for each in sizes if each not in together), joined(together)]
+        walked = run.work.axes
+        total = prod(dimension.span({**self.leaf, **ones}) for dimension in operand.dimensions
+                     if walked.isdisjoint(dimension.axes))  # fmt: skip
+        for each in sizes:
+            axes = each[0][0].keys()
+            own = [dimension for dimension in operand.dimensions if not axes.isdisjoint(dimension.axes)]
+            waves = [axis for axis in again if axis in axes]
+            total *= sum(count * prod(run.waves(axis, tile[axis]) for axis in waves)
+                         * prod(dimension.span({**self.leaf, **tile, **ones}) for dimension in own)
+                         for tile, count in each)  # fmt: skip
+        return total
+
+    @cached_property
+    def moved_words(self) -> int:
+        """Words that go through the ports of the buffer, all tiles together."""
+        return sum(self.all_port_words()) + self.read_words + self.stored_from_buffer

@@ -100,9 +100,10 @@ def outside(
     problem: MappingProblem, members: tuple[int, ...]
 ) -> tuple[Mapping[str, tuple[TensorUse, ...]], tuple[TensorUse, ...]]:
     """What comes from outside and what leaves; many groups of the same Einsums are bound."""
-    if members not in problem.outside:
-        problem.outside[members] = inputs_of(problem, members), tuple(outputs_of(problem, members))
-    return problem.outside[members]
+    if members not in problem.known:
+        problem.known[members] = inputs_of(problem, members), tuple(outputs_of(problem, members))
+    found: tuple[Mapping[str, tuple[TensorUse, ...]], tuple[TensorUse, ...]] = problem.known[members]
+    return found
 
 
 def _read(draft: Draft, tensor: str, operands: tuple[TensorUse, ...]) -> Resident:

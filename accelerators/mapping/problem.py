@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
+from typing import Any
 
 from cascadesim.accelerators.binding import point_operations
 from cascadesim.accelerators.mapping.attended import AttendedKeys
@@ -146,8 +147,7 @@ class MappingProblem:
     chains: Mapping[str, tuple[str, ...]]  # axis -> ranks of the text that split it, outermost first
     starts: tuple[tuple[str, TensorUse], ...] = ()  # state and input that it begins with: `RM[h,0,p] = SINK[h]`
     attended: AttendedKeys | None = None  # None: all pairs of query and key
-    outside: dict[tuple[int, ...], tuple[Mapping[str, tuple[TensorUse, ...]], tuple[TensorUse, ...]]] = field(
-        default_factory=dict, repr=False, compare=False)  # of groups that were bound: what they read and write
+    known: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)  # what many groups ask for again
 
     @property
     def outputs(self) -> frozenset[str]:

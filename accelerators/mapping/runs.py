@@ -12,12 +12,17 @@ from functools import cache, cached_property
 from math import prod
 
 from cascadesim.accelerators.binding import in_classes_of
+from cascadesim.accelerators.mapping.attended import PAIRED, Pairs
 from cascadesim.accelerators.mapping.problem import TensorUse, Tile, Work
 from cascadesim.accelerators.spec import FoldedPeArray, Operations, SpatialArray
+from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 ARRAY_2D, ARRAY_1D, GLOBAL_BUFFER, DRAM = "array_2d", "array_1d", "global_buffer", "dram"
 UNITS = (ARRAY_2D, ARRAY_1D)
+
+
+Sizes = list[tuple[dict[str, int], int]]  # of tiles along an axis, or several that depend on each other; and how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +107,34 @@ class BoundRun:
         folds = prod(self.waves(axis, tile[axis]) for axis in self.work.axes - self.fold.streamed)
         return folds * (streamed + self.fold.exposed_cycles)
 
-    def operand_reads(self, operand: TensorUse, tile: Tile, state: frozenset[str]) -> int:
-        """Words of an operand that it reads from a memory for a tile: again along loops in time that lack it.
+    def all_cycles(self, sizes: Sequence[Sizes]) -> int:
+        """Cycles of tiles of all these sizes; of folds those after the first, as SCALE-Sim counts."""
 
-        Unless those are innermost: then it stays in registers. Elements that need a word at once share one read.
+        def steps(axes: frozenset[str]) -> int:
+            return prod(sum(count * prod(self.waves(axis, size) for axis, size in tile.items() if axis in axes)
+                            for tile, count in each) for each in sizes)  # fmt: skip
+
+        cycles = self.op_cycles * steps(self.work.axes)
+        if self.fold is None:
+            return cycles
+        return cycles + self.fold.exposed_cycles * steps(self.work.axes - self.fold.streamed) - 1
+
+    def operand_reads(self, operand: TensorUse, tile: Tile, state: frozenset[str]) -> int:
+        """Words of an operand that it reads from a memory for a tile, as often as it takes each (`taken_again`)."""
+        again = prod(self.waves(axis, tile[axis]) for axis in self.taken_again(operand))
+        return again * operand.words({**tile, **dict.fromkeys(state, 1)})
+
+    def taken_again(self, operand: TensorUse) -> list[str]:
+        """Axes for each of whose steps it reads an operand again: those in time that lack it, but the innermost.
+
+        There it stays in registers. Elements that need a word at once share one read.
         """
         spatial = {axis for axis, _, _ in self.space}
-        own = operand.axes
         time = [axis for axis in self.time if axis not in spatial]
-        while time and time[-1] not in own:
+        while time and time[-1] not in operand.axes:
             time.pop()
-        again = prod(self.waves(axis, tile[axis]) for axis in self.work.axes - own
-                     if axis in spatial or axis in time or axis not in self.time)
-        return again * operand.words({**tile, **dict.fromkeys(state, 1)})
+        return [axis for axis in self.work.axes - operand.axes
+                if axis in spatial or axis in time or axis not in self.time]  # fmt: skip
 
 
 def bound_run(
@@ -206,3 +226,22 @@ def filled_words(
     if loop.axis not in resident.axes and single:
         return own, True
     return words, False
+
+
+def sizes_of(axes: frozenset[str], extents: Tile, steps: Tile, pairs: Pairs | None = None) -> list[Sizes]:
+    """The sizes of tiles along axes, which are independent but for the `pairs` of queries and keys that are visited."""
+    found: list[Sizes] = []
+    if pairs is not None:
+        found.append([({QUERY: queries, KEY: keys}, count) for (queries, keys), count in pairs])
+    for axis in sorted(axes - PAIRED if found else axes):
+        whole, rest = divmod(extents[axis], steps[axis])
+        found.append([({axis: size}, count) for size, count in ((steps[axis], whole), (rest, 1)) if size and count])
+    return found
+
+
+def joined(parts: Sequence[Sizes]) -> Sizes:
+    """Every size of one with every size of the others."""
+    found: Sizes = [({}, 1)]
+    for part in parts:
+        found = [({**tile, **size}, times * count) for tile, times in found for size, count in part]
+    return found

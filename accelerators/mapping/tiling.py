@@ -13,12 +13,18 @@ from itertools import product
 from math import prod
 
 from cascadesim.accelerators.mapping.attended import PAIRED, AttendedKeys, Pairs
-from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile
-from cascadesim.accelerators.mapping.runs import GLOBAL_BUFFER, BoundLoop, BoundRun, Resident, filled_words
+from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse
+from cascadesim.accelerators.mapping.runs import (
+    GLOBAL_BUFFER,
+    BoundLoop,
+    BoundRun,
+    Resident,
+    Sizes,
+    filled_words,
+    sizes_of,
+)
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
-
-Tiles = tuple[tuple[int, int], ...]  # sizes and how many there are of each
 
 
 @dataclass(frozen=True)
@@ -59,12 +65,6 @@ class TiledGroup:
     @cached_property
     def leaf(self) -> dict[str, int]:
         return self.largest_tiles[-1]
-
-    def tiles(self, axis: str, depth: int, own: BoundLoop | None = None) -> Tiles:
-        """Sizes of tiles along an axis inside so many loops, and how many there are; `own`: cut once more by it."""
-        step = self.tile(depth)[axis] if own is None or own.axis != axis else own.step
-        whole, rest = divmod(self.problem.extents[axis], step)
-        return ((step, whole), (rest, 1)) if rest else ((step, whole),)
 
     def own_loop(self, resident: Resident) -> BoundLoop | None:
         """The loop of the only Einsum that reads a tensor, where that passes by in slices."""
@@ -140,14 +140,17 @@ class TiledGroup:
         self, axes: frozenset[str], depth: int, own: BoundLoop | None = None
     ) -> Iterator[tuple[dict[str, int], int]]:
         """The different tiles inside so many loops along some axes, and how many there are; `own`: slices by it."""
-        paired = self.attended is not None and KEY in axes
-        alone = sorted(axes - PAIRED if paired else axes)
-        pairs = self.pairs(depth) if paired else (((0, 0), 1),)
-        for (queries, keys), times in pairs:
-            pair = {QUERY: queries, KEY: keys} if paired else {}
-            for sizes in product(*(self.tiles(axis, depth, own) for axis in alone)):
-                tile = {axis: size for axis, (size, _) in zip(alone, sizes, strict=True)}
-                yield pair | tile, times * prod(count for _, count in sizes)
+        for sizes in product(*self.sizes_of(axes, depth, own)):
+            tile: dict[str, int] = {}
+            for size, _ in sizes:
+                tile |= size
+            yield tile, prod(count for _, count in sizes)
+
+    def sizes_of(self, axes: frozenset[str], depth: int, own: BoundLoop | None = None) -> list[Sizes]:
+        """`sizes_of` the tiles inside so many loops; `own`: cut once more by it."""
+        steps = self.tile(depth) if own is None else {**self.tile(depth), own.axis: own.step}
+        pairs = self.pairs(depth) if self.attended is not None and KEY in axes else None
+        return sizes_of(axes, self.problem.extents, steps, pairs)
 
     def points(self, run: BoundRun) -> int:
         """Points of an Einsum, those of pairs that are attended."""
@@ -183,45 +186,10 @@ class TiledGroup:
         tiles = self.different_tiles(operand.axes, depth)
         return sum(count * operand.words(whole | tile) for tile, count in tiles)
 
-    def port_words(self, run: BoundRun, tile: Tile) -> tuple[int, int]:
-        """Words that an Einsum reads from the buffer and writes to it for one tile.
-
-        An operand is read again along loops in time that lack it, unless those are innermost (it stays in registers);
-        elements that need the same word at once share one read. Sums stay in registers until they are complete.
-        """
-        buffered = self.buffered
-        read = sum(run.operand_reads(operand, tile, buffered[operand.tensor].state)
-                   for operand in run.work.inputs if operand.tensor in buffered)
-        if (own := buffered.get(run.work.output.tensor)) is None:
-            return read, 0
-        written = run.work.output.words({**tile, **dict.fromkeys(own.state, 1)})
-        carried = own.depth < len(self.loops) or run.sums_slices(self.leaf)
-        again = written if carried and not run.work.iterates else 0  # a sum that is not complete
-        return read + again, written
-
     @cached_property
     def buffered(self) -> Mapping[str, Resident]:
         """Tensors that the group has in the buffer."""
         return {each.tensor: each for each in (*self.reads, *self.made) if each.where == GLOBAL_BUFFER}
-
-    def all_port_words(self) -> tuple[int, int]:
-        """Words that Einsums read from the buffer and write to it, all tiles together, loads and stores apart."""
-        read = written = 0
-        for run in self.runs:
-            for tile, count in self.every_tile(run):
-                own_read, own_written = self.port_words(run, tile)
-                read, written = read + count * own_read, written + count * own_written
-        return read, written
-
-    @cached_property
-    def moved_words(self) -> int:
-        """Words that go through the ports of the buffer, all tiles together."""
-        return sum(self.all_port_words()) + self.read_words + self.stored_from_buffer
-
-    def every_tile(self, run: BoundRun) -> Iterator[tuple[dict[str, int], int]]:
-        """The different tiles or slices that an Einsum runs on, with their number."""
-        for tile, count in self.different_tiles(run.work.axes, len(self.loops), run.own):
-            yield self.leaf | tile, count
 
     def is_buffered(self, operand: TensorUse) -> bool:
         """Whether a result leaves from the buffer, where it was added up."""

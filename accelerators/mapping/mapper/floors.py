@@ -13,7 +13,7 @@ from cascadesim.accelerators.mapping.legality import Draft, inputs_of, outputs_o
 from cascadesim.accelerators.mapping.mapper.candidates import units_of
 from cascadesim.accelerators.mapping.placing import goes_straight, outside, reads, register_words
 from cascadesim.accelerators.mapping.problem import MappingProblem, Tile, Work
-from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, BoundRun, executed, operations_of
+from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, BoundRun, executed, operations_of, sizes_of
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 
@@ -86,23 +86,10 @@ def least_of_tiles(draft: Draft, leaf: Tile) -> float:
 
 
 def _cycles(problem: MappingProblem, run: BoundRun, leaf: Tile) -> int:
-    """Cycles of an Einsum in all tiles, partial ones too: as a group counts them, and as fast as none of its own loops
-    makes them."""
-    axes, masked, pairs = run.work.axes, problem.attended, 1
-    if masked is not None and axes >= PAIRED:
-        if run.fold is not None:
-            return _whole_tiles(problem, run.work, leaf) * run.cycles(leaf)
-        axes -= PAIRED
-        pairs = sum(count * run.waves(QUERY, queries) * run.waves(KEY, keys)
-                    for (queries, keys), count in masked.visited(leaf[QUERY], leaf[KEY]))  # fmt: skip
-    parts = {axis: divmod(problem.extents[axis], leaf[axis]) for axis in axes}
-    waves = {axis: whole * run.waves(axis, leaf[axis]) + (run.waves(axis, rest) if rest else 0)
-             for axis, (whole, rest) in parts.items()}  # fmt: skip
-    if run.fold is None:
-        return run.op_cycles * pairs * prod(waves.values())
-    tiles = prod(whole + bool(rest) for axis, (whole, rest) in parts.items() if axis in run.fold.streamed)
-    folds = prod(waves[axis] for axis in axes - run.fold.streamed)
-    return run.op_cycles * prod(waves.values()) + folds * tiles * run.fold.exposed_cycles - 1
+    """Cycles of an Einsum in all tiles, as a group counts them where it visits those alone that a mask attends."""
+    masked = problem.attended if run.work.axes >= PAIRED else None
+    pairs = None if masked is None else masked.visited(leaf[QUERY], leaf[KEY])
+    return run.all_cycles(sizes_of(run.work.axes, problem.extents, leaf, pairs))
 
 
 def _whole_tiles(problem: MappingProblem, work: Work, leaf: Tile) -> int:
