@@ -52,12 +52,14 @@ def plan_pruned(operation: Operation, spec: FuseMaxSpec, accounting: Accounting)
     (keys_per_tile,) = first.splits.values()
     second = _importance(operation.with_cascade(SECOND_PASS), spec, keys_per_tile)
     stored = _statistics_bytes(operation, spec, keys_per_tile)
+    sums = _uncounted_sums_bytes(operation, spec, keys_per_tile)
     (pass_two,) = second.phases
     activities = tuple(replace(each, operations={}) if each.name in _AGAIN else each for each in pass_two.activities)
     importance = replace(
-        pass_two, name="importance", activities=activities, traffic=pass_two.traffic + Traffic(write_bytes=stored)
-    )
-    stored_j = {"dram": stored * DRAM_PJ_PER_BYTE * 1e-12}
+        pass_two, name="importance", activities=activities,
+        traffic=pass_two.traffic + Traffic(read_bytes=sums, write_bytes=stored + sums),
+    )  # fmt: skip
+    stored_j = {"dram": (stored + 2 * sums) * DRAM_PJ_PER_BYTE * 1e-12}
     phases = (*first.phases, importance, _choice(operation, spec))
     joules = _summed(first.dynamic_energy_j or {}, second.dynamic_energy_j or {}, stored_j)
     bytes_of = element_bytes(operation.cascade, spec)
@@ -84,6 +86,15 @@ def _statistics_bytes(operation: Operation, spec: FuseMaxSpec, keys_per_tile: in
     """Bytes that the first pass leaves to the second: each query's denominator, and its maximum after each key tile."""
     key_tiles = -(-operation.extent("m") // keys_per_tile)
     return (key_tiles + 1) * operation.extent("b") * operation.extent("h") * operation.extent("p") * spec.word_bytes
+
+
+def _uncounted_sums_bytes(operation: Operation, spec: FuseMaxSpec, keys_per_tile: int) -> int:
+    """Bytes of the sums of keys that are taken for those of the sequence before: where one key tile is all of them.
+
+    The second pass loops over heads of all sequences alike, so that it keeps a tile of sums from one to the next.
+    """
+    keys = operation.extent("m")
+    return (operation.extent("b") - 1) * keys * spec.word_bytes if keys <= keys_per_tile else 0
 
 
 def by_schedule(operation: Operation, workload: str) -> Iterator[Operation]:

@@ -6,11 +6,12 @@ import pytest
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
-from cascadesim.accelerators.protocol import Plan
+from cascadesim.accelerators.protocol import Plan, problems
 from cascadesim.einsum_cascades.models.layers import Phase
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.texts import find
 from cascadesim.simulator.simulate import simulate
 
 TILES = 64 * 12 * 4 * 4  # sequences, heads, and 1024 queries and keys in tiles of 256
@@ -40,6 +41,16 @@ def test_the_second_pass_reads_no_values() -> None:
     least = 2 * vectors + (4 + 1 + 1) * queries
     assert least <= importance.traffic.read_bytes <= 1.02 * least  # and the importance so far, read and written
     assert importance.traffic.write_bytes >= (4 + 1) * queries
+
+
+def test_sums_are_of_each_sequence_also_where_one_key_tile_holds_them() -> None:
+    """One query of two sequences on 5 keys: 8 values, a maximum and a denominator each, and 5 sums."""
+    sizes = {"pe_array.rows": 5, "pe_array.columns": 2, "vector_array.lanes": 2, "global_buffer.row_bytes": 16}
+    accelerator = load("fusemax", tuple(f"{field}={size}" for field, size in sizes.items()))
+    extents = (("b", 2), ("h", 1), ("g", 1), ("m", 5), ("p", 1), ("e", 8), ("f", 8))
+    plan = accelerator.plan(Operation("attention", "attention", find("pruned-1pass"), extents), "physical")
+    assert list(problems(plan, accelerator)) == []
+    assert plan.traffic.write_bytes == 2 * 2 * (8 + 1 + 1 + 5)
 
 
 @pytest.mark.parametrize("name", ["fusemax", "fusemax-architecture", "fusemax-cascade", "fusemax-edge"])
