@@ -33,7 +33,7 @@ class StepTimes:
     prompt: Request
     step: Request
     known: Known = field(default_factory=dict, compare=False, repr=False)
-    rests: dict[int, Counter[_Alike]] = field(default_factory=dict, compare=False, repr=False)  # by requests
+    counted: dict[tuple[Part, int, int], Counter[_Alike]] = field(default_factory=dict, compare=False, repr=False)
 
     def seconds(self, running: int, keys: float, chunks: Sequence[Chunk]) -> float:
         """A step of `running` requests with caches of `keys` tokens in the mean, and of chunks of prompts."""
@@ -76,18 +76,26 @@ class StepTimes:
             self.known[key] = self._timed(*key)
         return self.known[key]
 
-    def _rest(self, size: int) -> Counter[_Alike]:
-        if size not in self.rests:
-            self.rests[size] = _counted(replace(self.step, batch=size), "rest")
-        return self.rests[size]
+    def _counted(self, part: Part, size: int, other: int) -> Counter[_Alike]:
+        """The operations of a part; the parts of the same requests are counted together."""
+        if (part, size, other) not in self.counted:
+            request = self._request(part, size, other)
+            same: tuple[Part, ...] = ("prompt",) if part == "prompt" else ("rest", "head", "step")
+            found = operations(request)
+            self.counted.update({(each, size, other): _alike(found, each) for each in same})
+        return self.counted[part, size, other]
+
+    def _request(self, part: Part, size: int, other: int) -> Request:
+        if part == "prompt":
+            return replace(self.prompt, sequence_length=size, batch=other)
+        return replace(self.step, batch=size, sequence_length=other)
 
     def _timed(self, part: Part, size: int, other: int) -> float:
         """Time what the part has; of a step and of prompts only what they have beyond the rest of a step."""
-        request = (replace(self.prompt, sequence_length=size, batch=other) if part == "prompt" else
-                   replace(self.step, batch=size, sequence_length=other))  # fmt: skip
-        counts = self._rest(size) if part == "rest" else _counted(request, part)
+        request, counts = self._request(part, size, other), Counter(self._counted(part, size, other))
         if part in ("step", "prompt"):
-            counts.subtract(self._rest(size * other if part == "prompt" else size))
+            tokens = size * other if part == "prompt" else size
+            counts.subtract(self._counted("rest", tokens, self.step.length))
         cycles = sum(count * one_cycles(each.operation, request) for each, count in counts.items() if count)
         return cycles / request.accelerator.clock_hz
 
@@ -100,9 +108,9 @@ class _Alike:
     operation: Operation = field(compare=False)
 
 
-def _counted(request: Request, part: Part) -> Counter[_Alike]:
+def _alike(found: Sequence[Operation], part: Part) -> Counter[_Alike]:
     counts: Counter[_Alike] = Counter()
-    for each in operations(request):
+    for each in found:
         if _is_of(each, part):
             same = each.kind, each.cascade, each.extents, each.mask, each.operand, each.numbers, each.fp32
             counts[_Alike(same, each)] += each.count

@@ -117,14 +117,13 @@ class Workload(Spec):
             raise UnknownNameError("scope", scope, get_args(Scope))
         run = self._run(sequence_length, batch, phase, attention)
         per_layer = {
-            name: tuple(replace(own, layer=name) for own in layer_operations(self.sizes(layer), _on_layer(layer, run)))
+            name: tuple(replace(own, layer=name, count=own.count * (layer.count if scope == "model" else 1))
+                        for own in layer_operations(self.sizes(layer), _on_layer(layer, run)))
             for name, layer in self.layers.items() if phase == "prefill" or layer.mask == "causal"
         }  # fmt: skip
         if scope != "model":
             return _one_of_each(per_layer, scope)
-        counted = (replace(operation, count=operation.count * self.layers[name].count)
-                   for name, operations in per_layer.items() for operation in operations)
-        return (*counted, *self._head(run))
+        return (*(operation for operations in per_layer.values() for operation in operations), *self._head(run))
 
     def parameters(self) -> int:
         """Numbers the model stores: everything in its file, `other_parameters` included."""
