@@ -48,7 +48,7 @@ class Draft:
     in_flight: int | None = 1  # None: a software pipeline
     own: Mapping[int, BoundLoop] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def axes(self) -> frozenset[str]:
         return frozenset(loop.axis for loop in self.loops)
 
@@ -72,6 +72,8 @@ class Draft:
 
     def own_loop(self, tensor: str) -> BoundLoop | None:
         """The loop in whose slices an input passes by: that of its only reader, along one of its axes."""
+        if not self.own:
+            return None
         readers = self.readers(tensor)
         own = self.own.get(readers[0]) if len(readers) == 1 else None
         axes = frozenset().union(*(use.axes for reader in readers for use in self.work(reader).inputs

@@ -107,7 +107,7 @@ def outside(
 
 
 def _read(draft: Draft, tensor: str, operands: tuple[TensorUse, ...]) -> Resident:
-    axes = frozenset(axis for operand in operands for axis in operand.axes)
+    axes = frozenset().union(*(operand.axes for operand in operands))
     relevant = [number for number, loop in enumerate(draft.loops) if loop.axis in axes]
     innermost = min(relevant[-1] + 1 if relevant else 0, outside_of_late(draft, tensor))
     if draft.own_loop(tensor) is not None:
@@ -119,15 +119,12 @@ def _read(draft: Draft, tensor: str, operands: tuple[TensorUse, ...]) -> Residen
 def _made(draft: Draft) -> tuple[Resident, ...]:
     found = []
     for run in draft.runs:
-        work = run.work
-        carried = [number for number, loop in enumerate(draft.loops)
-                   if loop.axis in work.reduced | work.iterates]
-        depth = carried[0] if carried else len(draft.loops)
-        state = work.iterates & draft.axes
-        outside = any(loop.most > 1 for loop in draft.loops[:depth])
-        copies = (2 if draft.in_flight != 1 and outside else 1) if carried else draft.in_flight or 1
-        in_slices = run.sums_slices(draft.leaf)
-        where = GLOBAL_BUFFER if carried or in_slices else ""
+        work, depth, copies = run.work, len(draft.loops), draft.in_flight or 1
+        state, axes = work.iterates & draft.axes, (work.reduced | work.iterates) & draft.axes
+        if axes:  # carried from tile to tile
+            depth = next(number for number, loop in enumerate(draft.loops) if loop.axis in axes)
+            copies = 2 if draft.in_flight != 1 and any(loop.most > 1 for loop in draft.loops[:depth]) else 1
+        where = GLOBAL_BUFFER if axes or run.sums_slices(draft.leaf) else ""
         found.append(Resident(work.output.tensor, (work.output,), depth, copies, where, state))
     return tuple(found)
 

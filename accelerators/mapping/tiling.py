@@ -230,8 +230,12 @@ class TiledGroup:
 
     def feeding(self, run: BoundRun) -> Iterator[tuple[BoundRun, bool]]:
         """Einsums of the group whose results it reads, and whether those of an earlier step."""
-        members = {each.place: each for each in self.runs}
+        members = self.by_place
         return ((members[place], previous) for place, previous in self.problem.feeds[run.place] if place in members)
+
+    @cached_property
+    def by_place(self) -> Mapping[int, BoundRun]:
+        return {run.place: run for run in self.runs}
 
 
 @dataclass(frozen=True, slots=True)
