@@ -240,6 +240,7 @@ def test_the_order_of_many_more_mappings(case: Case) -> None:
 @given(groups())
 @settings(max_examples=100, deadline=None)
 def test_no_schedule_is_shorter_than_the_bound_and_the_engine_does_all_of_the_work(case: Case) -> None:
+    check_ports(case.group)
     check_schedule(case.group)
 
 
@@ -254,6 +255,16 @@ def check_schedule(group: BoundGroup) -> None:
     states = {each.work.output.tensor for each in group.runs if each.work.iterates}
     begun = sum(operand.words(group.problem.whole()) for state, operand in group.problem.starts if state in states)
     assert moved == group.read_words - begun + group.written_words
+
+
+def check_ports(group: BoundGroup) -> None:
+    """Words at the ports of the buffer, a product over axes, are those of each tile added up."""
+    depth, read, written = len(group.loops), 0, 0
+    for run in group.runs:
+        for tile, count in group.different_tiles(run.work.axes, depth, run.own):
+            own = group.port_words(run, group.leaf | tile)
+            read, written = read + count * own[0], written + count * own[1]
+    assert group.all_port_words() == (read, written)
 
 
 def started(order: Iterable[TileRun | Repeat]) -> int:
