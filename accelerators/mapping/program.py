@@ -112,15 +112,21 @@ class Builder:
             self.known[key] = self.new_rounds(places, sizes, edge)
         return self.known[key]
 
-    def shape(self, places: tuple[Place, ...], sizes: Mapping[str, int]) -> tuple[bytes, bytes] | None:
-        """Which of the keys here each of the queries here attends, wherever they are."""
+    def shape(self, places: tuple[Place, ...], sizes: Mapping[str, int]) -> tuple[object, ...] | None:
+        """Which of the keys here each of the queries here attends, wherever they are.
+
+        First and last keys never fall from query to query: so many are before these keys, so many after them.
+        """
         attended = self.group.attended
         if attended is None:
             return None
         query, key = self.start(QUERY, places), self.start(KEY, places)
-        first, last = (np.clip(ends[query : query + sizes[QUERY]] - key, -1, sizes[KEY]).tobytes()
-                       for ends in (attended.first, attended.last))  # fmt: skip
-        return first, last
+        found: list[object] = []
+        for ends in (attended.first, attended.last):
+            own = ends[query : query + sizes[QUERY]]
+            begin, end = np.searchsorted(own, (key, key + sizes[KEY])).tolist()
+            found += [begin, len(own) - end, (own[begin:end] - key).tobytes()]
+        return tuple(found)
 
     def new_rounds(self, places: tuple[Place, ...], sizes: Mapping[str, int], edge: bool) -> Items:
         depth = len(places)

@@ -31,7 +31,7 @@ class EngineState(NamedTuple):
     gifts: Ints  # [queue, ring]: when slots were given back
     classes: Ints  # [CYCLES or KEEPS, class, task or queue]; the last class is empty: what follows the stream
     code: Ints  # [instruction, 4]
-    loops: Ints  # [depth, field]
+    loops: Ints  # [depth, field]; the last one is the run of tiles that is gone through
     saved: Ints  # [depth, ...]: snapshots; the last one is the present
     log: Ints  # [start or finish, tile, task]
 
@@ -70,6 +70,7 @@ ITERATION, SAVED_TILE, SAVED_ENTERED, POWER, SINCE, LENGTH, SAVED_SKIPS, SETTLED
 # code: RUN class, 2 * first column + fresh, tiles / BEGIN / END times, first instruction of the body
 RUN, BEGIN, REPEAT = range(3)
 SHORTEST_LOOP = 4  # loops of fewer iterations are stepped through: nothing to gain
+LONGEST_UNWATCHED = 32  # runs of fewer tiles, likewise
 
 Instruction = tuple[int, int, int, int]
 
@@ -90,8 +91,8 @@ def encode(program: Program, ring: int, log_tiles: int = 0) -> EngineState:
         rows=_rows(program, carriers), ring=_full(ABSENT, 5, ring, max(len(tasks), len(carriers))),
         tiles=_full(0, 5, ring), columns=_full(ABSENT, 3, len(carriers), columns),
         gifts=_full(ABSENT, len(queues), gifts), classes=_classes(program),
-        code=np.array(code, np.int64).reshape(len(code), 4), loops=_full(0, depth, CLOCKS + len(program.units)),
-        saved=np.empty((depth + 1, snapshot), np.int64), log=_full(ABSENT, 2, log_tiles, len(tasks)),
+        code=np.array(code, np.int64).reshape(len(code), 4), loops=_full(0, depth + 1, CLOCKS + len(program.units)),
+        saved=np.empty((depth + 2, snapshot), np.int64), log=_full(ABSENT, 2, log_tiles, len(tasks)),
     )  # fmt: skip
     state.tiles[CLASS] = len(program.tile_classes)
     state.ring[CARRIED_TILE] = state.columns[FROM] = -1

@@ -2,8 +2,9 @@
 
 Compiled, as `issue`, whose tile by tile semantics it calls. A state is written relative to the clocks of its
 units (`snapshot`) and compared at the end of each iteration with one saved earlier (Brent's method). Equal states
-add whole periods at once. Units of unequal speed (prefetch without back-pressure) repeat too, if nobody waits for a
-faster unit and nobody has waited for a slower one during the period (`lasting`).
+add whole periods at once; so do equal states within a run of neighbouring tiles, once what their columns hold is
+over. Units of unequal speed (prefetch without back-pressure) repeat too, if nobody waits for a faster unit and nobody
+has waited for a slower one during the period (`lasting`).
 """
 
 # an element of an array is Any:
@@ -14,19 +15,11 @@ from collections.abc import Callable
 
 from cascadesim.accelerators.compiled import compiled, compiled_entry, version_of
 from cascadesim.simulator.engine import issue
+from cascadesim.simulator.engine import snapshot as of_state
 from cascadesim.simulator.engine import state as at
 from cascadesim.simulator.engine.issue import DEADLOCK, DONE, fill_window, int64, push, slowest, to_come
+from cascadesim.simulator.engine.snapshot import equal, latest, relative, relative_gift, snapshot
 from cascadesim.simulator.engine.state import ABSENT, PENDING, EngineState, Ints
-
-TO_COME = 2**61  # in a snapshot, added to how many tiles ago the awaited tile entered
-
-
-@compiled
-def latest(m: EngineState) -> int:
-    clock = m.rows[at.CLOCK, 0]
-    for unit in range(1, m.rows[at.SIZE, at.UNITS]):
-        clock = max(clock, m.rows[at.CLOCK, unit])
-    return clock
 
 
 @compiled
@@ -39,127 +32,18 @@ def period_cycles(m: EngineState, depth: int) -> int:
 
 
 @compiled
-def floor(m: EngineState) -> int:
-    """No task still to run starts before this cycle."""
-    if not m.rows[at.SIZE, at.IN_FLIGHT]:
-        return 0
-    return m.tiles[at.OPENS, m.rows[at.PROGRESS, at.OLDEST] & (m.ring.shape[1] - 1)]
+def detect(m: EngineState, depth: int, column: int, left: int) -> int:
+    """Skip whole periods of `left` iterations if the state of the saved iteration is back; return how many iterations.
 
-
-@compiled
-def origin(m: EngineState, unit: int) -> int:
-    """Choose where the time of a unit is counted from; greedy order compares the times of all units."""
-    return latest(m) if m.rows[at.SIZE, at.IN_FLIGHT] else m.rows[at.CLOCK, unit]
-
-
-@compiled
-def relative(m: EngineState, task: int, moment: int) -> int:
-    """See a start or finish of `task` as its readers do: ABSENT once none of them can be held up by it."""
-    if moment <= PENDING:
-        return moment
-    lowest = floor(m)
-    for place in range(m.rows[at.READERS_OF, task], m.rows[at.READERS_OF, task + 1]):
-        reader = max(m.rows[at.CLOCK, m.rows[at.READER_UNIT, place]], lowest)
-        if moment + m.rows[at.READER_LAG, place] > reader:
-            return moment - origin(m, m.rows[at.UNIT, task])
-    return ABSENT
-
-
-@compiled
-def relative_gift(m: EngineState, queue: int, moment: int) -> int:
-    if moment <= max(m.rows[at.CLOCK, m.rows[at.TAKER_UNIT, queue]], floor(m)):
-        return ABSENT
-    return moment - origin(m, m.rows[at.GIVER_UNIT, queue])
-
-
-@compiled
-def snapshot(m: EngineState) -> int:
-    """Write the state, relative to the clocks, into the last row of `saved`; return its length."""
-    out, size, tile = m.saved[-1], int64(0), m.rows[at.PROGRESS, at.TILE]
-    for unit in range(m.rows[at.SIZE, at.UNITS]):
-        out[size] = tile - m.rows[at.EPOCH, unit]
-        out[size + 1] = m.rows[at.ITEM, unit]
-        if m.rows[at.SIZE, at.IN_FLIGHT]:
-            idle = m.rows[at.CLOCK, unit] <= floor(m)
-            out[size] = ABSENT if idle else m.rows[at.CLOCK, unit] - origin(m, unit)
-        size += 2
-    depth = tile - m.rows[at.PROGRESS, at.OLDEST]
-    for past in range(1, depth + m.rows[at.SIZE, at.LONGEST_BACK] + 1):
-        size = snapshot_tile(m, tile - past, past <= depth, size)
-    for queue in range(m.rows[at.SIZE, at.QUEUES]):
-        size = snapshot_queue(m, queue, size)
-    for carrier in range(m.rows[at.SIZE, at.CARRIERS]):
-        columns = m.columns.shape[2] if m.rows[at.BY_COLUMN, carrier] else 1
-        for column in range(columns):
-            size = snapshot_column(m, carrier, column, size)
-    return size
-
-
-@compiled
-def snapshot_tile(m: EngineState, tile: int, in_flight: bool, size: int) -> int:
-    out, slot = m.saved[-1], tile & (m.ring.shape[1] - 1)
-    for task in range(m.rows[at.SIZE, at.TASKS]):
-        out[size] = relative(m, task, m.ring[at.FINISH, slot, task])
-        out[size + 1] = relative(m, task, m.ring[at.START, slot, task])
-        size += 2
-    if in_flight:
-        out[size] = m.tiles[at.CLASS, slot]
-        out[size + 1] = m.tiles[at.COLUMN, slot] if m.rows[at.SIZE, at.COLUMNWISE] else 0
-        size += 2
-        if m.rows[at.SIZE, at.IN_FLIGHT]:
-            out[size] = m.tiles[at.OPENS, slot] - origin(m, int64(0))
-            out[size + 1] = m.tiles[at.END, slot] - origin(m, int64(0)) if m.tiles[at.END, slot] else ABSENT
-            size += 2
-        for carrier in range(m.rows[at.SIZE, at.CARRIERS]):
-            size = snapshot_carried(m, slot, carrier, size)
-    return size
-
-
-@compiled
-def snapshot_carried(m: EngineState, slot: int, carrier: int, size: int) -> int:
-    task, last = m.rows[at.CARRIER_TASK, carrier], m.ring[at.CARRIED_TILE, slot, carrier]
-    for which in (at.FINISH, at.START):
-        moment = m.ring[at.CARRIED + which, slot, carrier]
-        if last >= 0:
-            moment = m.ring[which, last & (m.ring.shape[1] - 1), task]
-        waits = last >= 0 and moment == PENDING
-        m.saved[-1, size] = TO_COME + m.rows[at.PROGRESS, at.TILE] - last if waits else relative(m, task, moment)
-        size += 1
-    return size
-
-
-@compiled
-def snapshot_queue(m: EngineState, queue: int, size: int) -> int:
-    """Write how many slots are free, and since when."""
-    first = m.rows[at.TAKEN, queue] - m.rows[at.CAPACITY, queue]
-    m.saved[-1, size] = m.rows[at.GIVEN, queue] - first
-    size += 1
-    for index in range(first, m.rows[at.GIVEN, queue]):
-        moment = m.gifts[queue, index % m.gifts.shape[1]] if index >= 0 else ABSENT
-        m.saved[-1, size] = relative_gift(m, queue, moment)
-        size += 1
-    return size
-
-
-@compiled
-def snapshot_column(m: EngineState, carrier: int, column: int, size: int) -> int:
-    for which in (at.FINISH, at.START):
-        if to_come(m, carrier, column):
-            m.saved[-1, size] = TO_COME + m.rows[at.PROGRESS, at.TILE] - m.columns[at.FROM, carrier, column]
-        else:
-            moment = m.columns[which, carrier, column]
-            m.saved[-1, size] = relative(m, m.rows[at.CARRIER_TASK, carrier], moment)
-        size += 1
-    return size
-
-
-@compiled
-def detect(m: EngineState, depth: int, times: int) -> None:
-    """Skip whole periods if the state of the saved iteration is back; save another one now and then."""
-    loop, size = m.loops[depth], snapshot(m)
+    Else save another state now and then. `column`: as `snapshot` has it.
+    """
+    loop, size, skipped = m.loops[depth], snapshot(m, column), int64(0)
     loop[at.SINCE] += 1
     if size == loop[at.LENGTH] and equal(m.saved[-1], m.saved[depth], size) and lasting(m, depth):
-        skip(m, depth, (times - loop[at.ITERATION]) // loop[at.SINCE])
+        skipped = left // loop[at.SINCE] * loop[at.SINCE]
+        if column >= 0:
+            hand_on(m, column, loop[at.SINCE], skipped, period_cycles(m, depth))
+        skip(m, depth, left // loop[at.SINCE], column >= 0)
         loop[at.SETTLED] = 1
     elif loop[at.SINCE] >= loop[at.POWER]:
         loop[at.POWER] *= 2
@@ -171,14 +55,7 @@ def detect(m: EngineState, depth: int, times: int) -> None:
             m.saved[depth, place] = m.saved[-1, place]
         for unit in range(m.rows[at.SIZE, at.UNITS]):
             loop[at.CLOCKS + unit] = m.rows[at.CLOCK, unit]
-
-
-@compiled
-def equal(one: Ints, other: Ints, size: int) -> bool:
-    for place in range(size):  # noqa: SIM110 - compiled
-        if one[place] != other[place]:
-            return False
-    return True
+    return skipped
 
 
 @compiled
@@ -237,15 +114,19 @@ def has_passed(m: EngineState, edge: int, reader: int) -> bool:
 
 
 @compiled
-def skip(m: EngineState, depth: int, periods: int) -> None:
-    """Add whole periods: every moment that can still matter moves by as much as its unit did."""
+def skip(m: EngineState, depth: int, periods: int, within_run: bool) -> None:
+    """Add whole periods: every moment that can still matter moves by as much as its unit did.
+
+    Within a run of tiles columns keep theirs: it comes to other ones (`hand_on`).
+    """
     loop, period = m.loops[depth], period_cycles(m, depth)
     for task in range(m.rows[at.SIZE, at.TASKS]):
         added = periods * (period if m.rows[at.SIZE, at.IN_FLIGHT] else m.rows[at.SHIFT, m.rows[at.UNIT, task]])
         shift_moments(m, task, m.ring[:at.CARRIED, :, task], added)
         for carrier in range(m.rows[at.CARRIERS_OF, task], m.rows[at.CARRIERS_OF, task + 1]):
             shift_moments(m, task, m.ring[at.CARRIED:at.CARRIED_TILE, :, carrier], added)
-            shift_moments(m, task, m.columns[:at.FROM, carrier], added)
+            if not (within_run and m.rows[at.BY_COLUMN, carrier]):
+                shift_moments(m, task, m.columns[:at.FROM, carrier], added)
     for queue in range(m.rows[at.SIZE, at.QUEUES]):
         added = periods * (period if m.rows[at.SIZE, at.IN_FLIGHT] else m.rows[at.SHIFT, m.rows[at.GIVER_UNIT, queue]])
         shift_gifts(m, queue, added)
@@ -264,7 +145,29 @@ def skip(m: EngineState, depth: int, periods: int) -> None:
         m.rows[at.CLOCK, unit] += periods * m.rows[at.SHIFT, unit]
     m.rows[at.PROGRESS, at.ENTERED] += periods * tiles
     m.rows[at.PROGRESS, at.SKIPS] += periods > 0
-    loop[at.ITERATION] += periods * loop[at.SINCE]
+
+
+@compiled
+def hand_on(m: EngineState, column: int, tiles: int, skipped: int, cycles: int) -> None:
+    """Give columns the values that the skipped tiles of a run bring: those `tiles` columns before, `cycles` later.
+
+    So do those that are under way; what is left of these are the last ones of the skipped tiles.
+    """
+    under_way = m.rows[at.PROGRESS, at.TILE] - m.rows[at.PROGRESS, at.OLDEST]
+    for carrier in range(m.rows[at.SIZE, at.CARRIERS]):
+        task, newest = m.rows[at.CARRIER_TASK, carrier], (m.rows[at.PROGRESS, at.TILE] - 1) & (m.ring.shape[1] - 1)
+        if m.rows[at.BY_COLUMN, carrier] and m.ring[at.FINISH, newest, task] != ABSENT:
+            for own in range(column - under_way, column + skipped):
+                if own >= column or to_come(m, carrier, own):
+                    for which in (at.FINISH, at.START):
+                        m.columns[which, carrier, own] = m.columns[which, carrier, own - tiles] + cycles
+                m.columns[at.FROM, carrier, own] = -1
+            for past in range(1, under_way + 1):
+                tile = m.rows[at.PROGRESS, at.TILE] - past
+                if m.ring[at.FINISH, tile & (m.ring.shape[1] - 1), task] == PENDING:
+                    m.columns[at.FROM, carrier, column + skipped - past] = tile
+    for past in range(1, under_way + 1):
+        m.tiles[at.COLUMN, (m.rows[at.PROGRESS, at.TILE] - past) & (m.ring.shape[1] - 1)] += skipped
 
 
 @compiled
@@ -284,15 +187,60 @@ def shift_gifts(m: EngineState, queue: int, added: int) -> None:
 
 @compiled
 def run_tiles(m: EngineState, position: int) -> int:
-    place = m.code[position, 2]
-    for step in range(m.code[position, 3]):
+    first, fresh, tiles = m.code[position, 2] // 2, m.code[position, 2] % 2 == 1, m.code[position, 3]
+    within = m.loops.shape[0] - 1
+    m.loops[within, : at.CLOCKS] = 0
+    m.loops[within, at.POWER], m.loops[within, at.SETTLED] = 1, not is_long(m, tiles)
+    m.loops[within, at.ITERATION] = tiles if fresh else 0
+    step = int64(0)
+    while step < tiles:
         m.rows[at.PROGRESS, at.ENTERED] += 1
-        status = push(m, m.code[position, 1], place // 2 + step, place % 2 == 1)
+        status = push(m, m.code[position, 1], first + step, fresh)
         if status != DONE:
             return status
         if 0 < m.log.shape[1] <= m.rows[at.PROGRESS, at.OLDEST]:
             break
+        step += 1
+        if not m.loops[within, at.SETTLED] and is_alone(m, within, first, step, tiles):
+            step += detect(m, within, first + step, tiles - step)
     return DONE
+
+
+@compiled
+def is_long(m: EngineState, tiles: int) -> bool:
+    """Tell whether it may pay to look for a period among so many neighbours, whose values come from other columns."""
+    return bool(m.rows[at.SIZE, at.EXTRAPOLATE] and m.rows[at.SIZE, at.IN_FLIGHT] and m.rows[at.SIZE, at.COLUMNWISE]
+                and tiles >= at.LONGEST_UNWATCHED)  # fmt: skip
+
+
+@compiled
+def is_alone(m: EngineState, within: int, first: int, step: int, tiles: int) -> bool:
+    """Tell whether no tile of a run that is under way, or still to enter, can be held up by what its column holds.
+
+    Clocks never go back, so a value that is over stays so: `ITERATION` counts the columns that are.
+    """
+    loop = m.loops[within]
+    loop[at.ITERATION] = max(loop[at.ITERATION], step)
+    while loop[at.ITERATION] < tiles and is_over(m, first + loop[at.ITERATION]):
+        loop[at.ITERATION] += 1
+    if loop[at.ITERATION] < tiles:
+        loop[at.SAVED_SKIPS] = step
+        return False
+    under_way = m.rows[at.PROGRESS, at.TILE] - m.rows[at.PROGRESS, at.OLDEST] + m.rows[at.SIZE, at.LONGEST_BACK]
+    return loop[at.LENGTH] > 0 or step - loop[at.SAVED_SKIPS] > under_way
+
+
+@compiled
+def is_over(m: EngineState, column: int) -> bool:
+    for carrier in range(m.rows[at.SIZE, at.CARRIERS]):
+        if m.rows[at.BY_COLUMN, carrier]:
+            if to_come(m, carrier, column):
+                return False
+            for which in (at.FINISH, at.START):
+                moment = m.columns[which, carrier, column]
+                if relative(m, m.rows[at.CARRIER_TASK, carrier], moment) != ABSENT:
+                    return False
+    return True
 
 
 @compiled
@@ -302,7 +250,7 @@ def repeat(m: EngineState, depth: int, times: int) -> bool:
     loop[at.ITERATION] += 1
     again = loop[at.ITERATION] < times
     if again and times >= at.SHORTEST_LOOP and m.rows[at.SIZE, at.EXTRAPOLATE] and not loop[at.SETTLED]:
-        detect(m, depth, times)
+        loop[at.ITERATION] += detect(m, depth, int64(-1), times - loop[at.ITERATION])
     return bool(loop[at.ITERATION] < times)
 
 
@@ -344,4 +292,4 @@ def _entry_point(version: int) -> Callable[[EngineState], int]:
     return compiled_entry("the simulation engine", about_s=10)(simulate)
 
 
-simulate = _entry_point(version_of(__file__, issue, at))
+simulate = _entry_point(version_of(__file__, issue, of_state, at))

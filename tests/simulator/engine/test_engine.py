@@ -183,6 +183,26 @@ def test_a_steady_pipeline_takes_as_long_as_its_slower_unit() -> None:
     assert schedule.simulated_tiles < 100
 
 
+def test_a_row_of_columns_repeats_once_what_they_hold_is_over() -> None:
+    """Rows of 1000, 990, ... columns: QK 2 cycles each, RM 1 after it, for which the same column of the next row waits.
+
+    QK never waits, since a row lasts longer than RM.
+    """
+    tasks = (Task("QK", "u", (After("RM", same_column=True),)), Task("RM", "v", (After("QK"),)))
+    rows = tuple(TileRun(0, tiles, 1000 - tiles, fresh=tiles == 1000) for tiles in range(1000, 0, -10))
+    schedule = run(Program(tasks, ((2, 1),), rows, in_flight=3))
+    assert schedule.cycles == 2 * sum(range(1000, 0, -10)) + 1
+    assert schedule.simulated_tiles < 100 * 32
+
+
+def test_columns_hold_what_the_tiles_brought_that_were_skipped() -> None:
+    """RM of column 990 ends at 2 x 990 + 3; QK of its next tile waits for 500 cycles more, and so do the 9 after it."""
+    tasks = (Task("QK", "u", (After("RM", 500, same_column=True),)), Task("RM", "v", (After("QK"),)))
+    schedule = run(Program(tasks, ((2, 1),), (TileRun(0, 1000, 0, fresh=True), TileRun(0, 10, 990)), in_flight=3))
+    assert schedule.cycles == 1983 + 500 + 10 * 2 + 1
+    assert schedule.simulated_tiles < 100
+
+
 def test_tiles_that_are_stepped_through_are_counted_without_the_epochs_after_the_last() -> None:
     tasks = (Task("load", "dram"), Task("QK", "array", (After("load"),), stage=2))
     assert run(program(*tasks, cycles=(3, 5), tiles=3)).simulated_tiles == 3

@@ -61,7 +61,7 @@ def streams(draw: st.DrawFn, classes: int, depth: int = 0) -> tuple[TileRun | Re
             times = st.sampled_from([1, 3, 8, 30] if depth == 0 else [0, 1, 2, 5, 9])
             items.append(Repeat(draw(times), draw(streams(classes, depth + 1))))
         else:
-            tiles, column = draw(st.sampled_from([0, 1, 1, 2, 4, 9])), draw(st.integers(0, 2))
+            tiles, column = draw(st.sampled_from([0, 1, 1, 2, 4, 9, 40, 70])), draw(st.integers(0, 2))
             items.append(TileRun(draw(st.integers(0, classes - 1)), tiles, column, draw(st.integers(0, 4)) == 0))
     return tuple(items)
 
