@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.gpu import calibration
 from cascadesim.accelerators.gpu.calibration import Constants
+from cascadesim.accelerators.gpu.cache_writes import appended_seconds, converted_seconds, rotated_seconds
 from cascadesim.accelerators.gpu.gemm import GemmLibrary, InL2, gemm_timing
 from cascadesim.accelerators.gpu.grid import Reals, shape
 from cascadesim.accelerators.gpu.kernel import Kernel
@@ -31,7 +32,10 @@ from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
 from cascadesim.accelerators.gpu.timing import attention_timing, case_of
 
 MANY_ROWS = 16  # an SM: sgl-kernel, per_token_quant_fp8.cu, twice the eight rows of a block
-Before: TypeAlias = Literal["nothing", "cache_write", "cache_stored", "cache_by_token", "rope_and_cache_write"]
+Before: TypeAlias = Literal[
+    "nothing", "cache_write", "cache_stored", "cache_by_token", "cache_appended", "cache_converted", "rotation",
+    "rope_and_cache_write",
+]
 
 
 def attention_seconds(
@@ -52,7 +56,18 @@ def attention_seconds(
         new = tokens * asked.heads_kv * asked.key_elements
         rotated = tokens * asked.heads * asked.head_dim if before == "rope_and_cache_write" else 0.0 * tokens
         read, written = 2 * (new + rotated), new * DTYPE_BYTES[cached] + rotated * DTYPE_BYTES[dtype]
-        if before == "cache_by_token":
+        sizes = (device, tokens, asked.heads_kv.astype(np.float64), asked.head_dim.astype(np.float64))
+        if before == "rotation":
+            turned = tokens * asked.heads * asked.head_dim * (2 + DTYPE_BYTES[dtype])
+            seconds = seconds + rotated_seconds(device, tokens, asked.heads, asked.head_dim, read + written + turned)
+        elif before == "cache_appended":
+            seconds = seconds + appended_seconds(*sizes, read + written)
+        elif before == "cache_converted":
+            seconds = seconds + converted_seconds(*sizes, read + written)
+            cast = tokens * asked.heads * asked.head_dim
+            lanes_s = 30.0 * cast / (device.sms * 128 * device.clock_hz)
+            seconds = seconds + np.maximum(stream_seconds(device, known, 2 * cast, cast), small_kernel_s(device) + lanes_s)
+        elif before == "cache_by_token":
             elements = (asked.heads_kv * asked.head_dim).astype(np.float64)
             seconds = seconds + token_copy_seconds(device, tokens, elements, read + written)
         else:

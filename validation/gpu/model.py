@@ -95,7 +95,7 @@ def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of:
         return vectorised.attention_seconds(
             on, load_kernel(kernel), batch=part.batch, heads=part.heads_q, heads_kv=part.heads_kv,
             queries=part.seqlen_q, keys=part.kv_len, head_dim=part.head_dim, causal=part.causal > 0,
-            window=part.window, dtype=dtype, kv_dtype=kv_dtype, before=before(operation, source, impl, dtype),
+            window=part.window, dtype=dtype, kv_dtype=kv_dtype, before=before(operation, source, impl, dtype, kv_dtype),
             launches=launches, cold=source in COLD, constants=known,
         )  # fmt: skip
     if operation.startswith("mla"):
@@ -158,7 +158,7 @@ def in_l2(on: Device, source: str, part: Shapes) -> InL2 | None:
     return InL2(kept, kept, share_in_l2(on.l2_bytes, own + sets * weights))
 
 
-def before(operation: str, source: str, impl: str = "", dtype: str = "") -> Before:
+def before(operation: str, source: str, impl: str = "", dtype: str = "", kv_dtype: str = "") -> Before:
     """What the measured call runs ahead of attention (headers of the public files).
 
     vLLM's kernel copies token by token, SGLang's stores 16-bit rows as they lie.
@@ -167,8 +167,11 @@ def before(operation: str, source: str, impl: str = "", dtype: str = "") -> Befo
         return "nothing"
     if source.endswith("vllm"):
         return "cache_by_token"
-    rotates = source.endswith("trtllm") and "flashinfer" not in impl
-    if rotates or dtype == "fp8":  # 8-bit queries are written anew, too
+    if source.endswith("trtllm"):
+        return "cache_appended" if "flashinfer" in impl else "rotation"
+    if impl == "sglang:trtllm_mha" and kv_dtype == "fp8":
+        return "cache_converted"
+    if dtype == "fp8":  # 8-bit queries are written anew, too
         return "rope_and_cache_write"
     return "cache_stored" if source.endswith("sglang") else "cache_write"
 
@@ -181,7 +184,7 @@ def small_kernels(operation: str, source: str, impl: str, kv_dtype: str) -> int:
     """
     if source == f"{LIBRARY} trtllm":
         return 0 if operation == "decode" else LIBRARY_KERNELS
-    return int(kv_dtype == "fp8" and impl in QUANTISES)
+    return int(kv_dtype == "fp8" and impl in QUANTISES and impl != "sglang:trtllm_mha")
 
 
 def quantisations(dtype: str, source: str) -> int:
