@@ -66,6 +66,7 @@ class Tile(Spec):
     bytes: Positive | None = None
     emulated_exponentials: Fraction = 0.0  # computed on the FP32 units instead of the special-function units
     overlapped: bool = True  # False: softmax waits for the products, whatever the kernel does elsewhere
+    in_turn: bool = False  # an SM has every so many-th block, row tiles of a head in order, whoever else is done
 
 
 class Kernel(Spec):
@@ -99,6 +100,7 @@ class Kernel(Spec):
     heads_first: bool = False
     sequence_last: bool = False  # with heads_first: of one sequence only
     persistent: bool = False
+    loads_ahead: bool = False  # by TMA, in a warp of its own, several tiles before they are used
     tiles_between: NonNegative = 0  # from one block to the next, in key tiles: its scheduler's own figure
     sequences_per_scan: NonNegative = 0
     packs_group: bool = False

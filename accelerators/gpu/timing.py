@@ -14,7 +14,17 @@ import numpy as np
 
 from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.gemm import L2_PORT_BYTES_PER_CLOCK
-from cascadesim.accelerators.gpu.grid import BlockTiles, Reals, Shape, ThreadBlocks, shrunk, tiles_of, work_of
+from cascadesim.accelerators.gpu.grid import (
+    BlockTiles,
+    IntegerArray,
+    Reals,
+    Shape,
+    ThreadBlocks,
+    column_parts,
+    shrunk,
+    tiles_of,
+    work_of,
+)
 from cascadesim.accelerators.gpu.kernel import Kernel
 from cascadesim.accelerators.gpu.memory import (
     DRAM_LATENCY_S,
@@ -37,8 +47,8 @@ MMA_SYNC_ON_HOPPER = 2 / 3  # of the tensor peak (FA3 paper)
 ROWS_PER_READ = {"mma_sync": 32, "wgmma": 64, "tcgen05": 128}  # rows that one reading of keys or values serves
 LATE = 0.5  # assumed: of what the longest block has more than the shortest, when all other SMs are done
 MASK_INSTRUCTIONS = 2.0  # a comparison and a select
-# assumed: kernels that split keys load far ahead, so that the norm of memory and schedule is of twice the order; 2.5 to
-# 4 suit calibration rows, the longer of the two does not
+# assumed: kernels that split keys, or load by TMA, load far ahead, so that the norm of memory and schedule is of twice
+# the order; 2.5 to 4 suit calibration rows, the longer of the two does not
 AHEAD = 2.0
 Cycles: TypeAlias = tuple[Reals, Reals, Reals, Reals]  # of one SM: products, exponentials, instructions, shared memory
 
@@ -59,9 +69,9 @@ class AttentionCase:
 
     @property
     def value_dim(self) -> Reals:
-        """Padded like the head dimension where it is as large."""
+        """Of one block. Padded like the head dimension where it is as large."""
         padded = np.where(self.shape.value_dim == self.shape.head_dim, self.tiles.head_dim, self.shape.value_dim)
-        return np.asarray(padded, dtype=np.float64)
+        return np.asarray(padded / column_parts(self.kernel, self.shape), dtype=np.float64)
 
     @property
     def instructions_per_score(self) -> float:
@@ -121,7 +131,8 @@ def attention_timing(case: AttentionCase, loops: Sequence[Cycles] = ()) -> Atten
     launch_s = np.full_like(tensor, device.launch_s + constants.kernel_latency_s) + _extra_kernels_s(case)
     longer, shorter = np.maximum(schedule_s, memory_s), np.minimum(schedule_s, memory_s)
     # two that run at once disturb each other most where they are equal: a norm between the sum and the longer one
-    order = (AHEAD if case.kernel.splits_keys else 1.0) / (1 - min(constants.memory_overlap, 0.99))
+    ahead = case.kernel.splits_keys or case.kernel.loads_ahead
+    order = (AHEAD if ahead else 1.0) / (1 - min(constants.memory_overlap, 0.99))
     both = longer * (1 + (shorter / longer) ** order) ** (1 / order)
     total_s = launch_s + both
     total_s = np.where(case.tiles.supported, total_s, np.nan)
@@ -140,8 +151,7 @@ def tile_cycles(case: AttentionCase) -> Cycles:
     newest = legacy_rate(constants, kernel.instructions, device.generation)
     reached = newest * np.where(spills, constants.spilled_rate, 1.0)
     rate = device.flop_per_clock_sm(case.dtype) * constants.tensor_fraction * reached
-    parts = np.ceil(case.value_dim / (kernel.most_value_columns or np.inf))  # of the values, each with the scores anew
-    tensor = 2.0 * scores * (tiles.head_dim * np.maximum(parts, 1) + case.value_dim) / rate
+    tensor = 2.0 * scores * depth / rate
     by_unit = scores * (1 - tiles.emulated)
     special = by_unit / (device.sm.special_per_clock * constants.special_fraction)
     per_score = case.instructions_per_score + 1 + mask_instructions(case) + tiles.emulated * EMULATION_INSTRUCTIONS
@@ -193,6 +203,8 @@ def _makespan_cycles(case: AttentionCase, iteration: Reals) -> Reals:
     total = work.visited * iteration + waits
     shortest = work.shortest * iteration + waits / blocks
     busy = _of_last_sm(case, total, work.longest * iteration, shortest, work.spread * iteration)
+    turns = np.ceil(blocks / device.sms) - 1
+    busy = np.where(case.tiles.in_turn, _tiles_in_turn(case) * iteration + turns * turn_cycles(case, iteration), busy)
     trips = case.kernel.dependent_loads * DRAM_LATENCY_S * device.clock_hz  # blocks of an SM wait for theirs together
     rounds = np.maximum(work.visited / (device.sms * case.tiles.blocks_per_sm), work.longest)
     return np.asarray(busy + trips * rounds, dtype=np.float64)
@@ -218,7 +230,24 @@ def turn_cycles(case: AttentionCase, iteration: Reals) -> Reals:
 def tiles_of_last_sm(case: AttentionCase) -> Reals:
     """Key tiles that the SM which ends last walks over."""
     work = case.work
-    return _of_last_sm(case, work.visited, work.longest, work.shortest, work.spread)
+    helped = _of_last_sm(case, work.visited, work.longest, work.shortest, work.spread)
+    return np.where(case.tiles.in_turn, _tiles_in_turn(case), helped)
+
+
+def places_apart(case: AttentionCase) -> IntegerArray:
+    """How many row tiles of a head lie between two that one SM meets, where blocks are dealt to SMs in turn."""
+    return np.gcd(case.work.row_tiles, case.device.sms)
+
+
+def _tiles_in_turn(case: AttentionCase) -> Reals:
+    """Where blocks are dealt to SMs in turn, the last SM has the longest of each group of tiles that lie apart.
+
+    Beyond whole cycles through these, it has a part of what they differ by.
+    """
+    work, apart = case.work, places_apart(case)
+    rounds, steps = np.ceil(work.blocks / case.device.sms), np.maximum(work.row_tiles - 1, 1)
+    more = work.spread / steps * ((apart - 1) / 2 * rounds + LATE * (work.row_tiles - apart))
+    return np.asarray(rounds * work.visited / work.blocks + more, dtype=np.float64)
 
 
 def _of_last_sm(case: AttentionCase, total: Reals, longest: Reals, shortest: Reals, spread: Reals) -> Reals:
