@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.gpu import calibration
 from cascadesim.accelerators.gpu.cache_writes import (
+    PASSING_LINES,
     appended_seconds,
     cast_seconds,
     converted_seconds,
@@ -38,10 +39,11 @@ from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
 from cascadesim.accelerators.gpu.timing import attention_timing, case_of
 
 MANY_ROWS = 16  # an SM: sgl-kernel, per_token_quant_fp8.cu, twice the eight rows of a block
-# new keys and values: SGLang's rows as they lie, or in 8 bits; vLLM's; FlashInfer's; TensorRT-LLM's, which are rotated;
-# copies by index, of queries, too
+# new keys and values: SGLang's rows as they lie, or in 8 bits; vLLM's; FlashInfer's; TensorRT-LLM's, which are rotated,
+# or passed by the same kernel where there is no cache; copies by index, of queries, too
 Before: TypeAlias = Literal[
-    "nothing", "cache_stored", "cache_converted", "cache_by_token", "cache_appended", "rotation", "rope_and_cache_write"
+    "nothing", "cache_stored", "cache_converted", "cache_by_token", "cache_appended", "rotation", "passed",
+    "rope_and_cache_write",
 ]
 LatentLibrary: TypeAlias = Literal["tensorrt-llm", "sglang"]
 
@@ -72,6 +74,9 @@ def _before_s(
     queries = tokens * asked.heads * asked.head_dim
     turned = queries if before in ("rotation", "rope_and_cache_write") else 0 * queries
     read, written = 2 * (new + turned), new * DTYPE_BYTES[cached] + turned * DTYPE_BYTES[dtype]
+    if before == "passed":
+        moved = (2 * queries + new) * DTYPE_BYTES[dtype]  # queries and keys, read and written
+        return rotated_seconds(device, tokens, asked.heads.astype(np.float64), depth, moved, PASSING_LINES)
     if before == "rotation":
         return rotated_seconds(device, tokens, asked.heads.astype(np.float64), depth, read + written)
     if before == "cache_appended":

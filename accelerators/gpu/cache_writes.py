@@ -28,6 +28,7 @@ ROTATING_THREADS = 1024  # an SM: TensorRT-LLM, unfusedAttentionKernels_2_templa
 # the same, lines of 128 bytes that a warp asks for: eight loads of angles, whose 256 elements lie in eight lines each
 # time; four for 32 vectors of the query, its other half, the key, its other half, the value, and the query written
 ROTATING_LINES = 8 * 8 + 6 * 4
+PASSING_LINES = 4 * 4  # without rotation and a cache: the query and the key, read and written as they are
 ROTATING_S = 2 * L2_LATENCY_S + DRAM_LATENCY_S  # the same: the place of a token, the lengths of its sequence, its rows
 # FlashInfer, page.cuh: the sequence of a token, where its pages begin, its page, its rows
 APPENDING_S = 2 * L2_LATENCY_S + 2 * DRAM_LATENCY_S
@@ -37,14 +38,16 @@ LANES = 128  # threads that an SM issues for in a clock
 CASTING_INSTRUCTIONS = 24  # an element: PyTorch, Float8_e4m3fn.h, counted: both ends of its range, rounding, packing
 
 
-def rotated_seconds(device: Device, tokens: Reals, heads: Reals, head_dim: Reals, moved_bytes: Reals) -> Reals:
+def rotated_seconds(
+    device: Device, tokens: Reals, heads: Reals, head_dim: Reals, moved_bytes: Reals, lines: int = ROTATING_LINES
+) -> Reals:
     """TensorRT-LLM: a thread rotates a vector of a query, and that of its key, however many queries have the key.
 
     unfusedAttentionKernels_2_template.h, applyBiasRopeUpdateKVCacheV2. A barrier in each step keeps the warps of a
     block together, so that waiting for loads and taking their lines add up.
     """
     vectors = tokens * heads * np.ceil(head_dim * 2 / VECTOR_BYTES) / device.sms
-    lines_s = vectors / WARP * ROTATING_LINES / device.clock_hz
+    lines_s = vectors / WARP * lines / device.clock_hz
     waited_s = np.maximum(vectors / ROTATING_THREADS, 1) * ROTATING_S
     return np.asarray(device.launch_s + np.maximum(lines_s + waited_s, _dram_s(device, moved_bytes)))
 

@@ -95,7 +95,7 @@ class Kernel(Spec):
     instructions: Literal["mma_sync", "wgmma", "tcgen05"]
     skips_causal: bool = True  # tiles that the mask hides wholly; False: it computes them
     skips_window: bool = True
-    window_instructions: NonNegative = 0  # per score of a tile that a window cuts, beside those of any mask
+    compares_ends: bool = False  # tiles that a window cuts, with both its ends, whichever lies in the tile
     window_excludes_query: bool = False
     heads_first: bool = False
     sequence_last: bool = False  # with heads_first: of one sequence only

@@ -47,6 +47,7 @@ MMA_SYNC_ON_HOPPER = 2 / 3  # of the tensor peak (FA3 paper)
 ROWS_PER_READ = {"mma_sync": 32, "wgmma": 64, "tcgen05": 128}  # rows that one reading of keys or values serves
 LATE = 0.5  # assumed: of what the longest block has more than the shortest, when all other SMs are done
 MASK_INSTRUCTIONS = 2.0  # a comparison and a select
+WINDOW_INSTRUCTIONS = 10.0  # assumed: comparisons with both ends, spills among them; 8 to 12 suit calibration rows
 # assumed: kernels that split keys, or load by TMA, load far ahead, so that the norm of memory and schedule is of twice
 # the order; 2.5 to 4 suit calibration rows, the longer of the two does not
 AHEAD = 2.0
@@ -181,7 +182,7 @@ def legacy_rate(constants: Constants, instructions: str, generation: Generation)
 def mask_instructions(case: AttentionCase) -> Reals:
     """Instructions a score for the mask, on average over all tiles: those that no mask cuts have none."""
     windowed = (case.shape.window > 0) & (case.shape.window < case.shape.keys)  # others take the causal kernel
-    in_a_cut_tile = MASK_INSTRUCTIONS + case.kernel.window_instructions * windowed
+    in_a_cut_tile = MASK_INSTRUCTIONS + WINDOW_INSTRUCTIONS * (case.kernel.compares_ends & windowed)
     return np.asarray(in_a_cut_tile * case.work.masked / case.work.visited)
 
 

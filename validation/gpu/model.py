@@ -164,13 +164,15 @@ def before(operation: str, source: str, impl: str = "", dtype: str = "", kv_dtyp
     """What the measured call runs ahead of attention (headers of the public files).
 
     vLLM's kernel copies token by token, SGLang's stores 16-bit rows as they lie; beside trtllm-gen one of its own
-    converts them to 8 bits. TensorRT-LLM rotates, but where it calls FlashInfer.
+    converts them to 8 bits. TensorRT-LLM rotates, but where it calls FlashInfer; its kernel runs in encoders, too
+    (attentionOp.cpp, invokeQKVPreprocessing).
     """
+    own = source.endswith("trtllm")
     if operation == "encoder" or not source.startswith(LIBRARY):
-        return "nothing"
+        return "passed" if own else "nothing"
     if source.endswith("vllm"):
         return "cache_by_token"
-    if source.endswith("trtllm"):
+    if own:
         return "cache_appended" if "flashinfer" in impl else "rotation"
     if impl == "sglang:trtllm_mha" and kv_dtype == "fp8":
         return "cache_converted"

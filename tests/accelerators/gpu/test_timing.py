@@ -20,6 +20,8 @@ from cascadesim.accelerators.gpu.timing import (
     case_of,
     iteration_cycles,
     legacy_rate,
+    mask_instructions,
+    places_apart,
     tile_cycles,
     tiles_of_last_sm,
     turn_cycles,
@@ -85,13 +87,22 @@ def test_accumulators_too_wide_for_registers_spill() -> None:
     assert wide[0] / narrow[0] == pytest.approx(2 * rows / known.spilled_rate)
 
 
-def test_values_in_two_parts_multiply_queries_and_keys_twice() -> None:
-    """trtllm-gen at a depth of 512: two blocks of 256 columns, 3 x 512 columns of products instead of 2 x 512."""
+def test_values_in_two_parts_are_blocks_that_multiply_queries_and_keys_twice() -> None:
+    """trtllm-gen at a depth of 512: two blocks of 256 columns, 3 x 512 columns of products instead of 2 x 512.
+
+    Each computes all the scores, and reads all of the keys beside half of the values.
+    """
     on, kernel, known = device("b200"), load_kernel("trtllm-gen"), constants("blackwell")
     asked = shape(1, 16, 16, 4096, 4096, 512)
     halves = case_of(on, kernel, known, asked, "bf16", "bf16")
     whole = case_of(on, kernel.model_copy(update={"most_value_columns": None}), known, asked, "bf16", "bf16")
-    assert tile_cycles(halves)[0][0] / tile_cycles(whole)[0][0] == pytest.approx(1.5)
+    assert halves.work.blocks[0] == 2 * whole.work.blocks[0]
+    tensor, special = (tile_cycles(halves)[unit][0] / tile_cycles(whole)[unit][0] for unit in (0, 1))
+    assert 2 * tensor == pytest.approx(1.5)
+    assert special == 1
+    twice, once = (attention_timing(case).movement.l2_bytes[0] for case in (halves, whole))
+    rows = 2 * 16 * 4096 * 512 * 2
+    assert (twice - rows) / (once - rows) == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize(("kernel", "head_dim", "dtype", "cache", "elements"), [
@@ -305,3 +316,42 @@ def test_half_of_what_the_longest_block_has_more_comes_last() -> None:
     assert case.work.blocks[0] == 528  # four an SM, none of which is idle
     mean = case.work.visited[0] / 132
     assert tiles_of_last_sm(case)[0] == pytest.approx(mean + 0.5 * (case.work.longest[0] - case.work.shortest[0]))
+
+
+def dealt(places: int, heads: int, sms: int) -> float:
+    """Most key tiles of an SM that has every so many-th block of heads of 1, 2, ... key tiles."""
+    tiles = np.tile(np.arange(1, places + 1), heads)
+    return float(max(tiles[first::sms].sum() for first in range(sms)))
+
+
+@pytest.mark.parametrize(("places", "heads", "exact"), [
+    (4, 148, True),  # every SM meets one place alone: four times the longest
+    (37, 8, True),  # the same: 2 x 37
+    (8, 148, False),  # two places, four apart
+    (3, 148, False), (16, 64, False), (48, 6, False), (64, 32, False),
+])  # fmt: skip
+def test_blocks_that_are_dealt_in_turn_leave_an_sm_with_the_longest(places: int, heads: int, exact: bool) -> None:
+    """Tiles of 128 rows and keys, causal: row tiles of a head in order, on 148 SMs; within what two differ by."""
+    case = case_of_sizes("b200", "trtllm-gen", 256, queries=places * 128, keys=places * 128, heads=heads,
+                         heads_kv=heads, causal=1)  # fmt: skip
+    found = dealt(places, heads, 148)
+    most = 1e-9 if exact else float(places - places_apart(case)[0])
+    assert tiles_of_last_sm(case)[0] == pytest.approx(found, abs=most)
+
+
+def test_kernels_that_load_ahead_wait_less_for_memory() -> None:
+    case = case_of_sizes("h100-sxm", "trtllm-fmha-hopper", 128, queries=512, keys=512, batch=64)
+    plain = replace(case, kernel=case.kernel.model_copy(update={"loads_ahead": False}))
+    ahead, waiting = (attention_timing(one) for one in (case, plain))
+    longer = max(ahead.schedule_s[0], ahead.dram_s[0], ahead.l2_s[0])
+    assert longer + ahead.launch_s[0] <= ahead.total_s[0] < waiting.total_s[0]
+
+
+def test_windows_compare_with_both_ends_where_the_kernel_does() -> None:
+    """TensorRT-LLM: ten instructions a score more in tiles that a window cuts; under a causal mask two, as others."""
+    for kernel, more in (("trtllm-gen", 10), ("flash-attention-4", 0)):
+        window, causal = (mask_instructions(case_of_sizes("b200", kernel, 128, causal=1, window=size))[0]
+                          for size in (128, 0))  # fmt: skip
+        one = case_of_sizes("b200", kernel, 128, causal=1, window=128)
+        assert window == pytest.approx((2 + more) * float(one.work.masked[0] / one.work.visited[0]))
+        assert causal < 2
