@@ -200,7 +200,7 @@ def _makespan_cycles(case: AttentionCase, iteration: Reals) -> Reals:
     device, work = case.device, case.work
     blocks = work.blocks.astype(np.float64)
     together = np.minimum(case.tiles.blocks_per_sm, np.ceil(blocks / device.sms))
-    waits = np.maximum(blocks - device.sms, 0) * turn_cycles(case, iteration) / together
+    waits = np.maximum(blocks - device.sms, 0) * turn_cycles(case, iteration, together)
     total = work.visited * iteration + waits
     shortest = work.shortest * iteration + waits / blocks
     busy = _of_last_sm(case, total, work.longest * iteration, shortest, work.spread * iteration)
@@ -211,21 +211,31 @@ def _makespan_cycles(case: AttentionCase, iteration: Reals) -> Reals:
     return np.asarray(busy + trips * rounds, dtype=np.float64)
 
 
-def turn_cycles(case: AttentionCase, iteration: Reals) -> Reals:
+def turn_cycles(case: AttentionCase, iteration: Reals, together: Reals | float = 1.0) -> Reals:
     """Cycles from one block of an SM to its next: its scheduler's own figure, or the calibrated latency and a search.
 
     Blocks of all SMs lie between one block and the next of its SM; the search scans their sequences some at a time,
-    each time a trip to L2: all blocks read the same few bytes.
+    each time a trip to L2: all blocks read the same few bytes. `together`: blocks that wait at once. Their queries and
+    outputs pass by the one port of the SM.
     """
     device, kernel = case.device, case.kernel
     if kernel.tiles_between:
-        return kernel.tiles_between * iteration
+        return kernel.tiles_between * iteration / together
     exposed = case.constants.persistent_share if kernel.persistent else 1.0
     waited_s: Reals | float = case.constants.block_latency_s * exposed
     if kernel.sequences_per_scan:
         sequences = device.sms * case.shape.batch / case.work.blocks
         waited_s = waited_s + np.ceil(sequences / kernel.sequences_per_scan) * L2_LATENCY_S
-    return np.asarray(np.broadcast_to(waited_s * device.clock_hz, iteration.shape))
+    waited = waited_s * device.clock_hz / together + carried_bytes(case) / L2_PORT_BYTES_PER_CLOCK
+    return np.asarray(np.broadcast_to(waited, iteration.shape))
+
+
+def carried_bytes(case: AttentionCase) -> Reals:
+    """Queries and outputs of a block, which it loads before the first key and stores after the last."""
+    shape, width = case.shape, DTYPE_BYTES[case.dtype]
+    parts = column_parts(case.kernel, shape)
+    rows = shape.batch * shape.heads * shape.queries * parts * case.work.splits / case.work.blocks
+    return np.asarray(rows * (shape.head_dim * width + shape.value_dim / parts * max(width, 2)), dtype=np.float64)
 
 
 def tiles_of_last_sm(case: AttentionCase) -> Reals:

@@ -17,6 +17,7 @@ from cascadesim.accelerators.gpu.timing import (
     AttentionCase,
     AttentionTiming,
     attention_timing,
+    carried_bytes,
     case_of,
     iteration_cycles,
     legacy_rate,
@@ -134,8 +135,27 @@ def test_a_scheduler_searches_for_the_next_sequence() -> None:
         asked = shape(2048, heads_kv, heads_kv, 1, 128, 128)
         case = case_of(on, kernel, constants("hopper"), asked, "bf16", "bf16")
         waits.append(float(turn_cycles(case, np.ones(1))[0]) / on.clock_hz)
+    carried_s = 2 * 128 * 2 / 64 / on.clock_hz  # a query and its result through the port of the SM
     assert waits[0] - waits[1] == pytest.approx(4 * 0.3e-6)
-    assert waits[1] == pytest.approx(known.persistent_share * known.block_latency_s + 0.3e-6)
+    assert waits[1] == pytest.approx(known.persistent_share * known.block_latency_s + 0.3e-6 + carried_s)
+
+
+@pytest.mark.parametrize(("name", "kernel", "head_dim", "sizes", "carried"), [
+    ("b200", "trtllm-gen", 128, {}, 256 * 128 * 2 * 2),  # rows, 16-bit queries and outputs
+    ("b200", "trtllm-gen", 512, {}, 128 * (512 + 256) * 2),  # outputs of half of the columns
+    ("b200", "trtllm-gen", 128, {"queries": 100, "keys": 100}, 100 * 128 * 2 * 2),  # as many rows as there are
+])  # fmt: skip
+def test_a_block_loads_its_queries_and_stores_its_outputs(
+    name: str, kernel: str, head_dim: int, sizes: dict[str, int], carried: int
+) -> None:
+    assert carried_bytes(case_of_sizes(name, kernel, head_dim, **sizes))[0] == carried
+
+
+def test_blocks_that_run_together_wait_together_and_share_the_port() -> None:
+    case = case_of_sizes("a100-sxm", "flash-attention-2", 64)
+    alone, two = (turn_cycles(case, np.ones(1), together)[0] for together in (1.0, 2.0))
+    latency = case.constants.block_latency_s * case.device.clock_hz
+    assert alone - two == pytest.approx(latency / 2)
 
 
 def test_shared_memory_of_a_tile() -> None:
@@ -264,14 +284,18 @@ def test_split_keys_hide_memory_better_and_not_quite() -> None:
 
 
 def test_a_scheduler_that_reckons_with_key_tiles_between_sequences() -> None:
-    """FlashMLA: five of them. 1024 sequences of one key tile over 132 SMs: 892 turns, each of five iterations."""
+    """FlashMLA: five of them. 1024 sequences of one key tile over 132 SMs: 892 turns, each of five iterations.
+
+    They are in the place of queries and outputs that pass by the port of an SM.
+    """
     kernel = load_kernel("mla-absorbed")
     without = kernel.model_copy(update={"tiles_between": 0, "persistent": False})
     case = case_of(device("h100-sxm"), kernel, constants("hopper").model_copy(update={"block_latency_s": 0.0}),
                    shape(1024, 16, 1, 1, 64, 576, 512, shared_key_value=True), "bf16", "bf16")  # fmt: skip
     with_turns, bare = (attention_timing(AttentionCase(**{**vars(case), "kernel": one})) for one in (kernel, without))
     iteration = iteration_cycles(case, *tile_cycles(case))[0] / case.device.clock_hz
-    turns = (1024 - 132) * 5 * iteration
+    carried = carried_bytes(case)[0] / 64 / case.device.clock_hz
+    turns = (1024 - 132) * (5 * iteration - carried)
     rest = (8 - 1024 / 132) * turns / 1024  # the last wave is not full
     assert with_turns.schedule_s[0] - bare.schedule_s[0] == pytest.approx(turns / 132 + rest)
 
