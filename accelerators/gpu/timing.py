@@ -16,6 +16,7 @@ from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.gemm import L2_PORT_BYTES_PER_CLOCK
 from cascadesim.accelerators.gpu.grid import (
     BlockTiles,
+    BooleanArray,
     IntegerArray,
     Reals,
     Shape,
@@ -132,12 +133,18 @@ def attention_timing(case: AttentionCase, loops: Sequence[Cycles] = ()) -> Atten
     launch_s = np.full_like(tensor, device.launch_s + constants.kernel_latency_s) + _extra_kernels_s(case)
     longer, shorter = np.maximum(schedule_s, memory_s), np.minimum(schedule_s, memory_s)
     # two that run at once disturb each other most where they are equal: a norm between the sum and the longer one
-    ahead = case.kernel.splits_keys or case.kernel.loads_ahead
-    order = (AHEAD if ahead else 1.0) / (1 - min(constants.memory_overlap, 0.99))
+    order = np.where(loads_ahead(case), AHEAD, 1.0) / (1 - min(constants.memory_overlap, 0.99))
     both = longer * (1 + (shorter / longer) ** order) ** (1 / order)
     total_s = launch_s + both
     total_s = np.where(case.tiles.supported, total_s, np.nan)
     return AttentionTiming(tensor, special, issue, shared, l2_s, dram_s, schedule_s, launch_s, total_s, moved)
+
+
+def loads_ahead(case: AttentionCase) -> BooleanArray:
+    """A latent tile is keys and values at once, and stays until it was multiplied twice: shared memory must hold two."""
+    tile_bytes = case.tiles.keys * case.shape.head_dim * DTYPE_BYTES[case.kv_dtype]
+    held = (2 * tile_bytes <= case.device.sm.shared_memory_bytes) | (not case.shape.shared_key_value)
+    return np.asarray(held & (case.kernel.splits_keys or case.kernel.loads_ahead))
 
 
 def tile_cycles(case: AttentionCase) -> Cycles:

@@ -21,6 +21,7 @@ from cascadesim.accelerators.gpu.timing import (
     case_of,
     iteration_cycles,
     legacy_rate,
+    loads_ahead,
     mask_instructions,
     places_apart,
     tile_cycles,
@@ -369,6 +370,18 @@ def test_kernels_that_load_ahead_wait_less_for_memory() -> None:
     ahead, waiting = (attention_timing(one) for one in (case, plain))
     longer = max(ahead.schedule_s[0], ahead.dram_s[0], ahead.l2_s[0])
     assert longer + ahead.launch_s[0] <= ahead.total_s[0] < waiting.total_s[0]
+
+
+@pytest.mark.parametrize(("name", "kernel", "cache", "ahead"), [
+    ("b200", "mla-trtllm-gen", "bf16", False),  # 128 keys of 576 numbers: 147 KB, twice of which exceed 228 KiB
+    ("b200", "mla-trtllm-gen", "fp8", True),
+    ("h100-sxm", "mla-absorbed", "bf16", True),  # 64 keys: 74 KB
+])  # fmt: skip
+def test_latent_keys_are_loaded_ahead_where_two_tiles_fit(name: str, kernel: str, cache: Dtype, ahead: bool) -> None:
+    on = device(name)
+    asked = shape(4, 16, 1, 1, 4096, 576, 512, shared_key_value=True)
+    case = case_of(on, load_kernel(kernel), constants(on.generation), asked, "bf16", cache)
+    assert loads_ahead(case)[0] == ahead
 
 
 def test_windows_compare_with_both_ends_where_the_kernel_does() -> None:
