@@ -141,7 +141,7 @@ def attention_timing(case: AttentionCase, loops: Sequence[Cycles] = ()) -> Atten
 
 
 def loads_ahead(case: AttentionCase) -> BooleanArray:
-    """A latent tile is keys and values at once, and stays until it was multiplied twice: shared memory must hold two."""
+    """A latent tile is keys and values at once and stays until multiplied twice: shared memory must hold two."""
     tile_bytes = case.tiles.keys * case.shape.head_dim * DTYPE_BYTES[case.kv_dtype]
     held = (2 * tile_bytes <= case.device.sm.shared_memory_bytes) | (not case.shape.shared_key_value)
     return np.asarray(held & (case.kernel.splits_keys or case.kernel.loads_ahead))
