@@ -25,7 +25,6 @@ from cascadesim.accelerators.gpu.timing import (
     AttentionTiming,
     attention_timing,
     iteration_cycles,
-    places_apart,
     tile_cycles,
 )
 from cascadesim.accelerators.protocol import EinsumActivity
@@ -92,8 +91,6 @@ def _attention_details(case: AttentionCase, timing: AttentionTiming) -> Iterator
         yield f"rule: {packed} query heads of a key head share a tile"
     if kernel.row_step or kernel.row_choices:
         yield f"rule: tiles shrink to {int(case.tiles.queries[0])} rows where a head has fewer"
-    if case.tiles.in_turn[0]:
-        yield f"rule: blocks go to SMs in turn, row tiles of a head that lie {int(places_apart(case)[0])} apart to each"
     if work.masked[0]:
         yield f"rule: {float(work.masked[0] / work.visited[0]):.1%} of the key tiles compare with the edge of a mask"
     if shape.listed is not None:

@@ -98,7 +98,6 @@ class BlockTiles:
     blocks_per_sm: IntegerArray
     emulated: Reals
     overlapped: Reals
-    in_turn: Reals
     supported: BooleanArray  # the kernel has a tile for the head dimension
 
 
@@ -135,8 +134,8 @@ def tiles_of(kernel: Kernel, device: Device, shape: Shape, operand_bytes: float)
     dim, queries, keys, blocks = (
         column(field).astype(np.int64) for field in ("head_dim", "queries", "keys", "blocks_per_sm")
     )
-    emulated, overlapped, in_turn = map(column, ("emulated_exponentials", "overlapped", "in_turn"))
-    return BlockTiles(dim, queries, keys, blocks, emulated, overlapped, in_turn, shape.head_dim <= dim)
+    emulated, overlapped = map(column, ("emulated_exponentials", "overlapped"))
+    return BlockTiles(dim, queries, keys, blocks, emulated, overlapped, shape.head_dim <= dim)
 
 
 def shrunk(kernel: Kernel, shape: Shape, tiles: BlockTiles) -> BlockTiles:

@@ -66,7 +66,6 @@ class Tile(Spec):
     bytes: Positive | None = None
     emulated_exponentials: Fraction = 0.0  # computed on the FP32 units instead of the special-function units
     overlapped: bool = True  # False: softmax waits for the products, whatever the kernel does elsewhere
-    in_turn: bool = False  # an SM has every so many-th block, row tiles of a head in order, whoever else is done
 
 
 class Kernel(Spec):

@@ -17,7 +17,6 @@ from cascadesim.accelerators.gpu.gemm import L2_PORT_BYTES_PER_CLOCK
 from cascadesim.accelerators.gpu.grid import (
     BlockTiles,
     BooleanArray,
-    IntegerArray,
     Reals,
     Shape,
     ThreadBlocks,
@@ -211,8 +210,6 @@ def _makespan_cycles(case: AttentionCase, iteration: Reals) -> Reals:
     total = work.visited * iteration + waits
     shortest = work.shortest * iteration + waits / blocks
     busy = _of_last_sm(case, total, work.longest * iteration, shortest, work.spread * iteration)
-    turns = np.ceil(blocks / device.sms) - 1
-    busy = np.where(case.tiles.in_turn, _tiles_in_turn(case) * iteration + turns * turn_cycles(case, iteration), busy)
     trips = case.kernel.dependent_loads * DRAM_LATENCY_S * device.clock_hz  # blocks of an SM wait for theirs together
     rounds = np.maximum(work.visited / (device.sms * case.tiles.blocks_per_sm), work.longest)
     return np.asarray(busy + trips * rounds, dtype=np.float64)
@@ -248,24 +245,7 @@ def carried_bytes(case: AttentionCase) -> Reals:
 def tiles_of_last_sm(case: AttentionCase) -> Reals:
     """Key tiles that the SM which ends last walks over."""
     work = case.work
-    helped = _of_last_sm(case, work.visited, work.longest, work.shortest, work.spread)
-    return np.where(case.tiles.in_turn, _tiles_in_turn(case), helped)
-
-
-def places_apart(case: AttentionCase) -> IntegerArray:
-    """How many row tiles of a head lie between two that one SM meets, where blocks are dealt to SMs in turn."""
-    return np.gcd(case.work.row_tiles, case.device.sms)
-
-
-def _tiles_in_turn(case: AttentionCase) -> Reals:
-    """Where blocks are dealt to SMs in turn, the last SM has the longest of each group of tiles that lie apart.
-
-    Beyond whole cycles through these, it has a part of what they differ by.
-    """
-    work, apart = case.work, places_apart(case)
-    rounds, steps = np.ceil(work.blocks / case.device.sms), np.maximum(work.row_tiles - 1, 1)
-    more = work.spread / steps * ((apart - 1) / 2 * rounds + LATE * (work.row_tiles - apart))
-    return np.asarray(rounds * work.visited / work.blocks + more, dtype=np.float64)
+    return _of_last_sm(case, work.visited, work.longest, work.shortest, work.spread)
 
 
 def _of_last_sm(case: AttentionCase, total: Reals, longest: Reals, shortest: Reals, spread: Reals) -> Reals:

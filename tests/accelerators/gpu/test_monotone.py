@@ -25,7 +25,7 @@ from cascadesim.accelerators.gpu.kernel import Kernel, kernels
 from cascadesim.accelerators.gpu.memory import stream_timing
 from cascadesim.accelerators.gpu.programs import attention_program
 from cascadesim.accelerators.gpu.spec import Device
-from cascadesim.accelerators.gpu.timing import AttentionCase, attention_timing, case_of, places_apart
+from cascadesim.accelerators.gpu.timing import AttentionCase, attention_timing, case_of
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.simulator.engine.engine import run
 
@@ -103,7 +103,6 @@ def alike(first: AttentionCase, second: AttentionCase) -> BooleanArray:
         & (first.tiles.queries == second.tiles.queries)
         & (first.tiles.keys == second.tiles.keys)
         & (instances == second.work.instances * first.shape.batch * first.shape.heads_kv)
-        & (~first.tiles.in_turn.astype(bool) | (places_apart(first) == places_apart(second)))
     )
 
 

@@ -23,7 +23,6 @@ from cascadesim.accelerators.gpu.timing import (
     legacy_rate,
     loads_ahead,
     mask_instructions,
-    places_apart,
     tile_cycles,
     tiles_of_last_sm,
     turn_cycles,
@@ -341,27 +340,6 @@ def test_half_of_what_the_longest_block_has_more_comes_last() -> None:
     assert case.work.blocks[0] == 528  # four an SM, none of which is idle
     mean = case.work.visited[0] / 132
     assert tiles_of_last_sm(case)[0] == pytest.approx(mean + 0.5 * (case.work.longest[0] - case.work.shortest[0]))
-
-
-def dealt(places: int, heads: int, sms: int) -> float:
-    """Most key tiles of an SM that has every so many-th block of heads of 1, 2, ... key tiles."""
-    tiles = np.tile(np.arange(1, places + 1), heads)
-    return float(max(tiles[first::sms].sum() for first in range(sms)))
-
-
-@pytest.mark.parametrize(("places", "heads", "exact"), [
-    (4, 148, True),  # every SM meets one place alone: four times the longest
-    (37, 8, True),  # the same: 2 x 37
-    (8, 148, False),  # two places, four apart
-    (3, 148, False), (16, 64, False), (48, 6, False), (64, 32, False),
-])  # fmt: skip
-def test_blocks_that_are_dealt_in_turn_leave_an_sm_with_the_longest(places: int, heads: int, exact: bool) -> None:
-    """Tiles of 128 rows and keys, causal: row tiles of a head in order, on 148 SMs; within what two differ by."""
-    case = case_of_sizes("b200", "trtllm-gen", 256, queries=places * 128, keys=places * 128, heads=heads,
-                         heads_kv=heads, causal=1)  # fmt: skip
-    found = dealt(places, heads, 148)
-    most = 1e-9 if exact else float(places - places_apart(case)[0])
-    assert tiles_of_last_sm(case)[0] == pytest.approx(found, abs=most)
 
 
 def test_kernels_that_load_ahead_wait_less_for_memory() -> None:
