@@ -1,8 +1,8 @@
 """Seconds of attention, products and element-wise work on a GPU, for arrays of shapes at once.
 
-Plans call the same functions with arrays of one. `before` says what a library runs ahead of attention and its
-measurements include (new keys and values go into the cache by index, as they lie, or token by token), `launches` how
-many small kernels besides; `constants` overrides the calibrated ones (for calibrating them).
+Plans call the same functions with arrays of one. `before` and `library` say what a library runs ahead of attention and
+its measurements include (new keys and values go into the cache), `launches` how many small kernels besides; `constants`
+overrides the calibrated ones (for calibrating them).
 """
 
 from __future__ import annotations
@@ -14,9 +14,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.gpu import calibration
+from cascadesim.accelerators.gpu.cache_writes import (
+    PASSING_LINES,
+    appended_seconds,
+    cast_seconds,
+    converted_seconds,
+    latent_stored_seconds,
+    rotated_seconds,
+)
 from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.gemm import GemmLibrary, InL2, gemm_timing
-from cascadesim.accelerators.gpu.grid import Reals, shape
+from cascadesim.accelerators.gpu.grid import Reals, Shape, shape
 from cascadesim.accelerators.gpu.kernel import Kernel
 from cascadesim.accelerators.gpu.memory import (
     WalkedRows,
@@ -31,7 +39,13 @@ from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
 from cascadesim.accelerators.gpu.timing import attention_timing, case_of
 
 MANY_ROWS = 16  # an SM: sgl-kernel, per_token_quant_fp8.cu, twice the eight rows of a block
-Before: TypeAlias = Literal["nothing", "cache_write", "cache_stored", "cache_by_token", "rope_and_cache_write"]
+# new keys and values: SGLang's rows as they lie, or in 8 bits; vLLM's; FlashInfer's; TensorRT-LLM's, which are rotated,
+# or passed by the same kernel where there is no cache; copies by index, of queries, too
+Before: TypeAlias = Literal[
+    "nothing", "cache_stored", "cache_converted", "cache_by_token", "cache_appended", "rotation", "passed",
+    "rope_and_cache_write",
+]
+LatentLibrary: TypeAlias = Literal["tensorrt-llm", "sglang"]
 
 
 def attention_seconds(
@@ -47,24 +61,39 @@ def attention_seconds(
     asked = shape(batch, heads, heads_kv, queries, keys, head_dim, value_dim, causal, window)
     known, cached = constants or calibration.constants(device.generation), kv_dtype or dtype
     seconds = attention_timing(case_of(device, kernel, known, asked, dtype, cached, cold)).total_s
-    if before != "nothing":  # new keys and values go into the cache; to rotate, queries are read and written, too
-        tokens = (asked.batch * asked.queries).astype(np.float64)
-        new = tokens * asked.heads_kv * asked.key_elements
-        rotated = tokens * asked.heads * asked.head_dim if before == "rope_and_cache_write" else 0.0 * tokens
-        read, written = 2 * (new + rotated), new * DTYPE_BYTES[cached] + rotated * DTYPE_BYTES[dtype]
-        if before == "cache_by_token":
-            elements = (asked.heads_kv * asked.head_dim).astype(np.float64)
-            seconds = seconds + token_copy_seconds(device, tokens, elements, read + written)
-        else:
-            moving = stream_seconds if before == "cache_stored" else copy_seconds
-            seconds = seconds + moving(device, known, read, written)
-    return seconds + launches * small_kernel_s(device)
+    return seconds + _before_s(device, known, asked, before, dtype, cached) + launches * small_kernel_s(device)
+
+
+def _before_s(
+    device: Device, known: Constants, asked: Shape, before: Before, dtype: Dtype, cached: Dtype
+) -> Reals | float:
+    if before == "nothing":
+        return 0.0
+    tokens, heads_kv = (asked.batch * asked.queries).astype(np.float64), asked.heads_kv.astype(np.float64)
+    depth, new = asked.head_dim.astype(np.float64), tokens * heads_kv * asked.key_elements
+    queries = tokens * asked.heads * asked.head_dim
+    turned = queries if before in ("rotation", "rope_and_cache_write") else 0 * queries
+    read, written = 2 * (new + turned), new * DTYPE_BYTES[cached] + turned * DTYPE_BYTES[dtype]
+    if before == "passed":
+        moved = (2 * queries + new) * DTYPE_BYTES[dtype]  # queries and keys, read and written
+        return rotated_seconds(device, tokens, asked.heads.astype(np.float64), depth, moved, PASSING_LINES)
+    if before == "rotation":
+        return rotated_seconds(device, tokens, asked.heads.astype(np.float64), depth, read + written)
+    if before == "cache_appended":
+        return appended_seconds(device, tokens, heads_kv, depth, read + written)
+    if before == "cache_converted":  # and queries are cast by a kernel of their own
+        stored = converted_seconds(device, tokens, heads_kv, depth, read + written)
+        return stored + cast_seconds(device, known, queries)
+    if before == "cache_by_token":
+        return token_copy_seconds(device, tokens, heads_kv * depth, read + written)
+    moving = stream_seconds if before == "cache_stored" else copy_seconds
+    return moving(device, known, read, written)
 
 
 def mla_seconds(
     device: Device, kernel: Kernel, *, batch: ArrayLike, heads: ArrayLike, queries: ArrayLike, keys: ArrayLike,
     absorbed: bool, dtype: Dtype = "bf16", kv_dtype: Dtype | None = None, launches: int = 0,
-    constants: Constants | None = None,
+    library: LatentLibrary = "tensorrt-llm", constants: Constants | None = None,
 ) -> Reals:  # fmt: skip
     """DeepSeek's latent attention: absorbed (one latent key of 576, value 512), or unfolded, causal (192 and 128)."""
     known = constants or calibration.constants(device.generation)
@@ -75,14 +104,34 @@ def mla_seconds(
     else:
         asked = shape(batch, heads, heads, queries, keys, 192, 128, True)
     seconds = attention_timing(case_of(device, kernel, known, asked, dtype, cached)).total_s
-    rows, width = (asked.batch * asked.heads * asked.queries).astype(np.float64), DTYPE_BYTES[dtype]
-    if not latent and cached == dtype:  # keys are put together of two parts
-        moved = rows * asked.head_dim * width
-        seconds = seconds + stream_seconds(device, known, moved, moved)
-    elif not latent:  # queries, keys and values are converted for an 8-bit product
-        elements = rows * (2 * asked.head_dim + asked.value_dim)
-        seconds = seconds + copy_seconds(device, known, elements * width, elements * DTYPE_BYTES[cached])
-    return seconds + launches * small_kernel_s(device)
+    ahead = _before_latent_s(device, known, asked, kernel, absorbed, (dtype, cached), library)
+    return seconds + ahead + launches * small_kernel_s(device)
+
+
+def _before_latent_s(
+    device: Device, known: Constants, asked: Shape, kernel: Kernel, absorbed: bool, types: tuple[Dtype, Dtype],
+    library: LatentLibrary,
+) -> Reals:  # fmt: skip
+    """TensorRT-LLM puts keys together of two parts, SGLang queries, which are as many bytes; its cache is stored here.
+
+    Where products have 8 bits: queries, keys and values of TensorRT-LLM are converted; SGLang casts queries. Where they
+    have 16 beside a cache of 8, it casts what is new, and the whole cache back (flashattention_backend.py).
+    """
+    width, cached_width = (DTYPE_BYTES[one] for one in types)
+    tokens, depth = (asked.batch * asked.queries).astype(np.float64), asked.head_dim.astype(np.float64)
+    rows, latent, narrower = tokens * asked.heads, absorbed or kernel.absorbed, cached_width < width
+    moved = rows * depth * width
+    ahead = np.zeros_like(tokens) if latent else stream_seconds(device, known, moved, moved)
+    if library == "sglang":
+        ahead = ahead + latent_stored_seconds(device, tokens, depth, tokens * depth * (width + cached_width))
+        if narrower and not kernel.multiplies_in_cache_type:
+            ahead = ahead + cast_seconds(device, known, tokens * depth)
+            ahead = ahead + cast_seconds(device, known, asked.batch * asked.keys * depth)
+        return ahead + cast_seconds(device, known, rows * depth) if narrower and not latent else ahead
+    if latent or not narrower:
+        return ahead
+    elements = rows * (2 * depth + asked.value_dim)
+    return ahead + copy_seconds(device, known, elements * width, elements * cached_width)
 
 
 def gemm_seconds(

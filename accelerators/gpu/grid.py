@@ -105,7 +105,7 @@ class BlockTiles:
 class ThreadBlocks:
     """Thread blocks of one call. `visited`: key tiles of all blocks before splitting; the others: of one block."""
 
-    instances: IntegerArray  # (sequence, head) pairs that blocks do not share
+    instances: IntegerArray  # (sequence, head, part of the values' columns) that blocks do not share
     row_tiles: IntegerArray  # of one instance
     splits: IntegerArray  # blocks that share the keys of a row tile
     visited: Reals
@@ -162,7 +162,7 @@ def work_of(kernel: Kernel, device: Device, shape: Shape, tiles: BlockTiles) -> 
                           for rows in (shape.queries, shape.queries * shape.group))  # fmt: skip
         packed = alone < 0.9 * grouped
     group = np.where(packed & ((shape.window == 0) | kernel.for_windows), shape.group, 1)
-    instances = shape.batch * shape.heads // group
+    instances = shape.batch * shape.heads // group * column_parts(kernel, shape)
     row_tiles = -(-shape.queries * group // tiles.queries)
     seen, special = _as_walked(kernel, shape), shape.visited_keys > 0
     walk = Walk(shape.queries, shape.keys, seen.window, group, tiles.queries, tiles.keys)
@@ -181,6 +181,11 @@ def work_of(kernel: Kernel, device: Device, shape: Shape, tiles: BlockTiles) -> 
     shortest = np.where(splits > 1, evenly, np.minimum(shortest, mean))
     spread = np.where(splits > 1, np.minimum(2 * (most - mean), most), most - shortest)
     return ThreadBlocks(instances, row_tiles, splits, instances * walked, most, shortest, spread, instances * masked)
+
+
+def column_parts(kernel: Kernel, shape: Shape) -> IntegerArray:
+    """Blocks that each multiply queries and keys, and a part of the values' columns."""
+    return np.asarray(-(-shape.value_dim // (kernel.most_value_columns or shape.value_dim.max())), dtype=np.int64)
 
 
 def _as_walked(kernel: Kernel, shape: Shape) -> Shape:

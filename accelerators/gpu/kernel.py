@@ -94,11 +94,12 @@ class Kernel(Spec):
     instructions: Literal["mma_sync", "wgmma", "tcgen05"]
     skips_causal: bool = True  # tiles that the mask hides wholly; False: it computes them
     skips_window: bool = True
-    window_instructions: NonNegative = 0  # per score of a tile that a window cuts, beside those of any mask
+    compares_ends: bool = False  # tiles that a window cuts, with both its ends, whichever lies in the tile
     window_excludes_query: bool = False
     heads_first: bool = False
     sequence_last: bool = False  # with heads_first: of one sequence only
     persistent: bool = False
+    loads_ahead: bool = False  # by TMA, in a warp of its own, several tiles before they are used
     tiles_between: NonNegative = 0  # from one block to the next, in key tiles: its scheduler's own figure
     sequences_per_scan: NonNegative = 0
     packs_group: bool = False

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.gpu.calibration import Constants
-from cascadesim.accelerators.gpu.grid import BlockTiles, Reals, Shape, ThreadBlocks, walked_keys
+from cascadesim.accelerators.gpu.grid import BlockTiles, Reals, Shape, ThreadBlocks, column_parts, walked_keys
 from cascadesim.accelerators.gpu.kernel import Kernel
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
 
@@ -70,7 +70,8 @@ def movement(
     queries, outputs = rows * shape.head_dim * width, rows * shape.value_dim * max(width, 2)  # 8-bit ones write 16 bits
     one_head = np.asarray(shape.keys_in_reach * shape.key_elements * kv_width, dtype=np.float64)
     cache = shape.batch * shape.heads_kv * one_head
-    walked = work.visited * tiles.keys * shape.key_elements * kv_width
+    elsewhere = shape.value_dim - shape.value_dim / column_parts(kernel, shape)  # columns of other blocks
+    walked = work.visited * tiles.keys * (shape.key_elements - elsewhere) * kv_width
     parts = np.where((work.splits > 1) | kernel.always_combines, work.splits, 0)
     partial = parts * shape.batch * shape.heads * shape.queries
     partial_bytes = partial * (shape.value_dim + 1) * FLOAT_BYTES

@@ -14,7 +14,17 @@ import numpy as np
 
 from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.gemm import L2_PORT_BYTES_PER_CLOCK
-from cascadesim.accelerators.gpu.grid import BlockTiles, Reals, Shape, ThreadBlocks, shrunk, tiles_of, work_of
+from cascadesim.accelerators.gpu.grid import (
+    BlockTiles,
+    BooleanArray,
+    Reals,
+    Shape,
+    ThreadBlocks,
+    column_parts,
+    shrunk,
+    tiles_of,
+    work_of,
+)
 from cascadesim.accelerators.gpu.kernel import Kernel
 from cascadesim.accelerators.gpu.memory import (
     DRAM_LATENCY_S,
@@ -37,8 +47,9 @@ MMA_SYNC_ON_HOPPER = 2 / 3  # of the tensor peak (FA3 paper)
 ROWS_PER_READ = {"mma_sync": 32, "wgmma": 64, "tcgen05": 128}  # rows that one reading of keys or values serves
 LATE = 0.5  # assumed: of what the longest block has more than the shortest, when all other SMs are done
 MASK_INSTRUCTIONS = 2.0  # a comparison and a select
-# assumed: kernels that split keys load far ahead, so that the norm of memory and schedule is of twice the order; 2.5 to
-# 4 suit calibration rows, the longer of the two does not
+WINDOW_INSTRUCTIONS = 10.0  # assumed: comparisons with both ends, spills among them; 8 to 12 suit calibration rows
+# assumed: kernels that split keys, or load by TMA, load far ahead, so that the norm of memory and schedule is of twice
+# the order; 2.5 to 4 suit calibration rows, the longer of the two does not
 AHEAD = 2.0
 Cycles: TypeAlias = tuple[Reals, Reals, Reals, Reals]  # of one SM: products, exponentials, instructions, shared memory
 
@@ -59,9 +70,9 @@ class AttentionCase:
 
     @property
     def value_dim(self) -> Reals:
-        """Padded like the head dimension where it is as large."""
+        """Of one block. Padded like the head dimension where it is as large."""
         padded = np.where(self.shape.value_dim == self.shape.head_dim, self.tiles.head_dim, self.shape.value_dim)
-        return np.asarray(padded, dtype=np.float64)
+        return np.asarray(padded / column_parts(self.kernel, self.shape), dtype=np.float64)
 
     @property
     def instructions_per_score(self) -> float:
@@ -121,11 +132,18 @@ def attention_timing(case: AttentionCase, loops: Sequence[Cycles] = ()) -> Atten
     launch_s = np.full_like(tensor, device.launch_s + constants.kernel_latency_s) + _extra_kernels_s(case)
     longer, shorter = np.maximum(schedule_s, memory_s), np.minimum(schedule_s, memory_s)
     # two that run at once disturb each other most where they are equal: a norm between the sum and the longer one
-    order = (AHEAD if case.kernel.splits_keys else 1.0) / (1 - min(constants.memory_overlap, 0.99))
+    order = np.where(loads_ahead(case), AHEAD, 1.0) / (1 - min(constants.memory_overlap, 0.99))
     both = longer * (1 + (shorter / longer) ** order) ** (1 / order)
     total_s = launch_s + both
     total_s = np.where(case.tiles.supported, total_s, np.nan)
     return AttentionTiming(tensor, special, issue, shared, l2_s, dram_s, schedule_s, launch_s, total_s, moved)
+
+
+def loads_ahead(case: AttentionCase) -> BooleanArray:
+    """A latent tile is keys and values at once and stays until multiplied twice: shared memory must hold two."""
+    tile_bytes = case.tiles.keys * case.shape.head_dim * DTYPE_BYTES[case.kv_dtype]
+    held = (2 * tile_bytes <= case.device.sm.shared_memory_bytes) | (not case.shape.shared_key_value)
+    return np.asarray(held & (case.kernel.splits_keys or case.kernel.loads_ahead))
 
 
 def tile_cycles(case: AttentionCase) -> Cycles:
@@ -140,8 +158,7 @@ def tile_cycles(case: AttentionCase) -> Cycles:
     newest = legacy_rate(constants, kernel.instructions, device.generation)
     reached = newest * np.where(spills, constants.spilled_rate, 1.0)
     rate = device.flop_per_clock_sm(case.dtype) * constants.tensor_fraction * reached
-    parts = np.ceil(case.value_dim / (kernel.most_value_columns or np.inf))  # of the values, each with the scores anew
-    tensor = 2.0 * scores * (tiles.head_dim * np.maximum(parts, 1) + case.value_dim) / rate
+    tensor = 2.0 * scores * depth / rate
     by_unit = scores * (1 - tiles.emulated)
     special = by_unit / (device.sm.special_per_clock * constants.special_fraction)
     per_score = case.instructions_per_score + 1 + mask_instructions(case) + tiles.emulated * EMULATION_INSTRUCTIONS
@@ -171,7 +188,7 @@ def legacy_rate(constants: Constants, instructions: str, generation: Generation)
 def mask_instructions(case: AttentionCase) -> Reals:
     """Instructions a score for the mask, on average over all tiles: those that no mask cuts have none."""
     windowed = (case.shape.window > 0) & (case.shape.window < case.shape.keys)  # others take the causal kernel
-    in_a_cut_tile = MASK_INSTRUCTIONS + case.kernel.window_instructions * windowed
+    in_a_cut_tile = MASK_INSTRUCTIONS + WINDOW_INSTRUCTIONS * (case.kernel.compares_ends & windowed)
     return np.asarray(in_a_cut_tile * case.work.masked / case.work.visited)
 
 
@@ -189,7 +206,7 @@ def _makespan_cycles(case: AttentionCase, iteration: Reals) -> Reals:
     device, work = case.device, case.work
     blocks = work.blocks.astype(np.float64)
     together = np.minimum(case.tiles.blocks_per_sm, np.ceil(blocks / device.sms))
-    waits = np.maximum(blocks - device.sms, 0) * turn_cycles(case, iteration) / together
+    waits = np.maximum(blocks - device.sms, 0) * turn_cycles(case, iteration, together)
     total = work.visited * iteration + waits
     shortest = work.shortest * iteration + waits / blocks
     busy = _of_last_sm(case, total, work.longest * iteration, shortest, work.spread * iteration)
@@ -198,21 +215,31 @@ def _makespan_cycles(case: AttentionCase, iteration: Reals) -> Reals:
     return np.asarray(busy + trips * rounds, dtype=np.float64)
 
 
-def turn_cycles(case: AttentionCase, iteration: Reals) -> Reals:
+def turn_cycles(case: AttentionCase, iteration: Reals, together: Reals | float = 1.0) -> Reals:
     """Cycles from one block of an SM to its next: its scheduler's own figure, or the calibrated latency and a search.
 
     Blocks of all SMs lie between one block and the next of its SM; the search scans their sequences some at a time,
-    each time a trip to L2: all blocks read the same few bytes.
+    each time a trip to L2: all blocks read the same few bytes. `together`: blocks that wait at once. Their queries and
+    outputs pass by the one port of the SM.
     """
     device, kernel = case.device, case.kernel
     if kernel.tiles_between:
-        return kernel.tiles_between * iteration
+        return kernel.tiles_between * iteration / together
     exposed = case.constants.persistent_share if kernel.persistent else 1.0
     waited_s: Reals | float = case.constants.block_latency_s * exposed
     if kernel.sequences_per_scan:
         sequences = device.sms * case.shape.batch / case.work.blocks
         waited_s = waited_s + np.ceil(sequences / kernel.sequences_per_scan) * L2_LATENCY_S
-    return np.asarray(np.broadcast_to(waited_s * device.clock_hz, iteration.shape))
+    waited = waited_s * device.clock_hz / together + carried_bytes(case) / L2_PORT_BYTES_PER_CLOCK
+    return np.asarray(np.broadcast_to(waited, iteration.shape))
+
+
+def carried_bytes(case: AttentionCase) -> Reals:
+    """Queries and outputs of a block, which it loads before the first key and stores after the last."""
+    shape, width = case.shape, DTYPE_BYTES[case.dtype]
+    parts = column_parts(case.kernel, shape)
+    rows = shape.batch * shape.heads * shape.queries * parts * case.work.splits / case.work.blocks
+    return np.asarray(rows * (shape.head_dim * width + shape.value_dim / parts * max(width, 2)), dtype=np.float64)
 
 
 def tiles_of_last_sm(case: AttentionCase) -> Reals:

@@ -41,7 +41,7 @@ KINDS: Mapping[Kind, str] = {
 }
 READ_ON: Mapping[str, tuple[str, ...]] = {"mma_sync_rate": ("blackwell",)}  # shared, but not read on others
 GENERATIONS = ("ampere", "ada", "hopper", "blackwell")  # those with published rows
-_FIELDS = ("emulated_exponentials", "dependent_loads", "widest_accumulators", "window_instructions")
+_FIELDS = ("emulated_exponentials", "dependent_loads", "widest_accumulators")
 _FIELD = re.compile(rf"\b({'|'.join(_FIELDS)}): ([0-9.]+)")
 _OF_GENERATIONS = re.compile(r"generations: \[([^\]]+)\]")
 _NAME = r"[A-Z][A-Z0-9_]*"

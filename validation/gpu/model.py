@@ -44,7 +44,7 @@ LIBRARY = "aiconfigurator"  # timed calls of serving libraries
 SETS, MOST_WEIGHTS = 6, 5  # collect_gemm.py of SGLang and of TensorRT-LLM, outside_loop_count
 LIBRARY_KERNELS = 1  # TensorRT-LLM, attentionOp.cpp: invokeBuildDecoderInfo, offsets of the sequences
 SCALE_KERNELS = 1  # assumed: the one scale of a matrix is cleared before its largest element is sought
-QUANTISES = ("sglang:fa3", "sglang:trtllm_mha")
+QUANTISES = ("sglang:fa3",)
 ATTENTION = ("encoder", "prefill", "decode")
 # vllm of that time, csrc/layernorm_kernels.cu and activation_kernels.cu: a thread loads an element at a time, a norm
 # reads its row for the sum of squares and once more
@@ -95,13 +95,15 @@ def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of:
         return vectorised.attention_seconds(
             on, load_kernel(kernel), batch=part.batch, heads=part.heads_q, heads_kv=part.heads_kv,
             queries=part.seqlen_q, keys=part.kv_len, head_dim=part.head_dim, causal=part.causal > 0,
-            window=part.window, dtype=dtype, kv_dtype=kv_dtype, before=before(operation, source, impl, dtype),
-            launches=launches, cold=source in COLD, constants=known,
+            window=part.window, dtype=dtype, kv_dtype=kv_dtype,
+            before=before(operation, source, impl, dtype, kv_dtype), launches=launches, cold=source in COLD,
+            constants=known,
         )  # fmt: skip
     if operation.startswith("mla"):
         return vectorised.mla_seconds(
             on, load_kernel(kernel), batch=part.batch, heads=part.heads_q, queries=part.seqlen_q, keys=part.kv_len,
-            absorbed=operation == "mla-generation", dtype=dtype, kv_dtype=kv_dtype, launches=launches, constants=known,
+            absorbed=operation == "mla-generation", dtype=dtype, kv_dtype=kv_dtype, launches=launches,
+            library="sglang" if source.endswith("sglang") else "tensorrt-llm", constants=known,
         )  # fmt: skip
     if operation in ("gemm", "bmm", "linear"):
         return vectorised.gemm_seconds(
@@ -158,19 +160,23 @@ def in_l2(on: Device, source: str, part: Shapes) -> InL2 | None:
     return InL2(kept, kept, share_in_l2(on.l2_bytes, own + sets * weights))
 
 
-def before(operation: str, source: str, impl: str = "", dtype: str = "") -> Before:
+def before(operation: str, source: str, impl: str = "", dtype: str = "", kv_dtype: str = "") -> Before:
     """What the measured call runs ahead of attention (headers of the public files).
 
-    vLLM's kernel copies token by token, SGLang's stores 16-bit rows as they lie.
+    vLLM's kernel copies token by token, SGLang's stores 16-bit rows as they lie; beside trtllm-gen one of its own
+    converts them to 8 bits. TensorRT-LLM rotates, but where it calls FlashInfer; its kernel runs in encoders, too
+    (attentionOp.cpp, invokeQKVPreprocessing).
     """
+    own = source.endswith("trtllm")
     if operation == "encoder" or not source.startswith(LIBRARY):
-        return "nothing"
+        return "passed" if own else "nothing"
     if source.endswith("vllm"):
         return "cache_by_token"
-    rotates = source.endswith("trtllm") and "flashinfer" not in impl
-    if rotates or dtype == "fp8":  # 8-bit queries are written anew, too
-        return "rope_and_cache_write"
-    return "cache_stored" if source.endswith("sglang") else "cache_write"
+    if own:
+        return "cache_appended" if "flashinfer" in impl else "rotation"
+    if impl == "sglang:trtllm_mha" and kv_dtype == "fp8":
+        return "cache_converted"
+    return "rope_and_cache_write" if dtype == "fp8" else "cache_stored"  # 8-bit queries are written anew, too
 
 
 def small_kernels(operation: str, source: str, impl: str, kv_dtype: str) -> int:
@@ -179,9 +185,23 @@ def small_kernels(operation: str, source: str, impl: str, kv_dtype: str) -> int:
     SGLang and vLLM make lengths and schedules before the clock starts (collect_attn.py of either); SGLang quantises
     queries of an 8-bit cache in the call. TensorRT-LLM decodes in one operation.
     """
+    if operation.startswith("mla") and source.endswith("sglang"):
+        return _latent_kernels(operation, impl, kv_dtype)
     if source == f"{LIBRARY} trtllm":
         return 0 if operation == "decode" else LIBRARY_KERNELS
     return int(kv_dtype == "fp8" and impl in QUANTISES)
+
+
+def _latent_kernels(operation: str, impl: str, kv_dtype: str) -> int:
+    """SGLang, trtllm_mla_backend.py: a step merges queries, or rotates them to 8 bits; a prompt puts keys together.
+
+    Keys and values of 8 bits are cast, each by a kernel (the same); where FlashAttention reads the cache, the part of
+    keys that is rotated is cast by a kernel of its own (memory_pool.py, set_mla_kv_buffer).
+    """
+    narrow = int(kv_dtype == "fp8")
+    if impl != "sglang:trtllm_mla":
+        return narrow
+    return 1 if operation == "mla-generation" else 1 + 2 * narrow
 
 
 def quantisations(dtype: str, source: str) -> int:

@@ -12,10 +12,13 @@ from numpy.typing import ArrayLike
 from preset_devices import device
 
 from cascadesim.accelerators.gpu.batch import (
+    Before,
+    LatentLibrary,
     attention_seconds,
     elementwise_seconds,
     mla_seconds,
 )
+from cascadesim.accelerators.gpu.cache_writes import cast_seconds, converted_seconds, latent_stored_seconds
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.kernel import Kernel, KernelPhase, kernels, load_kernel
 from cascadesim.accelerators.gpu.memory import copy_seconds, small_kernel_s, stream_seconds
@@ -106,7 +109,7 @@ def test_absorbed_latent_attention_reads_one_latent_key_for_all_heads() -> None:
 
 
 def test_unfolded_latent_attention_in_eight_bits_converts_its_operands() -> None:
-    """16-bit keys are put together of two parts; for 8-bit products queries, keys and values are copied, narrower."""
+    """Keys are put together of two parts; for 8-bit products queries, keys and values are copied besides, narrower."""
     on, rows = device("h100-sxm"), 2 * 16 * 4096
     sizes: dict[str, Any] = {"batch": 2, "heads": 16, "queries": 4096, "keys": 4096}
     kernel = load_kernel("trtllm-fmha-hopper")
@@ -117,7 +120,37 @@ def test_unfolded_latent_attention_in_eight_bits_converts_its_operands() -> None
         whole = mla_seconds(on, kernel, **sizes, absorbed=False, kv_dtype=cached)
         keys = stream_seconds(on, constants("hopper"), rows * 192 * 2, rows * 192 * 2)
         each = copy_seconds(on, constants("hopper"), rows * 512 * 2, rows * 512 * width)
-        assert whole[0] - alone[0] == pytest.approx((keys if cached == "bf16" else each)[0])
+        assert whole[0] - alone[0] == pytest.approx((keys if cached == "bf16" else keys + each)[0])
+
+
+def test_sglang_stores_latent_keys_and_casts_what_its_kernels_multiply() -> None:
+    """In 8 bits trtllm-gen multiplies queries that were cast; FlashAttention-3 a cache that was cast back."""
+    sizes: dict[str, Any] = {"batch": 2, "heads": 16, "queries": 4096, "keys": 4096, "absorbed": False}
+    tokens, rows = np.array([8192.0]), np.array([8192.0 * 16])
+    for name, kernel, depth, casts in (("b200", "trtllm-gen", 192, [rows * 192]),
+                                       ("h100-sxm", "flash-attention-3-latent", 576, [tokens * 576] * 2)):  # fmt: skip
+        on = device(name)
+        known = constants(on.generation)
+        libraries: tuple[LatentLibrary, LatentLibrary] = ("sglang", "tensorrt-llm")
+        whole, other = (mla_seconds(on, load_kernel(kernel), **sizes, kv_dtype="fp8", library=library)[0]
+                        for library in libraries)  # fmt: skip
+        stored = latent_stored_seconds(on, tokens, np.array([float(depth)]), tokens * depth * 3)
+        own = stored + sum(cast_seconds(on, known, each) for each in casts)
+        copied = copy_seconds(on, known, rows * 512 * 2, rows * 512) if kernel == "trtllm-gen" else 0 * rows
+        assert whole - other == pytest.approx((own - copied)[0])
+
+
+def test_8_bit_queries_are_cast_beside_their_cache() -> None:
+    """SGLang, trtllm-gen: a kernel converts what is new, another one the queries."""
+    on, known = device("b200"), constants("blackwell")
+    tokens, heads_kv, depth = (np.array([size]) for size in (4096.0, 2.0, 128.0))
+    sizes: dict[str, Any] = {"batch": 4, "heads": 16, "heads_kv": 2, "queries": 1024, "keys": 1024, "head_dim": 128}
+    ways: tuple[Before, Before] = ("nothing", "cache_converted")
+    alone, whole = (attention_seconds(on, load_kernel("trtllm-gen"), **sizes, causal=True, dtype="fp8", before=way)[0]
+                    for way in ways)  # fmt: skip
+    moved = 3 * tokens * 2 * 256
+    ahead = converted_seconds(on, tokens, heads_kv, depth, moved) + cast_seconds(on, known, tokens * 16 * 128)
+    assert whole - alone == pytest.approx(ahead[0])
 
 
 def test_streams_take_their_bytes_over_the_ceiling() -> None:

@@ -17,9 +17,12 @@ from cascadesim.accelerators.gpu.timing import (
     AttentionCase,
     AttentionTiming,
     attention_timing,
+    carried_bytes,
     case_of,
     iteration_cycles,
     legacy_rate,
+    loads_ahead,
+    mask_instructions,
     tile_cycles,
     tiles_of_last_sm,
     turn_cycles,
@@ -85,13 +88,22 @@ def test_accumulators_too_wide_for_registers_spill() -> None:
     assert wide[0] / narrow[0] == pytest.approx(2 * rows / known.spilled_rate)
 
 
-def test_values_in_two_parts_multiply_queries_and_keys_twice() -> None:
-    """trtllm-gen at a depth of 512: two blocks of 256 columns, 3 x 512 columns of products instead of 2 x 512."""
+def test_values_in_two_parts_are_blocks_that_multiply_queries_and_keys_twice() -> None:
+    """trtllm-gen at a depth of 512: two blocks of 256 columns, 3 x 512 columns of products instead of 2 x 512.
+
+    Each computes all the scores, and reads all of the keys beside half of the values.
+    """
     on, kernel, known = device("b200"), load_kernel("trtllm-gen"), constants("blackwell")
     asked = shape(1, 16, 16, 4096, 4096, 512)
     halves = case_of(on, kernel, known, asked, "bf16", "bf16")
     whole = case_of(on, kernel.model_copy(update={"most_value_columns": None}), known, asked, "bf16", "bf16")
-    assert tile_cycles(halves)[0][0] / tile_cycles(whole)[0][0] == pytest.approx(1.5)
+    assert halves.work.blocks[0] == 2 * whole.work.blocks[0]
+    tensor, special = (tile_cycles(halves)[unit][0] / tile_cycles(whole)[unit][0] for unit in (0, 1))
+    assert 2 * tensor == pytest.approx(1.5)
+    assert special == 1
+    twice, once = (attention_timing(case).movement.l2_bytes[0] for case in (halves, whole))
+    rows = 2 * 16 * 4096 * 512 * 2
+    assert (twice - rows) / (once - rows) == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize(("kernel", "head_dim", "dtype", "cache", "elements"), [
@@ -123,8 +135,27 @@ def test_a_scheduler_searches_for_the_next_sequence() -> None:
         asked = shape(2048, heads_kv, heads_kv, 1, 128, 128)
         case = case_of(on, kernel, constants("hopper"), asked, "bf16", "bf16")
         waits.append(float(turn_cycles(case, np.ones(1))[0]) / on.clock_hz)
+    carried_s = 2 * 128 * 2 / 64 / on.clock_hz  # a query and its result through the port of the SM
     assert waits[0] - waits[1] == pytest.approx(4 * 0.3e-6)
-    assert waits[1] == pytest.approx(known.persistent_share * known.block_latency_s + 0.3e-6)
+    assert waits[1] == pytest.approx(known.persistent_share * known.block_latency_s + 0.3e-6 + carried_s)
+
+
+@pytest.mark.parametrize(("name", "kernel", "head_dim", "sizes", "carried"), [
+    ("b200", "trtllm-gen", 128, {}, 256 * 128 * 2 * 2),  # rows, 16-bit queries and outputs
+    ("b200", "trtllm-gen", 512, {}, 128 * (512 + 256) * 2),  # outputs of half of the columns
+    ("b200", "trtllm-gen", 128, {"queries": 100, "keys": 100}, 100 * 128 * 2 * 2),  # as many rows as there are
+])  # fmt: skip
+def test_a_block_loads_its_queries_and_stores_its_outputs(
+    name: str, kernel: str, head_dim: int, sizes: dict[str, int], carried: int
+) -> None:
+    assert carried_bytes(case_of_sizes(name, kernel, head_dim, **sizes))[0] == carried
+
+
+def test_blocks_that_run_together_wait_together_and_share_the_port() -> None:
+    case = case_of_sizes("a100-sxm", "flash-attention-2", 64)
+    alone, two = (turn_cycles(case, np.ones(1), together)[0] for together in (1.0, 2.0))
+    latency = case.constants.block_latency_s * case.device.clock_hz
+    assert alone - two == pytest.approx(latency / 2)
 
 
 def test_shared_memory_of_a_tile() -> None:
@@ -253,14 +284,18 @@ def test_split_keys_hide_memory_better_and_not_quite() -> None:
 
 
 def test_a_scheduler_that_reckons_with_key_tiles_between_sequences() -> None:
-    """FlashMLA: five of them. 1024 sequences of one key tile over 132 SMs: 892 turns, each of five iterations."""
+    """FlashMLA: five of them. 1024 sequences of one key tile over 132 SMs: 892 turns, each of five iterations.
+
+    They are in the place of queries and outputs that pass by the port of an SM.
+    """
     kernel = load_kernel("mla-absorbed")
     without = kernel.model_copy(update={"tiles_between": 0, "persistent": False})
     case = case_of(device("h100-sxm"), kernel, constants("hopper").model_copy(update={"block_latency_s": 0.0}),
                    shape(1024, 16, 1, 1, 64, 576, 512, shared_key_value=True), "bf16", "bf16")  # fmt: skip
     with_turns, bare = (attention_timing(AttentionCase(**{**vars(case), "kernel": one})) for one in (kernel, without))
     iteration = iteration_cycles(case, *tile_cycles(case))[0] / case.device.clock_hz
-    turns = (1024 - 132) * 5 * iteration
+    carried = carried_bytes(case)[0] / 64 / case.device.clock_hz
+    turns = (1024 - 132) * (5 * iteration - carried)
     rest = (8 - 1024 / 132) * turns / 1024  # the last wave is not full
     assert with_turns.schedule_s[0] - bare.schedule_s[0] == pytest.approx(turns / 132 + rest)
 
@@ -305,3 +340,33 @@ def test_half_of_what_the_longest_block_has_more_comes_last() -> None:
     assert case.work.blocks[0] == 528  # four an SM, none of which is idle
     mean = case.work.visited[0] / 132
     assert tiles_of_last_sm(case)[0] == pytest.approx(mean + 0.5 * (case.work.longest[0] - case.work.shortest[0]))
+
+
+def test_kernels_that_load_ahead_wait_less_for_memory() -> None:
+    case = case_of_sizes("h100-sxm", "trtllm-fmha-hopper", 128, queries=512, keys=512, batch=64)
+    plain = replace(case, kernel=case.kernel.model_copy(update={"loads_ahead": False}))
+    ahead, waiting = (attention_timing(one) for one in (case, plain))
+    longer = max(ahead.schedule_s[0], ahead.dram_s[0], ahead.l2_s[0])
+    assert longer + ahead.launch_s[0] <= ahead.total_s[0] < waiting.total_s[0]
+
+
+@pytest.mark.parametrize(("name", "kernel", "cache", "ahead"), [
+    ("b200", "mla-trtllm-gen", "bf16", False),  # 128 keys of 576 numbers: 147 KB, twice of which exceed 228 KiB
+    ("b200", "mla-trtllm-gen", "fp8", True),
+    ("h100-sxm", "mla-absorbed", "bf16", True),  # 64 keys: 74 KB
+])  # fmt: skip
+def test_latent_keys_are_loaded_ahead_where_two_tiles_fit(name: str, kernel: str, cache: Dtype, ahead: bool) -> None:
+    on = device(name)
+    asked = shape(4, 16, 1, 1, 4096, 576, 512, shared_key_value=True)
+    case = case_of(on, load_kernel(kernel), constants(on.generation), asked, "bf16", cache)
+    assert loads_ahead(case)[0] == ahead
+
+
+def test_windows_compare_with_both_ends_where_the_kernel_does() -> None:
+    """TensorRT-LLM: ten instructions a score more in tiles that a window cuts; under a causal mask two, as others."""
+    for kernel, more in (("trtllm-gen", 10), ("flash-attention-4", 0)):
+        window, causal = (mask_instructions(case_of_sizes("b200", kernel, 128, causal=1, window=size))[0]
+                          for size in (128, 0))  # fmt: skip
+        one = case_of_sizes("b200", kernel, 128, causal=1, window=128)
+        assert window == pytest.approx((2 + more) * float(one.work.masked[0] / one.work.visited[0]))
+        assert causal < 2

@@ -129,6 +129,12 @@ def test_products_have_no_prediction_here() -> None:
     ("aiconfigurator vllm", "decode", "vllm:vllm_flash_attn_fa3", "fp8", 0),  # and outside of it
     ("aiconfigurator trtllm", "prefill", "trtllm:torch_flow", "bf16", 1),
     ("aiconfigurator trtllm", "decode", "trtllm:torch_flow", "fp8", 0), ("vidur", "decode", "sarathi", "fp16", 0),
+    ("aiconfigurator sglang", "prefill", "sglang:trtllm_mha", "fp8", 0),  # priced by what they move
+    ("aiconfigurator sglang", "mla-context", "sglang:trtllm_mla", "bf16", 1),  # keys are put together
+    ("aiconfigurator sglang", "mla-context", "sglang:trtllm_mla", "fp8", 3),  # and cast, as are values
+    ("aiconfigurator sglang", "mla-generation", "sglang:trtllm_mla", "fp8", 1),  # rotation to 8 bits
+    ("aiconfigurator sglang", "mla-context", "sglang:flash_attention", "fp8", 1),
+    ("aiconfigurator trtllm", "mla-context", "trtllm:default", "fp8", 1),
 ])  # fmt: skip
 def test_small_kernels_are_those_of_timed_calls_of_libraries(
     source: str, operation: str, impl: str, cache: str, count: int
@@ -136,16 +142,23 @@ def test_small_kernels_are_those_of_timed_calls_of_libraries(
     assert small_kernels(operation, source, impl, cache) == count
 
 
-@pytest.mark.parametrize(("source", "impl", "dtype", "how"), [
-    ("aiconfigurator sglang", "sglang:fa3", "bf16", "cache_stored"),
-    ("aiconfigurator sglang", "sglang:fa3", "fp8", "rope_and_cache_write"),  # queries are written anew, in 8 bits
-    ("aiconfigurator vllm", "vllm:vllm_flash_attn_fa3", "fp8", "cache_by_token"),
-    ("aiconfigurator trtllm", "trtllm:torch_flow", "bf16", "rope_and_cache_write"),
-    ("aiconfigurator trtllm", "trtllm:torch_flow_flashinfer", "bf16", "cache_write"),
-    ("vidur", "sarathi", "fp16", "nothing"),
+@pytest.mark.parametrize(("source", "impl", "dtype", "cache", "how"), [
+    ("aiconfigurator sglang", "sglang:fa3", "bf16", "bf16", "cache_stored"),
+    ("aiconfigurator sglang", "sglang:fa3", "fp8", "fp8", "rope_and_cache_write"),  # queries, too
+    ("aiconfigurator sglang", "sglang:trtllm_mha", "bf16", "bf16", "cache_stored"),
+    ("aiconfigurator sglang", "sglang:trtllm_mha", "bf16", "fp8", "cache_converted"),
+    ("aiconfigurator vllm", "vllm:vllm_flash_attn_fa3", "fp8", "fp8", "cache_by_token"),
+    ("aiconfigurator trtllm", "trtllm:torch_flow", "bf16", "bf16", "rotation"),
+    ("aiconfigurator trtllm", "trtllm:torch_flow_flashinfer", "bf16", "bf16", "cache_appended"),
+    ("vidur", "sarathi", "fp16", "fp16", "nothing"),
 ])  # fmt: skip
-def test_each_library_writes_its_cache_in_its_own_way(source: str, impl: str, dtype: str, how: str) -> None:
-    assert before("prefill", source, impl, dtype) == how
+def test_each_library_writes_its_cache_in_its_own_way(source: str, impl: str, dtype: str, cache: str, how: str) -> None:
+    assert before("prefill", source, impl, dtype, cache) == how
+
+
+def test_in_encoders_tensorrt_llm_alone_runs_a_kernel_before_attention() -> None:
+    assert before("encoder", "aiconfigurator trtllm", "trtllm:torch_flow", "bf16", "bf16") == "passed"
+    assert before("encoder", "aiconfigurator vllm", "vllm:vllm_vit_flash_attn_fa4", "bf16", "bf16") == "nothing"
 
 
 def test_six_sets_of_operands_fit_l2_or_none_does() -> None:

@@ -113,6 +113,8 @@ def test_tensorrt_llm_decodes_by_group(device: str, group: int, kernel: str) -> 
 def test_other_libraries_and_phases_know_no_groups() -> None:
     assert kernel_of("sglang:trtllm_mha", "decode", "b200", 64) == "trtllm-gen-decode"
     assert kernel_of("trtllm:torch_flow", "prefill", "h100-sxm", 64) == "trtllm-fmha-hopper"
+    assert kernel_of("sglang:flashinfer", "prefill", "b200") == "cutlass-fmha"  # flashinfer_backend.py
+    assert kernel_of("sglang:flashinfer", "prefill", "l40s") == "flashinfer"
     assert kernel_of("nobody's", "decode", "h100-sxm") is None
 
 

@@ -1,0 +1,90 @@
+"""What serving libraries run before attention: kernels that rotate, convert and put new keys and values into a cache.
+
+Each is bound by what its threads wait for (Little's law: a step of all that SMs hold takes as long as the loads that
+hang on one another), by lines that warps ask the first cache for, by instructions, or by memory. Knows sizes; knows no
+cascade and nothing of attention.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cascadesim.accelerators.gpu.calibration import Constants
+from cascadesim.accelerators.gpu.grid import Reals
+from cascadesim.accelerators.gpu.memory import (
+    DRAM_LATENCY_S,
+    L2_LATENCY_S,
+    MOST_BLOCKS_PER_SM,
+    WARP,
+    share_in_l2,
+    small_kernel_s,
+    stream_seconds,
+    threads_of_sm,
+)
+from cascadesim.accelerators.gpu.spec import Device
+
+VECTOR_BYTES = 16  # what a thread loads at once
+ROTATING_THREADS = 1024  # an SM: TensorRT-LLM, unfusedAttentionKernels_2_template.h: what the grid is chosen for
+# the same, lines of 128 bytes that a warp asks for: eight loads of angles, whose 256 elements lie in eight lines each
+# time; four for 32 vectors of the query, its other half, the key, its other half, the value, and the query written
+ROTATING_LINES = 8 * 8 + 6 * 4
+PASSING_LINES = 4 * 4  # without rotation and a cache: the query and the key, read and written as they are
+ROTATING_S = 2 * L2_LATENCY_S + DRAM_LATENCY_S  # the same: the place of a token, the lengths of its sequence, its rows
+# FlashInfer, page.cuh: the sequence of a token, where its pages begin, its page, its rows
+APPENDING_S = 2 * L2_LATENCY_S + 2 * DRAM_LATENCY_S
+COPYING_THREADS = 128  # a block: Triton's four warps
+CONVERTED_HEADS, COLUMNS = 8, 128  # a block: SGLang, trtllm_fp8_kv_kernel.py; mem_cache/utils.py
+LANES = 128  # threads that an SM issues for in a clock
+CASTING_INSTRUCTIONS = 24  # an element: PyTorch, Float8_e4m3fn.h, counted: both ends of its range, rounding, packing
+
+
+def rotated_seconds(
+    device: Device, tokens: Reals, heads: Reals, head_dim: Reals, moved_bytes: Reals, lines: int = ROTATING_LINES
+) -> Reals:
+    """TensorRT-LLM: a thread rotates a vector of a query, and that of its key, however many queries have the key.
+
+    unfusedAttentionKernels_2_template.h, applyBiasRopeUpdateKVCacheV2. A barrier in each step keeps the warps of a
+    block together, so that waiting for loads and taking their lines add up.
+    """
+    vectors = tokens * heads * np.ceil(head_dim * 2 / VECTOR_BYTES) / device.sms
+    lines_s = vectors / WARP * lines / device.clock_hz
+    waited_s = np.maximum(vectors / ROTATING_THREADS, 1) * ROTATING_S
+    return np.asarray(device.launch_s + np.maximum(lines_s + waited_s, _dram_s(device, moved_bytes)))
+
+
+def appended_seconds(device: Device, tokens: Reals, heads_kv: Reals, head_dim: Reals, moved_bytes: Reals) -> Reals:
+    """FlashInfer: blocks of a thread for each vector of a token, as many as SMs hold, walk over the tokens."""
+    vector = np.maximum(VECTOR_BYTES / 2, head_dim / WARP)
+    threads = np.maximum(np.ceil(head_dim / vector) * heads_kv, WARP)
+    held = np.clip(threads_of_sm(device) // threads, 1, MOST_BLOCKS_PER_SM)
+    waited_s = np.maximum(tokens / (device.sms * held), 1) * APPENDING_S
+    return np.asarray(device.launch_s + np.maximum(waited_s, _dram_s(device, moved_bytes)))
+
+
+def converted_seconds(device: Device, tokens: Reals, heads_kv: Reals, head_dim: Reals, moved_bytes: Reals) -> Reals:
+    """SGLang: a block for eight heads of the key, or of the value, of a token, which converts 128 columns at a time."""
+    blocks = tokens * 2 * np.ceil(heads_kv / CONVERTED_HEADS)
+    return _by_blocks_s(device, blocks, 1 + np.ceil(head_dim / COLUMNS), moved_bytes)
+
+
+def latent_stored_seconds(device: Device, tokens: Reals, width: Reals, moved_bytes: Reals) -> Reals:
+    """SGLang: a block for 128 elements of the latent key of a token (set_mla_kv_buffer_triton)."""
+    return _by_blocks_s(device, tokens * np.ceil(width / COLUMNS), 2.0 + 0 * tokens, moved_bytes)
+
+
+def _by_blocks_s(device: Device, blocks: Reals, trips: Reals, moved_bytes: Reals) -> Reals:
+    """Blocks that load the token's place first; `trips`: loads that hang on one another."""
+    held = device.sms * min(threads_of_sm(device) // COPYING_THREADS, MOST_BLOCKS_PER_SM)
+    waited_s = np.maximum(blocks / held, 1) * trips * DRAM_LATENCY_S
+    return np.asarray(device.launch_s + np.maximum(waited_s, _dram_s(device, moved_bytes)))
+
+
+def cast_seconds(device: Device, constants: Constants, elements: Reals) -> Reals:
+    """PyTorch's kernel that turns 16-bit numbers into fp8, by integer instructions."""
+    issue_s = elements * CASTING_INSTRUCTIONS / (device.sms * LANES * device.clock_hz)
+    return np.maximum(stream_seconds(device, constants, 2 * elements, elements), small_kernel_s(device) + issue_s)
+
+
+def _dram_s(device: Device, moved_bytes: Reals) -> Reals:
+    missed = 1 - share_in_l2(device.l2_kept_bytes, moved_bytes)
+    return np.asarray(moved_bytes * missed / device.dram_ceiling_bytes_per_s, dtype=np.float64)
