@@ -14,7 +14,15 @@ import numpy as np
 
 from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.gemm import L2_PORT_BYTES_PER_CLOCK
-from cascadesim.accelerators.gpu.grid import BlockTiles, Reals, Shape, ThreadBlocks, shrunk, tiles_of, work_of
+from cascadesim.accelerators.gpu.grid import (
+    BlockTiles,
+    Reals,
+    Shape,
+    ThreadBlocks,
+    shrunk,
+    tiles_of,
+    work_of,
+)
 from cascadesim.accelerators.gpu.kernel import Kernel
 from cascadesim.accelerators.gpu.memory import (
     DRAM_LATENCY_S,
@@ -40,6 +48,9 @@ MASK_INSTRUCTIONS = 2.0  # a comparison and a select
 # assumed: kernels that split keys load far ahead, so that the norm of memory and schedule is of twice the order; 2.5 to
 # 4 suit calibration rows, the longer of the two does not
 AHEAD = 2.0
+VECTOR_BYTES = 16  # the widest load of a thread (CUDA guide)
+# assumed: of an SM that copies new keys and values into their pages, both ways; 17 to 23 suit calibration rows
+APPENDED_BYTES_PER_CLOCK = 20.0
 Cycles: TypeAlias = tuple[Reals, Reals, Reals, Reals]  # of one SM: products, exponentials, instructions, shared memory
 
 
@@ -189,13 +200,27 @@ def _makespan_cycles(case: AttentionCase, iteration: Reals) -> Reals:
     device, work = case.device, case.work
     blocks = work.blocks.astype(np.float64)
     together = np.minimum(case.tiles.blocks_per_sm, np.ceil(blocks / device.sms))
-    waits = np.maximum(blocks - device.sms, 0) * turn_cycles(case, iteration) / together
-    total = work.visited * iteration + waits
-    shortest = work.shortest * iteration + waits / blocks
-    busy = _of_last_sm(case, total, work.longest * iteration, shortest, work.spread * iteration)
-    trips = case.kernel.dependent_loads * DRAM_LATENCY_S * device.clock_hz  # blocks of an SM wait for theirs together
-    rounds = np.maximum(work.visited / (device.sms * case.tiles.blocks_per_sm), work.longest)
-    return np.asarray(busy + trips * rounds, dtype=np.float64)
+    turns = np.asarray(np.maximum(blocks - device.sms, 0) * turn_cycles(case, iteration) / together, dtype=np.float64)
+    trips = case.kernel.dependent_loads * DRAM_LATENCY_S * device.clock_hz
+    tiles = Blocks(work.visited, work.longest, work.shortest, work.spread)
+    return _of_last_sm(case, tiles, iteration, trips, turns) + append_cycles(case)
+
+
+def append_cycles(case: AttentionCase) -> Reals:
+    """Before all else every block copies the new keys and values that it walks over, whoever else copies them, too.
+
+    A load may not pass the store before it, as both could be of one place: a vector of each thread that an SM holds is
+    in flight during a trip to L2 (Little's law). Blocks of a head's first queries have a tile with new keys at least;
+    where keys are split, those of the first parts have none.
+    """
+    kernel, work, device = case.kernel, case.work, case.device
+    if not kernel.appends_keys:
+        return np.zeros(len(work.visited))
+    tile_bytes = case.tiles.keys * case.shape.key_elements * DTYPE_BYTES[case.kv_dtype]
+    in_flight = kernel.threads * case.tiles.blocks_per_sm * VECTOR_BYTES
+    least = np.where(work.splits > 1, 0.0, np.minimum(work.most_appended, 1.0))
+    tiles = Blocks(work.appended, work.most_appended, least, work.most_appended - least)
+    return _of_last_sm(case, tiles, tile_bytes / in_flight * L2_LATENCY_S * device.clock_hz)
 
 
 def turn_cycles(case: AttentionCase, iteration: Reals) -> Reals:
@@ -218,18 +243,39 @@ def turn_cycles(case: AttentionCase, iteration: Reals) -> Reals:
 def tiles_of_last_sm(case: AttentionCase) -> Reals:
     """Key tiles that the SM which ends last walks over."""
     work = case.work
-    return _of_last_sm(case, work.visited, work.longest, work.shortest, work.spread)
+    return _of_last_sm(case, Blocks(work.visited, work.longest, work.shortest, work.spread), 1.0)
 
 
-def _of_last_sm(case: AttentionCase, total: Reals, longest: Reals, shortest: Reals, spread: Reals) -> Reals:
-    """Its share of what all blocks sum up to: every block is as long as the shortest, and SMs that have one fewer wait.
+@dataclass(frozen=True)
+class Blocks:
+    """Key tiles of thread blocks: of all, of the longest, of the shortest; `spread`: see ThreadBlocks."""
 
-    What blocks have beyond that is spread evenly, but for a part of the last one's.
+    total: Reals
+    longest: Reals
+    shortest: Reals
+    spread: Reals
+
+
+def _of_last_sm(
+    case: AttentionCase, tiles: Blocks, busy: Reals | float, waiting: float = 0.0, turns: Reals | float = 0.0
+) -> Reals:
+    """When the SM ends that ends last: rounds of as many blocks as are resident, each as long as the shortest.
+
+    A key tile keeps an SM `busy`, and its block `waiting` besides. Blocks of an SM use it one after the other, and wait
+    at the same time: their tiles take as long as all of them use it, or as long as one takes by itself. What blocks
+    have beyond the shortest is spread evenly, but for a part of the last one's. `turns`: cycles between blocks, of all.
     """
-    device, blocks = case.device, case.work.blocks.astype(np.float64)
-    idle = (np.ceil(blocks / device.sms) - blocks / device.sms) * shortest
-    late = np.where(blocks > device.sms, idle + LATE * spread, 0)
-    return np.asarray(np.maximum(total / device.sms + late, longest))
+    sms, at_once = case.device.sms, case.tiles.blocks_per_sm
+    blocks = case.work.blocks.astype(np.float64)
+    rounds, rest = np.divmod(blocks, sms * at_once)
+    left = np.ceil(rest / sms)
+    full = np.maximum(at_once * busy, busy + waiting)
+    last = np.where(rest > 0, np.maximum(left * busy, busy + waiting), 0)
+    idle = tiles.shortest * (rounds * full + last - full * blocks / (sms * at_once))
+    idle = idle + (rounds * at_once + left - blocks / sms) * turns / blocks
+    late = np.where(blocks > sms, idle + LATE * tiles.spread * full / at_once, 0)
+    evenly = tiles.total * full / (sms * at_once) + turns / sms
+    return np.asarray(np.maximum(evenly + late, tiles.longest * (busy + waiting)), dtype=np.float64)
 
 
 def _extra_kernels_s(case: AttentionCase) -> Reals:
@@ -239,6 +285,8 @@ def _extra_kernels_s(case: AttentionCase) -> Reals:
         return np.full(len(case.work.splits), each * case.kernel.extra_kernels)
     split = case.work.splits > (0 if case.kernel.always_combines else 1)
     combined = np.where(split, max(case.kernel.extra_kernels, 1), 0)
+    if case.kernel.combines_afterwards:
+        each += case.constants.kernel_latency_s
     parts_bytes = np.where(split, case.work.splits, 0) * case.value_dim * FLOAT_BYTES  # of one row, by one block
     one_row_s = parts_bytes / L2_PORT_BYTES_PER_CLOCK / case.device.clock_hz
     return np.asarray(each * combined + one_row_s + _blocks_of_all_splits_s(case), dtype=np.float64)

@@ -12,10 +12,12 @@ from preset_devices import device
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.grid import shape
 from cascadesim.accelerators.gpu.kernel import load_kernel
+from cascadesim.accelerators.gpu.memory import DRAM_LATENCY_S
 from cascadesim.accelerators.gpu.spec import Dtype
 from cascadesim.accelerators.gpu.timing import (
     AttentionCase,
     AttentionTiming,
+    append_cycles,
     attention_timing,
     case_of,
     iteration_cycles,
@@ -296,6 +298,44 @@ def test_older_instructions_reach_less_of_newer_tensor_cores() -> None:
     known = constants("blackwell")
     assert legacy_rate(known, "mma_sync", "ampere") == legacy_rate(known, "tcgen05", "blackwell") == 1
     assert legacy_rate(known, "mma_sync", "blackwell") == known.mma_sync_rate < legacy_rate(known, "mma_sync", "hopper")
+
+
+def test_blocks_of_an_sm_use_it_in_turn_and_wait_at_the_same_time() -> None:
+    """Two places an SM, 216 in all, and a block whose waiting is half as long as its work.
+
+    108 blocks: work and waiting of one. 216: the work of two hides the waiting. 224: a round of two, then one alone.
+    """
+    kernel = load_kernel("flash-attention-2-chunked").model_copy(update={"splits_keys": False, "appends_keys": False})
+    known = constants("ampere").model_copy(update={"block_latency_s": 0.0})
+    on, took = device("a100-sxm"), {}
+    for heads in (108, 216, 224):
+        case = case_of(on, kernel, known, shape(1, heads, heads, 64, 4096, 128), "bf16", "bf16")
+        iteration = iteration_cycles(case, *tile_cycles(case))[0]
+        trips = 0.5 * iteration / (DRAM_LATENCY_S * on.clock_hz)
+        waiting = replace(case, kernel=kernel.model_copy(update={"dependent_loads": trips}))
+        took[heads] = attention_timing(waiting).schedule_s[0] * on.clock_hz / iteration / 32
+    assert (took[108], took[216], took[224]) == pytest.approx((1.5, 2, 3.5))
+
+
+def test_blocks_that_append_wait_for_each_vector_of_a_thread() -> None:
+    """Keys and values of a tile are 128 x 256 x 2 bytes, 32 vectors of 128 threads. Two blocks of an SM have two in
+    flight: a tile of each takes 32 trips to L2 of 0.3 us, and one alone half as long."""
+    kernel = load_kernel("flash-attention-2-chunked").model_copy(update={"splits_keys": False})
+    on, known = device("a100-sxm"), constants("ampere")
+    for heads, trips in ((108, 16), (216, 32), (217, 48)):
+        case = case_of(on, kernel, known, shape(1, heads, heads, 64, 1024, 128, causal=True), "bf16", "bf16")
+        assert append_cycles(case)[0] / on.clock_hz == pytest.approx(trips * 0.3e-6)
+    plain = replace(case, kernel=load_kernel("flash-attention-2-paged"))
+    assert append_cycles(plain)[0] == 0
+
+
+def test_parts_are_combined_by_a_kernel_that_begins_when_all_are_there() -> None:
+    """FlashAttention-2: its first loads and last stores are as late as those of any kernel."""
+    case = case_of_sizes("a100-sxm", "flash-attention-2-decode", 128, queries=1, keys=65536, heads=2, heads_kv=2)
+    in_one = replace(case, kernel=case.kernel.model_copy(update={"combines_afterwards": False}))
+    assert case.work.splits[0] > 1
+    more = attention_timing(case).launch_s[0] - attention_timing(in_one).launch_s[0]
+    assert more == pytest.approx(constants("ampere").kernel_latency_s)
 
 
 def test_half_of_what_the_longest_block_has_more_comes_last() -> None:
