@@ -122,6 +122,7 @@ class Kernel(Spec):
     absorbed: bool = False  # one latent key for all heads, in every phase
     on_fp32_units: bool = False  # multiplies element by element, without tensor cores
     converts_cache: bool = False  # a cache narrower than the products' type, element by element
+    adds_apart: bool = False  # 8-bit products with values are summed tile by tile, each sum added to those before
     transposes_values: bool = False  # 8-bit values, element by element
     masks_padding: bool = False  # rows shorter than the tile's depth are loaded element by element
     widest_accumulators: Positive | None = None  # columns beyond which they spill from registers

@@ -48,9 +48,8 @@ MASK_INSTRUCTIONS = 2.0  # a comparison and a select
 # assumed: kernels that split keys load far ahead, so that the norm of memory and schedule is of twice the order; 2.5 to
 # 4 suit calibration rows, the longer of the two does not
 AHEAD = 2.0
+CONSUMER_REGISTERS = 240  # of a thread in two consumer groups: FA3, hopper/flash_fwd_kernel_sm90.h
 VECTOR_BYTES = 16  # the widest load of a thread (CUDA guide)
-# assumed: of an SM that copies new keys and values into their pages, both ways; 17 to 23 suit calibration rows
-APPENDED_BYTES_PER_CLOCK = 20.0
 Cycles: TypeAlias = tuple[Reals, Reals, Reals, Reals]  # of one SM: products, exponentials, instructions, shared memory
 
 
@@ -152,11 +151,13 @@ def tile_cycles(case: AttentionCase) -> Cycles:
     reached = newest * np.where(spills, constants.spilled_rate, 1.0)
     rate = device.flop_per_clock_sm(case.dtype) * constants.tensor_fraction * reached
     parts = np.ceil(case.value_dim / (kernel.most_value_columns or np.inf))  # of the values, each with the scores anew
-    tensor = 2.0 * scores * (tiles.head_dim * np.maximum(parts, 1) + case.value_dim) / rate
+    slowed = 1 + _beyond_registers(case) * (1 / constants.spilled_rate - 1)
+    tensor = 2.0 * scores * (tiles.head_dim * np.maximum(parts, 1) + case.value_dim * slowed) / rate
     by_unit = scores * (1 - tiles.emulated)
     special = by_unit / (device.sm.special_per_clock * constants.special_fraction)
     per_score = case.instructions_per_score + 1 + mask_instructions(case) + tiles.emulated * EMULATION_INSTRUCTIONS
-    rescale = tiles.queries * case.value_dim  # the running output, once a tile
+    sums = 2 if kernel.adds_apart and width < 2 else 1  # the running output, once a tile, and those of the tile
+    rescale = tiles.queries * case.value_dim * sums
     narrow = DTYPE_BYTES[case.kv_dtype] < width
     padded = kernel.masks_padding & (case.shape.head_dim < tiles.head_dim)
     one_by_one = depth * (padded | (kernel.converts_cache and narrow))
@@ -171,6 +172,16 @@ def tile_cycles(case: AttentionCase) -> Cycles:
     cost = 1.0 if case.shape.listed is None else case.shape.listed.cost
     shared = cost * shared_bytes / device.sm.shared_memory_bytes_per_clock
     return tensor * cost, special * cost, issue * cost, shared
+
+
+def _beyond_registers(case: AttentionCase) -> Reals:
+    """Share of the tiles whose products with values find two sums where registers hold one.
+
+    vllm-project/flash-attention#104, hopper/utils.h: the sums so far wait while those of an 8-bit tile are made, unless
+    it is the first, which begins at zero. Two of 64 rows in 128 threads are as many as a value has elements.
+    """
+    two = case.kernel.adds_apart & (DTYPE_BYTES[case.dtype] < 2) & (case.value_dim > CONSUMER_REGISTERS)
+    return np.asarray(np.maximum(1 - case.work.blocks / case.work.visited, 0) * two, dtype=np.float64)
 
 
 def legacy_rate(constants: Constants, instructions: str, generation: Generation) -> float:

@@ -87,6 +87,23 @@ def test_accumulators_too_wide_for_registers_spill() -> None:
     assert wide[0] / narrow[0] == pytest.approx(2 * rows / known.spilled_rate)
 
 
+def test_two_sums_of_8_bit_values_of_256_elements_do_not_fit_registers() -> None:
+    """vLLM's FlashAttention-3: one sequence of 16 key tiles of 128, of which all but the first find sums to add to.
+
+    Their products with values take the rate that spills leave; those with 192 elements or in 16 bits do not.
+    """
+    on, known, kernel = device("h100-sxm"), constants("hopper"), load_kernel("flash-attention-3-two-sums-decode")
+    one = kernel.model_copy(update={"splits_keys": False})
+    in_one = one.model_copy(update={"adds_apart": False})
+    types: tuple[tuple[int, Dtype], ...] = ((256, "fp8"), (192, "fp8"), (256, "bf16"))
+    for depth, dtype in types:
+        asked = shape(1, 1, 1, 1, 2048, depth)
+        more, less = (tile_cycles(case_of(on, each, known, asked, dtype, dtype)) for each in (one, in_one))
+        spills = (depth, dtype) == (256, "fp8")
+        longer = 0.5 * 15 / 16 * (1 / known.spilled_rate - 1)  # half of the products are with values
+        assert more[0][0] / less[0][0] == pytest.approx(1 + spills * longer)
+
+
 def test_values_in_two_parts_multiply_queries_and_keys_twice() -> None:
     """trtllm-gen at a depth of 512: two blocks of 256 columns, 3 x 512 columns of products instead of 2 x 512."""
     on, kernel, known = device("b200"), load_kernel("trtllm-gen"), constants("blackwell")
