@@ -113,6 +113,8 @@ class ThreadBlocks:
     shortest: Reals
     spread: Reals  # what the longest has more than blocks have in any case
     masked: Reals  # of `visited`, those that a mask cuts
+    appended: Reals  # of `visited`, those with keys of the call's own tokens
+    most_appended: Reals  # of one block
 
     @property
     def blocks(self) -> IntegerArray:
@@ -180,7 +182,11 @@ def work_of(kernel: Kernel, device: Device, shape: Shape, tiles: BlockTiles) -> 
     evenly = np.maximum(2 * mean - most, 0) * mean / most  # assumed, of parts of the keys: as many short as long ones
     shortest = np.where(splits > 1, evenly, np.minimum(shortest, mean))
     spread = np.where(splits > 1, np.minimum(2 * (most - mean), most), most - shortest)
-    return ThreadBlocks(instances, row_tiles, splits, instances * walked, most, shortest, spread, instances * masked)
+    before = (shape.keys - shape.queries) // tiles.keys  # whole tiles of the cache
+    appended: Reals = np.maximum(walked - row_tiles * before, 0)
+    most_appended: Reals = np.minimum(np.maximum(longest - before, 0), most)
+    return ThreadBlocks(instances, row_tiles, splits, instances * walked, most, shortest, spread, instances * masked,
+                        instances * appended, most_appended)
 
 
 def column_parts(kernel: Kernel, shape: Shape) -> IntegerArray:
@@ -190,10 +196,9 @@ def column_parts(kernel: Kernel, shape: Shape) -> IntegerArray:
 
 def _as_walked(kernel: Kernel, shape: Shape) -> Shape:
     """The mask as the kernel's loops see it."""
-    causal = shape.causal if kernel.skips_causal else np.zeros_like(shape.causal)
     reach = np.where(shape.window > 0, shape.window + kernel.window_excludes_query, 0)
     window = reach if kernel.skips_window else np.zeros_like(shape.window)
-    return replace(shape, causal=causal, window=window)
+    return replace(shape, window=window)
 
 
 def walked_keys(kernel: Kernel, shape: Shape, tiles: BlockTiles) -> tuple[Reals, Reals]:
@@ -220,8 +225,32 @@ def _splits(
     if kernel.split_doublings_of is not None:
         waves = np.maximum(np.log2(shape.keys_in_reach / kernel.split_doublings_of), 1.0)
         wanted = np.ceil(np.floor(device.sms * waves) / blocks)
+    if kernel.split_share:
+        filled, wanted = blocks / (device.sms * kernel.split_blocks_per_sm), np.ones_like(blocks)
+        few = filled < 0.8
+        wanted[few] = _filling_splits(filled[few], longest[few], kernel)
     smallest = np.maximum(kernel.keys_per_split / tiles.keys, 1)  # in key tiles
     return np.asarray(np.clip(wanted, 1, np.maximum(np.minimum(longest / smallest, most), 1)), dtype=np.int64)
+
+
+def _filling_splits(filled: Reals, key_tiles: Reals, kernel: Kernel) -> Reals:
+    """FlashAttention-2, num_splits_heuristic. `filled`: rounds of blocks that there are without splits, below one.
+
+    Of the last round as much should be filled as of the best number of parts, or nearly; numbers whose longest part has
+    as many tiles as that of one part fewer are left out.
+    """
+    numbers = range(1, min(kernel.most_splits, int(np.max(key_tiles, initial=1))) + 1)
+
+    def share(parts: int) -> Reals:
+        shorter = (parts == 1) | (np.ceil(key_tiles / parts) < np.ceil(key_tiles / max(parts - 1, 1)))
+        return np.where(shorter & (parts <= key_tiles), filled * parts / np.ceil(filled * parts), 0.0)
+
+    best, found = np.zeros_like(filled), np.ones_like(filled)
+    for parts in numbers:
+        best = np.maximum(best, share(parts))
+    for parts in reversed(numbers):
+        found = np.where(share(parts) >= kernel.split_share * best, parts, found)
+    return found
 
 
 @dataclass(frozen=True)

@@ -92,8 +92,7 @@ class Kernel(Spec):
     overlap: Literal["serial", "plain", "specialised"]
     instructions_per_score: PositiveFloat | None = None  # beside products and exponentials; None: those of its kind
     instructions: Literal["mma_sync", "wgmma", "tcgen05"]
-    skips_causal: bool = True  # tiles that the mask hides wholly; False: it computes them
-    skips_window: bool = True
+    skips_window: bool = True  # tiles before the window; False: it computes them
     compares_ends: bool = False  # tiles that a window cuts, with both its ends, whichever lies in the tile
     window_excludes_query: bool = False
     heads_first: bool = False
@@ -108,11 +107,15 @@ class Kernel(Spec):
     row_choices: tuple[Positive, ...] = ()  # smaller tiles it has: the first that holds the rows of a head
     narrow_rows: tuple[Positive, Positive] | None = None  # rows of a tile, where a head has up to so many
     most_group: Positive | None = None  # query heads of a key head that it takes
-    dependent_loads: NonNegative = 0  # round trips to DRAM in each iteration that nothing hides
+    dependent_loads: NonNegative = 0  # round trips to DRAM in each iteration that only other blocks of the SM hide
+    appends_keys: bool = False  # a block first copies into the cache the new keys and values that it walks over
     splits_keys: bool = False
+    combines_afterwards: bool = False  # by a kernel that loads nothing before all parts are stored
     always_combines: bool = False  # parts of one are written and combined, too
     for_windows: bool = True  # False: a configured window takes a path that neither packs nor splits
     most_splits: Positive = 128
+    split_share: Fraction = 0.0  # the fewest parts that fill rounds of blocks to this share of what any number does
+    split_blocks_per_sm: Positive = 2  # of such a round, whatever fits
     split_waves: Positive | None = None  # keys are split until there are this many waves of blocks; None: one, if that
     keys_per_split: Positive = 1  # at least
     split_doublings_of: Positive | None = None  # waves are as many as the keys are doublings of it, one at least
@@ -120,6 +123,7 @@ class Kernel(Spec):
     absorbed: bool = False  # one latent key for all heads, in every phase
     on_fp32_units: bool = False  # multiplies element by element, without tensor cores
     converts_cache: bool = False  # a cache narrower than the products' type, element by element
+    adds_apart: bool = False  # 8-bit products with values are summed tile by tile, each sum added to those before
     transposes_values: bool = False  # 8-bit values, element by element
     masks_padding: bool = False  # rows shorter than the tile's depth are loaded element by element
     widest_accumulators: Positive | None = None  # columns beyond which they spill from registers

@@ -32,6 +32,7 @@ from cascadesim.accelerators.gpu.timing import (
     ROWS_PER_READ,
     AttentionCase,
     AttentionTiming,
+    append_cycles,
     iteration_cycles,
     mask_instructions,
     tile_cycles,
@@ -101,11 +102,13 @@ def residents(case: AttentionCase) -> Residents:
 def attention_program(case: AttentionCase, timing: AttentionTiming, known: CycleConstants | None = None) -> Program:
     """One call of the kernel, launch included. The first group of a block brings keys and values for all of them.
 
+    What blocks copy into the cache comes before all their key tiles.
+
     `known`: constants of the cycle level, those of the device's generation where left out.
     """
     found = residents(case)
     using = _group_cycles(case, found, known or cycle_constants(case.device.generation))
-    launch = {"launch": _whole(_one(timing.launch_s) * case.device.clock_hz)}
+    launch = {"launch": _whole(_one(timing.launch_s) * case.device.clock_hz + _one(append_cycles(case)))}
     turn = {"turn": 1}
     loading = [using | _arrival_cycles(case, timing, found, one) for one in found.rounds()]
     classes = [launch, using, using | turn, *(each | next for each in loading for next in ({}, turn))]

@@ -51,6 +51,8 @@ WINDOW_INSTRUCTIONS = 10.0  # assumed: comparisons with both ends, spills among 
 # assumed: kernels that split keys, or load by TMA, load far ahead, so that the norm of memory and schedule is of twice
 # the order; 2.5 to 4 suit calibration rows, the longer of the two does not
 AHEAD = 2.0
+CONSUMER_REGISTERS = 240  # of a thread in two consumer groups: FA3, hopper/flash_fwd_kernel_sm90.h
+VECTOR_BYTES = 16  # the widest load of a thread (CUDA guide)
 Cycles: TypeAlias = tuple[Reals, Reals, Reals, Reals]  # of one SM: products, exponentials, instructions, shared memory
 
 
@@ -158,11 +160,13 @@ def tile_cycles(case: AttentionCase) -> Cycles:
     newest = legacy_rate(constants, kernel.instructions, device.generation)
     reached = newest * np.where(spills, constants.spilled_rate, 1.0)
     rate = device.flop_per_clock_sm(case.dtype) * constants.tensor_fraction * reached
-    tensor = 2.0 * scores * depth / rate
+    slowed = 1 + _beyond_registers(case) * (1 / constants.spilled_rate - 1)
+    tensor = 2.0 * scores * (tiles.head_dim + case.value_dim * slowed) / rate
     by_unit = scores * (1 - tiles.emulated)
     special = by_unit / (device.sm.special_per_clock * constants.special_fraction)
     per_score = case.instructions_per_score + 1 + mask_instructions(case) + tiles.emulated * EMULATION_INSTRUCTIONS
-    rescale = tiles.queries * case.value_dim  # the running output, once a tile
+    sums = 2 if kernel.adds_apart and width < 2 else 1  # the running output, once a tile, and those of the tile
+    rescale = tiles.queries * case.value_dim * sums
     narrow = DTYPE_BYTES[case.kv_dtype] < width
     padded = kernel.masks_padding & (case.shape.head_dim < tiles.head_dim)
     one_by_one = depth * (padded | (kernel.converts_cache and narrow))
@@ -177,6 +181,16 @@ def tile_cycles(case: AttentionCase) -> Cycles:
     cost = 1.0 if case.shape.listed is None else case.shape.listed.cost
     shared = cost * shared_bytes / device.sm.shared_memory_bytes_per_clock
     return tensor * cost, special * cost, issue * cost, shared
+
+
+def _beyond_registers(case: AttentionCase) -> Reals:
+    """Share of the tiles whose products with values find two sums where registers hold one.
+
+    vllm-project/flash-attention#104, hopper/utils.h: the sums so far wait while those of an 8-bit tile are made, unless
+    it is the first, which begins at zero. Two of 64 rows in 128 threads are as many as a value has elements.
+    """
+    two = case.kernel.adds_apart & (DTYPE_BYTES[case.dtype] < 2) & (case.value_dim > CONSUMER_REGISTERS)
+    return np.asarray(np.maximum(1 - case.work.blocks / case.work.visited, 0) * two, dtype=np.float64)
 
 
 def legacy_rate(constants: Constants, instructions: str, generation: Generation) -> float:
@@ -206,13 +220,27 @@ def _makespan_cycles(case: AttentionCase, iteration: Reals) -> Reals:
     device, work = case.device, case.work
     blocks = work.blocks.astype(np.float64)
     together = np.minimum(case.tiles.blocks_per_sm, np.ceil(blocks / device.sms))
-    waits = np.maximum(blocks - device.sms, 0) * turn_cycles(case, iteration, together)
-    total = work.visited * iteration + waits
-    shortest = work.shortest * iteration + waits / blocks
-    busy = _of_last_sm(case, total, work.longest * iteration, shortest, work.spread * iteration)
-    trips = case.kernel.dependent_loads * DRAM_LATENCY_S * device.clock_hz  # blocks of an SM wait for theirs together
-    rounds = np.maximum(work.visited / (device.sms * case.tiles.blocks_per_sm), work.longest)
-    return np.asarray(busy + trips * rounds, dtype=np.float64)
+    turns = np.maximum(blocks - device.sms, 0) * turn_cycles(case, iteration, together)
+    trips = case.kernel.dependent_loads * DRAM_LATENCY_S * device.clock_hz
+    tiles = Blocks(work.visited, work.longest, work.shortest, work.spread)
+    return _of_last_sm(case, tiles, iteration, trips, turns) + append_cycles(case)
+
+
+def append_cycles(case: AttentionCase) -> Reals:
+    """Before all else every block copies the new keys and values that it walks over, whoever else copies them, too.
+
+    A load may not pass the store before it, as both could be of one place: a vector of each thread that an SM holds is
+    in flight during a trip to L2 (Little's law). Blocks of a head's first queries have a tile with new keys at least;
+    where keys are split, those of the first parts have none.
+    """
+    kernel, work, device = case.kernel, case.work, case.device
+    if not kernel.appends_keys:
+        return np.zeros(len(work.visited))
+    tile_bytes = case.tiles.keys * case.shape.key_elements * DTYPE_BYTES[case.kv_dtype]
+    in_flight = kernel.threads * case.tiles.blocks_per_sm * VECTOR_BYTES
+    least = np.where(work.splits > 1, 0.0, np.minimum(work.most_appended, 1.0))
+    tiles = Blocks(work.appended, work.most_appended, least, work.most_appended - least)
+    return _of_last_sm(case, tiles, tile_bytes / in_flight * L2_LATENCY_S * device.clock_hz)
 
 
 def turn_cycles(case: AttentionCase, iteration: Reals, together: Reals | float = 1.0) -> Reals:
@@ -245,18 +273,39 @@ def carried_bytes(case: AttentionCase) -> Reals:
 def tiles_of_last_sm(case: AttentionCase) -> Reals:
     """Key tiles that the SM which ends last walks over."""
     work = case.work
-    return _of_last_sm(case, work.visited, work.longest, work.shortest, work.spread)
+    return _of_last_sm(case, Blocks(work.visited, work.longest, work.shortest, work.spread), 1.0)
 
 
-def _of_last_sm(case: AttentionCase, total: Reals, longest: Reals, shortest: Reals, spread: Reals) -> Reals:
-    """Its share of what all blocks sum up to: every block is as long as the shortest, and SMs that have one fewer wait.
+@dataclass(frozen=True)
+class Blocks:
+    """Key tiles of thread blocks: of all, of the longest, of the shortest; `spread`: see ThreadBlocks."""
 
-    What blocks have beyond that is spread evenly, but for a part of the last one's.
+    total: Reals
+    longest: Reals
+    shortest: Reals
+    spread: Reals
+
+
+def _of_last_sm(
+    case: AttentionCase, tiles: Blocks, busy: Reals | float, waiting: float = 0.0, turns: Reals | float = 0.0
+) -> Reals:
+    """When the SM ends that ends last: rounds of as many blocks as are resident, each as long as the shortest.
+
+    A key tile keeps an SM `busy`, and its block `waiting` besides. Blocks of an SM use it one after the other, and wait
+    at the same time: their tiles take as long as all of them use it, or as long as one takes by itself. What blocks
+    have beyond the shortest is spread evenly, but for a part of the last one's. `turns`: cycles between blocks, of all.
     """
-    device, blocks = case.device, case.work.blocks.astype(np.float64)
-    idle = (np.ceil(blocks / device.sms) - blocks / device.sms) * shortest
-    late = np.where(blocks > device.sms, idle + LATE * spread, 0)
-    return np.asarray(np.maximum(total / device.sms + late, longest))
+    sms, at_once = case.device.sms, case.tiles.blocks_per_sm
+    blocks = case.work.blocks.astype(np.float64)
+    rounds, rest = np.divmod(blocks, sms * at_once)
+    left = np.ceil(rest / sms)
+    full = np.maximum(at_once * busy, busy + waiting)
+    last = np.where(rest > 0, np.maximum(left * busy, busy + waiting), 0)
+    idle = tiles.shortest * (rounds * full + last - full * blocks / (sms * at_once))
+    idle = idle + (rounds * at_once + left - blocks / sms) * turns / blocks
+    late = np.where(blocks > sms, idle + LATE * tiles.spread * full / at_once, 0)
+    evenly = tiles.total * full / (sms * at_once) + turns / sms
+    return np.asarray(np.maximum(evenly + late, tiles.longest * (busy + waiting)), dtype=np.float64)
 
 
 def _extra_kernels_s(case: AttentionCase) -> Reals:
@@ -266,6 +315,8 @@ def _extra_kernels_s(case: AttentionCase) -> Reals:
         return np.full(len(case.work.splits), each * case.kernel.extra_kernels)
     split = case.work.splits > (0 if case.kernel.always_combines else 1)
     combined = np.where(split, max(case.kernel.extra_kernels, 1), 0)
+    if case.kernel.combines_afterwards:
+        each += case.constants.kernel_latency_s
     parts_bytes = np.where(split, case.work.splits, 0) * case.value_dim * FLOAT_BYTES  # of one row, by one block
     one_row_s = parts_bytes / L2_PORT_BYTES_PER_CLOCK / case.device.clock_hz
     return np.asarray(each * combined + one_row_s + _blocks_of_all_splits_s(case), dtype=np.float64)

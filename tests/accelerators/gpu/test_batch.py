@@ -86,9 +86,10 @@ def test_a_longer_or_larger_batch_never_takes_less_by_much(keys: int, batch: int
                               keys=m, head_dim=head_dim, causal=phase == "prefill")[0]
             for b, m in ((batch, keys), (batch, 2 * keys), (2 * batch, keys))
         )  # fmt: skip
+        saved_s = 4e-6 + kernel.combines_afterwards * constants(on.generation).kernel_latency_s
         assert first > 0
-        assert longer >= 0.9 * first - 4e-6, kernel.name
-        assert larger >= 0.9 * first - 4e-6, kernel.name
+        assert longer >= 0.9 * first - saved_s, kernel.name
+        assert larger >= 0.9 * first - saved_s, kernel.name
 
 
 def test_a_head_dimension_without_a_tile_has_no_time() -> None:

@@ -39,9 +39,40 @@ def test_causal_blocks_walk_to_their_last_query() -> None:
     assert (found.visited[0], found.longest[0], found.masked[0]) == (20, 8, 8)
 
 
-def test_a_kernel_that_skips_nothing_walks_over_everything() -> None:
-    found = work(load_kernel("flash-attention-2-chunked"), "a100-sxm", sizes(512, 512, causal=1))
-    assert found.visited[0] == 8 * 4  # 8 blocks of 64 queries, 4 tiles of 128 keys
+def test_every_block_appends_the_new_keys_that_it_walks_over() -> None:
+    """256 queries after 320 keys, tiles of 64 queries and 128 keys, of which the first two hold no new key.
+
+    Blocks reach keys 383, 447, 511 and 575: 3, 4, 4 and 5 tiles, so 1 + 2 + 2 + 3 with new keys.
+    """
+    kernel = load_kernel("flash-attention-2-chunked").model_copy(update={"splits_keys": False})
+    found = work(kernel, "a100-sxm", sizes(256, 576, causal=1))
+    assert (found.visited[0], found.appended[0], found.most_appended[0]) == (16, 8, 3)
+
+
+def test_the_last_part_of_split_keys_appends_no_more_than_it_has() -> None:
+    """One block of 64 queries over 8 tiles, the last with new keys, in 8 parts of one tile."""
+    found = work(load_kernel("flash-attention-2-chunked"), "a100-sxm", sizes(64, 1024, causal=1))
+    assert (found.splits[0], found.appended[0], found.most_appended[0]) == (8, 1, 1)
+
+
+def test_flash_attention_2_splits_keys_as_far_as_rounds_of_blocks_fill() -> None:
+    """24 key tiles on 108 SMs, and 0.85 of the best filling is enough.
+
+    40 blocks: 2 parts fill 80 of 108 places (0.74), 8 fill 320 of 324, 5 fill 200 of 216 (0.93). 88 blocks are more
+    than 0.8 of a round, and not split. Where two blocks count for an SM: 2 parts fill 176 of 216 (0.81), 12 of two
+    tiles each 1,056 of 1,080 (0.98), and no number of parts between them 0.83.
+    """
+    once, twice = (load_kernel(f"flash-attention-2-{name}") for name in ("chunked-decode", "decode"))
+    for kernel, batch, splits in ((once, 10, 5), (once, 22, 1), (twice, 22, 12)):
+        found = work(kernel, "a100-sxm", {**sizes(1, 24 * 128, heads_kv=4), "heads": 32, "batch": batch})
+        assert found.splits[0] == splits
+
+
+def test_numbers_of_parts_that_save_no_tile_are_left_out() -> None:
+    """4 blocks over 9 tiles on 108 SMs: 6, 7 and 8 parts have two tiles each, as 5 do; 9 have one."""
+    kernel = load_kernel("flash-attention-2-chunked-decode")
+    found = work(kernel, "a100-sxm", {**sizes(1, 9 * 128, heads_kv=4), "heads": 32})
+    assert found.splits[0] == 9  # 36 of 108 places; 5 parts fill 20
 
 
 def test_grouped_heads_share_a_tile_in_decode() -> None:

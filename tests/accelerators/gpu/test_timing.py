@@ -12,10 +12,12 @@ from preset_devices import device
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.grid import shape
 from cascadesim.accelerators.gpu.kernel import load_kernel
+from cascadesim.accelerators.gpu.memory import DRAM_LATENCY_S
 from cascadesim.accelerators.gpu.spec import Dtype
 from cascadesim.accelerators.gpu.timing import (
     AttentionCase,
     AttentionTiming,
+    append_cycles,
     attention_timing,
     carried_bytes,
     case_of,
@@ -86,6 +88,23 @@ def test_accumulators_too_wide_for_registers_spill() -> None:
     (narrow, *_), (wide, *_) = (tile_cycles(case) for case in cases)
     rows = cases[1].tiles.queries[0] / cases[0].tiles.queries[0]
     assert wide[0] / narrow[0] == pytest.approx(2 * rows / known.spilled_rate)
+
+
+def test_two_sums_of_8_bit_values_of_256_elements_do_not_fit_registers() -> None:
+    """vLLM's FlashAttention-3: one sequence of 16 key tiles of 128, of which all but the first find sums to add to.
+
+    Their products with values take the rate that spills leave; those with 192 elements or in 16 bits do not.
+    """
+    on, known, kernel = device("h100-sxm"), constants("hopper"), load_kernel("flash-attention-3-two-sums-decode")
+    one = kernel.model_copy(update={"splits_keys": False})
+    in_one = one.model_copy(update={"adds_apart": False})
+    types: tuple[tuple[int, Dtype], ...] = ((256, "fp8"), (192, "fp8"), (256, "bf16"))
+    for depth, dtype in types:
+        asked = shape(1, 1, 1, 1, 2048, depth)
+        more, less = (tile_cycles(case_of(on, each, known, asked, dtype, dtype)) for each in (one, in_one))
+        spills = (depth, dtype) == (256, "fp8")
+        longer = 0.5 * 15 / 16 * (1 / known.spilled_rate - 1)  # half of the products are with values
+        assert more[0][0] / less[0][0] == pytest.approx(1 + spills * longer)
 
 
 def test_values_in_two_parts_are_blocks_that_multiply_queries_and_keys_twice() -> None:
@@ -331,6 +350,44 @@ def test_older_instructions_reach_less_of_newer_tensor_cores() -> None:
     known = constants("blackwell")
     assert legacy_rate(known, "mma_sync", "ampere") == legacy_rate(known, "tcgen05", "blackwell") == 1
     assert legacy_rate(known, "mma_sync", "blackwell") == known.mma_sync_rate < legacy_rate(known, "mma_sync", "hopper")
+
+
+def test_blocks_of_an_sm_use_it_in_turn_and_wait_at_the_same_time() -> None:
+    """Two places an SM, 216 in all, and a block whose waiting is half as long as its work.
+
+    108 blocks: work and waiting of one. 216: the work of two hides the waiting. 224: a round of two, then one alone.
+    """
+    kernel = load_kernel("flash-attention-2-chunked").model_copy(update={"splits_keys": False, "appends_keys": False})
+    known = constants("ampere").model_copy(update={"block_latency_s": 0.0})
+    on, took = device("a100-sxm"), {}
+    for heads in (108, 216, 224):
+        case = case_of(on, kernel, known, shape(1, heads, heads, 64, 4096, 128), "bf16", "bf16")
+        iteration = iteration_cycles(case, *tile_cycles(case))[0]
+        trips = 0.5 * iteration / (DRAM_LATENCY_S * on.clock_hz)
+        waiting = replace(case, kernel=kernel.model_copy(update={"dependent_loads": trips}))
+        took[heads] = attention_timing(waiting).schedule_s[0] * on.clock_hz / iteration / 32
+    assert (took[108], took[216], took[224]) == pytest.approx((1.5, 2, 3.5))
+
+
+def test_blocks_that_append_wait_for_each_vector_of_a_thread() -> None:
+    """Keys and values of a tile are 128 x 256 x 2 bytes, 32 vectors of 128 threads. Two blocks of an SM have two in
+    flight: a tile of each takes 32 trips to L2 of 0.3 us, and one alone half as long."""
+    kernel = load_kernel("flash-attention-2-chunked").model_copy(update={"splits_keys": False})
+    on, known = device("a100-sxm"), constants("ampere")
+    for heads, trips in ((108, 16), (216, 32), (217, 48)):
+        case = case_of(on, kernel, known, shape(1, heads, heads, 64, 1024, 128, causal=True), "bf16", "bf16")
+        assert append_cycles(case)[0] / on.clock_hz == pytest.approx(trips * 0.3e-6)
+    plain = replace(case, kernel=load_kernel("flash-attention-2-paged"))
+    assert append_cycles(plain)[0] == 0
+
+
+def test_parts_are_combined_by_a_kernel_that_begins_when_all_are_there() -> None:
+    """FlashAttention-2: its first loads and last stores are as late as those of any kernel."""
+    case = case_of_sizes("a100-sxm", "flash-attention-2-decode", 128, queries=1, keys=65536, heads=2, heads_kv=2)
+    in_one = replace(case, kernel=case.kernel.model_copy(update={"combines_afterwards": False}))
+    assert case.work.splits[0] > 1
+    more = attention_timing(case).launch_s[0] - attention_timing(in_one).launch_s[0]
+    assert more == pytest.approx(constants("ampere").kernel_latency_s)
 
 
 def test_half_of_what_the_longest_block_has_more_comes_last() -> None:

@@ -260,9 +260,9 @@ def check_schedule(group: BoundGroup) -> None:
 def check_ports(group: BoundGroup) -> None:
     """Words at the ports of the buffer, a product over axes, are those of each tile added up."""
     depth, read, written = len(group.loops), 0, 0
-    for run in group.runs:
-        for tile, count in group.different_tiles(run.work.axes, depth, run.own):
-            own = group.port_words(run, group.leaf | tile)
+    for each in group.runs:
+        for tile, count in group.different_tiles(each.work.axes, depth, each.own):
+            own = group.port_words(each, group.leaf | tile)
             read, written = read + count * own[0], written + count * own[1]
     assert group.all_port_words() == (read, written)
 
