@@ -356,6 +356,7 @@ def test_blocks_of_an_sm_use_it_in_turn_and_wait_at_the_same_time() -> None:
     """Two places an SM, 216 in all, and a block whose waiting is half as long as its work.
 
     108 blocks: work and waiting of one. 216: the work of two hides the waiting. 224: a round of two, then one alone.
+    Beside that, within 0.5 %, queries and outputs of a second block pass by the port of the SM.
     """
     kernel = load_kernel("flash-attention-2-chunked").model_copy(update={"splits_keys": False, "appends_keys": False})
     known = constants("ampere").model_copy(update={"block_latency_s": 0.0})
@@ -366,7 +367,7 @@ def test_blocks_of_an_sm_use_it_in_turn_and_wait_at_the_same_time() -> None:
         trips = 0.5 * iteration / (DRAM_LATENCY_S * on.clock_hz)
         waiting = replace(case, kernel=kernel.model_copy(update={"dependent_loads": trips}))
         took[heads] = attention_timing(waiting).schedule_s[0] * on.clock_hz / iteration / 32
-    assert (took[108], took[216], took[224]) == pytest.approx((1.5, 2, 3.5))
+    assert (took[108], took[216], took[224]) == pytest.approx((1.5, 2, 3.5), rel=0.005)
 
 
 def test_blocks_that_append_wait_for_each_vector_of_a_thread() -> None:
