@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from hashlib import blake2b
+from itertools import product
 from typing import TypeAlias, cast
 
 import numpy as np
@@ -54,6 +55,7 @@ SOFT = 0.10  # residuals (of logarithms) beyond it count linearly: runs of one k
 PULL = 3e-4  # towards the start, in shares of the weight of all rows; it decides only what rows leave open
 EDGE = 9.0  # the free variable at a bound: within 0.02 % of the range
 WHOLE_CYCLES = 0.05  # step of derivatives of the cycle level, whose tasks take whole cycles
+BEGINNINGS = (0.02, 0.3, 0.5, 0.6, 0.7, 0.85, 0.98)  # shares of its ranges: whole cycles make hollows that hold a fit
 HOPELESS = 3.0  # logarithms of ratios are cut at it: a row that far off teaches nothing
 HEADER = """\
 # Written by `python -m cascadesim.validation.gpu.calibrate` from calibration rows alone (a fifth of all shapes, by a
@@ -152,7 +154,8 @@ def calibrate_cycle_level(
         rows = cycle_rows(architecture)
         bounds = tuple(Range(name, *RANGES[name], architecture) for name in CycleConstants.model_fields)
         weights, half = equal_weights(rows.stratum.tolist()), np.zeros(len(bounds))
-        best = fit(cycle_residuals(rows, bounds), bounds, weights, difference=WHOLE_CYCLES)
+        residuals = cycle_residuals(rows, bounds)
+        best = fit(residuals, bounds, weights, beginning(residuals, bounds, weights), difference=WHOLE_CYCLES)
         if intervals:
             half = jackknife(partial(_without_group, rows, bounds, weights, best), _groups(rows), best)
         found[architecture] = FittedConstants(
@@ -160,6 +163,17 @@ def calibrate_cycle_level(
             dict(zip(CycleConstants.model_fields, half.tolist(), strict=True)),
             dict.fromkeys(CycleConstants.model_fields, len(rows)))  # fmt: skip
     return found
+
+
+def beginning(residuals: Residuals, ranges: Sequence[Range], weights: Floats) -> Floats:
+    """Of a grid over all ranges the constants with the least weighted sum of softened residuals."""
+
+    def lost(values: Floats) -> float:
+        return float(weights @ np.sqrt(1 + (residuals(values) / SOFT) ** 2))
+
+    grid = (np.array([one.high * share for one, share in zip(ranges, shares, strict=True)])
+            for shares in product(BEGINNINGS, repeat=len(ranges)))  # fmt: skip
+    return min(grid, key=lost)
 
 
 def _without_group(

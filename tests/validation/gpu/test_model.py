@@ -103,7 +103,7 @@ def test_the_two_levels_agree_on_full_attention() -> None:
     rows = some(specialised, 10)
     closed, cycles = predicted_s(rows), predicted_cycle_level_s(rows)
     assert len(rows) > 10
-    assert np.median(cycles / closed) == pytest.approx(1, abs=0.1)
+    assert np.median(cycles / closed) == pytest.approx(1, abs=0.05)
     assert (np.abs(np.log(cycles / closed)) < np.log(1.4)).all()
 
 
