@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from cascadesim.accelerators.program import Program, TileOrder, TileRun
+from cascadesim.accelerators.program import Program, Repeat, TileOrder, TileRun
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.engine import state as at
 from cascadesim.simulator.engine.issue import DEADLOCK, DONE, GIVEN_UNTAKEN, RING_FULL
-from cascadesim.simulator.engine.state import EngineState, encode
+from cascadesim.simulator.engine.state import EngineState, Instruction, encode
 from cascadesim.simulator.engine.steady_state import simulate
 
 
@@ -117,8 +117,10 @@ def _simulated(program: Program, log_tiles: int = 0) -> EngineState:
     back = max((edge.tiles_back for task in program.tasks for edge in task.after), default=0)
     under_way = 2 * (stage + back + (program.in_flight or 0) + 8)  # unless a unit falls far behind another
     ring = 1 << under_way.bit_length()
+    columnwise = any(edge.same_column for task in program.tasks for edge in task.after)
+    code = list(_code(program.stream, 0, not columnwise))
     while True:
-        state = encode(program, ring, log_tiles)
+        state = encode(program, code, ring, log_tiles)
         status = simulate(state)
         if status == DONE:
             return state
@@ -129,6 +131,26 @@ def _simulated(program: Program, log_tiles: int = 0) -> EngineState:
             raise CascadeSimError(_deadlock(program, state))
         assert status == RING_FULL
         ring *= 4
+
+
+def _code(stream: TileOrder, position: int, tile_by_tile: bool) -> Iterator[Instruction]:
+    """Write the stream as instructions. `tile_by_tile`: no column matters, so a run is a loop over one tile."""
+    for item in stream:
+        if isinstance(item, Repeat):
+            body = list(_code(item.body, position + 1, tile_by_tile)) if item.times else []
+            repeated = _loop(body, item.times, position) if body else []
+        else:
+            place = 2 * item.first_column + item.fresh
+            if tile_by_tile and item.tiles >= at.SHORTEST_LOOP:
+                repeated = _loop([(at.RUN, item.tile_class, place, 1)], item.tiles, position)
+            else:
+                repeated = [(at.RUN, item.tile_class, place, item.tiles)] if item.tiles else []
+        yield from repeated
+        position += len(repeated)
+
+
+def _loop(body: list[Instruction], times: int, position: int) -> list[Instruction]:
+    return [(at.BEGIN, 0, 0, 0), *body, (at.REPEAT, times, position + 1, 0)]
 
 
 def _waits_for(state: EngineState, unit: int) -> int | None:

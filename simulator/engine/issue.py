@@ -9,18 +9,12 @@ stream (`steady_state`).
 # mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import cast
-
-import numpy as np
-
 from cascadesim.accelerators.compiled import compiled
 from cascadesim.simulator.engine import state as at
-from cascadesim.simulator.engine.state import ABSENT, PENDING, EngineState
+from cascadesim.simulator.engine.state import ABSENT, PENDING, EngineState, int64, to_come
 
 DONE, RING_FULL, DEADLOCK, GIVEN_UNTAKEN = range(4)
 NEVER = 2**61
-int64 = cast(Callable[[int], int], np.int64)  # unlike a literal, no reason to compile what it is passed to again
 
 
 @compiled
@@ -251,14 +245,6 @@ def carry(m: EngineState, slot: int, carrier: int, column: int) -> None:
         m.ring[at.CARRIED_TILE, slot, carrier] = -1
         m.ring[at.CARRIED, slot, carrier] = m.columns[at.FINISH, carrier, column]
         m.ring[at.CARRIED + at.START, slot, carrier] = m.columns[at.START, carrier, column]
-
-
-@compiled
-def to_come(m: EngineState, carrier: int, column: int) -> bool:
-    tile, ring = m.columns[at.FROM, carrier, column], m.ring.shape[1]
-    if tile < 0 or m.rows[at.PROGRESS, at.TILE] - tile >= ring:
-        return False
-    return m.ring[at.FINISH, tile & (ring - 1), m.rows[at.CARRIER_TASK, carrier]] == PENDING
 
 
 @compiled

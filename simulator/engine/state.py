@@ -1,24 +1,30 @@
 """The memory of the compiled engine: a program as numbers, and what happens to it, in a few arrays of integers.
 
-Field numbers first, then `encode`, which fills the arrays; nothing of time. Few arrays: each of them costs Numba time
-in every function that it is passed to. A field `X_OF` holds first positions: those of i are X_OF[i] .. X_OF[i + 1].
+Field numbers first, then `encode`, which fills the arrays, and `snapshot`, which writes them down relative to the
+clocks of the units: equal snapshots go on alike. Few arrays: each of them costs Numba time in every function that it is
+passed to. A field `X_OF` holds first positions: those of i are X_OF[i] .. X_OF[i + 1].
 """
 
+# an element of an array is Any:
+# mypy: disable-error-code="no-any-return"
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, groupby
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.accelerators.program import Program, Repeat, Task, TileOrder
+from cascadesim.accelerators.compiled import compiled
+from cascadesim.accelerators.program import Program, Task
 
 Ints: TypeAlias = NDArray[np.int64]
 
 ABSENT = -(2**62)  # a moment that constrains nothing: the task is not in that tile
 PENDING = ABSENT + 1  # a moment not yet known: the task is in that tile and has not run
+TO_COME = 2**61  # in a snapshot, added to how many tiles ago the awaited tile entered
+int64 = cast(Callable[[int], int], np.int64)  # unlike a literal, no reason to compile what it is passed to again
 
 
 class EngineState(NamedTuple):
@@ -75,12 +81,11 @@ LONGEST_UNWATCHED = 32  # runs of fewer tiles, likewise
 Instruction = tuple[int, int, int, int]
 
 
-def encode(program: Program, ring: int, log_tiles: int = 0) -> EngineState:
+def encode(program: Program, code: Sequence[Instruction], ring: int, log_tiles: int = 0) -> EngineState:
     """Make the state for a ring of `ring` tiles (a power of two). With `log_tiles`, the engine skips no periods."""
     tasks, queues = program.tasks, program.queues
     carriers = _carriers(program)
     columnwise = any(by_column for _, by_column in carriers)
-    code = list(_code(program.stream, 0, not columnwise))
     columns = max([1, *(place // 2 + tiles for kind, _, place, tiles in code if kind == RUN)]) if columnwise else 1
     gifts = max((queue.capacity for queue in queues), default=0) + ring * max(sum(len(t.gives_back) for t in tasks), 1)
     snapshot = 16 + 2 * len(program.units) + ring * (2 * len(tasks) + 3 * len(carriers) + 4)
@@ -203,29 +208,143 @@ def _side(program: Program, side: str, queue: str) -> str:
     return next((task.unit for task in program.tasks if queue in getattr(task, side)), program.units[0])
 
 
-def _code(stream: TileOrder, position: int, tile_by_tile: bool) -> Iterator[Instruction]:
-    """Write the stream as instructions. `tile_by_tile`: no column matters, so a run is a loop over one tile."""
-    for item in stream:
-        if isinstance(item, Repeat):
-            body = list(_code(item.body, position + 1, tile_by_tile)) if item.times else []
-            repeated = _loop(body, item.times, position) if body else []
-        else:
-            place = 2 * item.first_column + item.fresh
-            if tile_by_tile and item.tiles >= SHORTEST_LOOP:
-                repeated = _loop([(RUN, item.tile_class, place, 1)], item.tiles, position)
-            else:
-                repeated = [(RUN, item.tile_class, place, item.tiles)] if item.tiles else []
-        yield from repeated
-        position += len(repeated)
-
-
-def _loop(body: list[Instruction], times: int, position: int) -> list[Instruction]:
-    return [(BEGIN, 0, 0, 0), *body, (REPEAT, times, position + 1, 0)]
-
-
 def _firsts(counts: Sequence[int]) -> list[int]:
     return [sum(counts[:index]) for index in range(len(counts) + 1)]
 
 
 def _full(value: int, *shape: int) -> Ints:
     return np.full(shape, value, dtype=np.int64)
+
+
+@compiled
+def to_come(m: EngineState, carrier: int, column: int) -> bool:
+    tile, ring = m.columns[FROM, carrier, column], m.ring.shape[1]
+    if tile < 0 or m.rows[PROGRESS, TILE] - tile >= ring:
+        return False
+    return m.ring[FINISH, tile & (ring - 1), m.rows[CARRIER_TASK, carrier]] == PENDING
+
+
+@compiled
+def latest(m: EngineState) -> int:
+    clock = m.rows[CLOCK, 0]
+    for unit in range(1, m.rows[SIZE, UNITS]):
+        clock = max(clock, m.rows[CLOCK, unit])
+    return clock
+
+
+@compiled
+def floor(m: EngineState) -> int:
+    """No task still to run starts before this cycle."""
+    if not m.rows[SIZE, IN_FLIGHT]:
+        return 0
+    return m.tiles[OPENS, m.rows[PROGRESS, OLDEST] & (m.ring.shape[1] - 1)]
+
+
+@compiled
+def origin(m: EngineState, unit: int) -> int:
+    """Choose where the time of a unit is counted from; greedy order compares the times of all units."""
+    return latest(m) if m.rows[SIZE, IN_FLIGHT] else m.rows[CLOCK, unit]
+
+
+@compiled
+def relative(m: EngineState, task: int, moment: int) -> int:
+    """See a start or finish of `task` as its readers do: ABSENT once none of them can be held up by it."""
+    if moment <= PENDING:
+        return moment
+    lowest = floor(m)
+    for place in range(m.rows[READERS_OF, task], m.rows[READERS_OF, task + 1]):
+        reader = max(m.rows[CLOCK, m.rows[READER_UNIT, place]], lowest)
+        if moment + m.rows[READER_LAG, place] > reader:
+            return moment - origin(m, m.rows[UNIT, task])
+    return ABSENT
+
+
+@compiled
+def relative_gift(m: EngineState, queue: int, moment: int) -> int:
+    over = moment <= max(m.rows[CLOCK, m.rows[TAKER_UNIT, queue]], floor(m))
+    return ABSENT if over else moment - origin(m, m.rows[GIVER_UNIT, queue])
+
+
+@compiled
+def snapshot(m: EngineState, column: int) -> int:
+    """Write the state, relative to the clocks, into the last row of `saved`; return its length.
+
+    Within a run of tiles, of which `column` is the next, columns are counted from it and the values that they hold are
+    left out; -1 elsewhere.
+    """
+    out, size, tile = m.saved[-1], int64(0), m.rows[PROGRESS, TILE]
+    for unit in range(m.rows[SIZE, UNITS]):
+        out[size] = tile - m.rows[EPOCH, unit]
+        out[size + 1] = m.rows[ITEM, unit]
+        if m.rows[SIZE, IN_FLIGHT]:
+            idle = m.rows[CLOCK, unit] <= floor(m)
+            out[size] = ABSENT if idle else m.rows[CLOCK, unit] - origin(m, unit)
+        size += 2
+    depth = tile - m.rows[PROGRESS, OLDEST]
+    for past in range(1, depth + m.rows[SIZE, LONGEST_BACK] + 1):
+        size = snapshot_tile(m, tile - past, past <= depth, max(column, 0), size)
+    for queue in range(m.rows[SIZE, QUEUES]):
+        size = snapshot_queue(m, queue, size)
+    for carrier in range(m.rows[SIZE, CARRIERS]):
+        columns = m.columns.shape[2] if m.rows[BY_COLUMN, carrier] else 1
+        for own in range(0 if column >= 0 and m.rows[BY_COLUMN, carrier] else columns):
+            size = snapshot_column(m, carrier, own, size)
+    return size
+
+
+@compiled
+def snapshot_tile(m: EngineState, tile: int, in_flight: bool, column: int, size: int) -> int:
+    out, slot = m.saved[-1], tile & (m.ring.shape[1] - 1)
+    for task in range(m.rows[SIZE, TASKS]):
+        out[size] = relative(m, task, m.ring[FINISH, slot, task])
+        out[size + 1] = relative(m, task, m.ring[START, slot, task])
+        size += 2
+    if in_flight:
+        out[size] = m.tiles[CLASS, slot]
+        out[size + 1] = m.tiles[COLUMN, slot] - column if m.rows[SIZE, COLUMNWISE] else 0
+        size += 2
+        if m.rows[SIZE, IN_FLIGHT]:
+            out[size] = m.tiles[OPENS, slot] - origin(m, int64(0))
+            out[size + 1] = m.tiles[END, slot] - origin(m, int64(0)) if m.tiles[END, slot] else ABSENT
+            size += 2
+        for carrier in range(m.rows[SIZE, CARRIERS]):
+            size = snapshot_carried(m, slot, carrier, size)
+    return size
+
+
+@compiled
+def snapshot_carried(m: EngineState, slot: int, carrier: int, size: int) -> int:
+    task, last = m.rows[CARRIER_TASK, carrier], m.ring[CARRIED_TILE, slot, carrier]
+    for which in (FINISH, START):
+        moment = m.ring[CARRIED + which, slot, carrier]
+        if last >= 0:
+            moment = m.ring[which, last & (m.ring.shape[1] - 1), task]
+        waits = last >= 0 and moment == PENDING
+        m.saved[-1, size] = TO_COME + m.rows[PROGRESS, TILE] - last if waits else relative(m, task, moment)
+        size += 1
+    return size
+
+
+@compiled
+def snapshot_queue(m: EngineState, queue: int, size: int) -> int:
+    """Write how many slots are free, and since when."""
+    first = m.rows[TAKEN, queue] - m.rows[CAPACITY, queue]
+    m.saved[-1, size] = m.rows[GIVEN, queue] - first
+    size += 1
+    for index in range(first, m.rows[GIVEN, queue]):
+        moment = m.gifts[queue, index % m.gifts.shape[1]] if index >= 0 else ABSENT
+        m.saved[-1, size] = relative_gift(m, queue, moment)
+        size += 1
+    return size
+
+
+@compiled
+def snapshot_column(m: EngineState, carrier: int, column: int, size: int) -> int:
+    for which in (FINISH, START):
+        if to_come(m, carrier, column):
+            m.saved[-1, size] = TO_COME + m.rows[PROGRESS, TILE] - m.columns[FROM, carrier, column]
+        else:
+            moment = m.columns[which, carrier, column]
+            m.saved[-1, size] = relative(m, m.rows[CARRIER_TASK, carrier], moment)
+        size += 1
+    return size

@@ -15,11 +15,20 @@ from collections.abc import Callable
 
 from cascadesim.accelerators.compiled import compiled, compiled_entry, version_of
 from cascadesim.simulator.engine import issue
-from cascadesim.simulator.engine import snapshot as of_state
 from cascadesim.simulator.engine import state as at
-from cascadesim.simulator.engine.issue import DEADLOCK, DONE, fill_window, int64, push, slowest, to_come
-from cascadesim.simulator.engine.snapshot import equal, latest, relative, relative_gift, snapshot
-from cascadesim.simulator.engine.state import ABSENT, PENDING, EngineState, Ints
+from cascadesim.simulator.engine.issue import DEADLOCK, DONE, fill_window, push, slowest
+from cascadesim.simulator.engine.state import (
+    ABSENT,
+    PENDING,
+    EngineState,
+    Ints,
+    int64,
+    latest,
+    relative,
+    relative_gift,
+    snapshot,
+    to_come,
+)
 
 
 @compiled
@@ -56,6 +65,14 @@ def detect(m: EngineState, depth: int, column: int, left: int) -> int:
         for unit in range(m.rows[at.SIZE, at.UNITS]):
             loop[at.CLOCKS + unit] = m.rows[at.CLOCK, unit]
     return skipped
+
+
+@compiled
+def equal(one: Ints, other: Ints, size: int) -> bool:
+    for place in range(size):  # noqa: SIM110 - compiled
+        if one[place] != other[place]:
+            return False
+    return True
 
 
 @compiled
@@ -292,4 +309,4 @@ def _entry_point(version: int) -> Callable[[EngineState], int]:
     return compiled_entry("the simulation engine", about_s=10)(simulate)
 
 
-simulate = _entry_point(version_of(__file__, issue, of_state, at))
+simulate = _entry_point(version_of(__file__, issue, at))
