@@ -169,8 +169,8 @@ def test_pytorch_puts_the_rows_of_a_head_together_before_its_products(impl: str)
 def test_vidur_adds_up_what_kernels_take_without_launches() -> None:
     """One kernel of 1.4 us less on A100, or two where keys are split."""
     for keys, kernels in ((64, 1), (4096, 2)):
-        row: dict[str, Value] = {**attention(operation="decode", seqlen_q=1, kv_len=keys, head_dim=128), "device": "a100-sxm",
-               "architecture": "ampere", "kernel": "flash-attention-2-chunked-decode", "impl": "sarathi"}  # fmt: skip
+        row = attention(operation="decode", seqlen_q=1, kv_len=keys, head_dim=128, device="a100-sxm", impl="sarathi",
+                        architecture="ampere", kernel="flash-attention-2-chunked-decode")  # fmt: skip
         theirs, others = (predicted_s(shapes(row | {"source": one}))[0] for one in ("vidur", "papers"))
         assert others - theirs == pytest.approx(kernels * 1.4e-6, rel=1e-2)
 
