@@ -40,10 +40,11 @@ from cascadesim.accelerators.gpu.timing import attention_timing, case_of
 
 MANY_ROWS = 16  # an SM: sgl-kernel, per_token_quant_fp8.cu, twice the eight rows of a block
 # new keys and values: SGLang's rows as they lie, or in 8 bits; vLLM's; FlashInfer's; TensorRT-LLM's, which are rotated,
-# or passed by the same kernel where there is no cache; copies by index, of queries, too
+# or passed by the same kernel where there is no cache; copies by index, of queries, too; PyTorch's of all three, each
+# by a kernel, as its batched products want the rows of a head together
 Before: TypeAlias = Literal[
     "nothing", "cache_stored", "cache_converted", "cache_by_token", "cache_appended", "rotation", "passed",
-    "rope_and_cache_write",
+    "rope_and_cache_write", "heads_apart",
 ]
 LatentLibrary: TypeAlias = Literal["tensorrt-llm", "sglang"]
 
@@ -77,6 +78,9 @@ def _before_s(
     if before == "passed":
         moved = (2 * queries + new) * DTYPE_BYTES[dtype]  # queries and keys, read and written
         return rotated_seconds(device, tokens, asked.heads.astype(np.float64), depth, moved, PASSING_LINES)
+    if before == "heads_apart":
+        copied = [stream_seconds(device, known, size, size) for size in (2 * queries, new, new)]  # keys: half of `new`
+        return np.asarray(np.sum(copied, axis=0), dtype=np.float64)
     if before == "rotation":
         return rotated_seconds(device, tokens, asked.heads.astype(np.float64), depth, read + written)
     if before == "cache_appended":

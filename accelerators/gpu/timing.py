@@ -132,13 +132,23 @@ def attention_timing(case: AttentionCase, loops: Sequence[Cycles] = ()) -> Atten
     memory_s = np.maximum(l2_s, dram_s)
     schedule_s = _makespan_cycles(case, iteration) / device.clock_hz
     launch_s = np.full_like(tensor, device.launch_s + constants.kernel_latency_s) + _extra_kernels_s(case)
-    longer, shorter = np.maximum(schedule_s, memory_s), np.minimum(schedule_s, memory_s)
+    softmax_s = _softmax_s(case)
+    beside_s = memory_s - softmax_s
+    longer, shorter = np.maximum(schedule_s, beside_s), np.minimum(schedule_s, beside_s)
     # two that run at once disturb each other most where they are equal: a norm between the sum and the longer one
     order = np.where(loads_ahead(case), AHEAD, 1.0) / (1 - min(constants.memory_overlap, 0.99))
     both = longer * (1 + (shorter / longer) ** order) ** (1 / order)
-    total_s = launch_s + both
+    total_s = launch_s + both + softmax_s
     total_s = np.where(case.tiles.supported, total_s, np.nan)
     return AttentionTiming(tensor, special, issue, shared, l2_s, dram_s, schedule_s, launch_s, total_s, moved)
+
+
+def _softmax_s(case: AttentionCase) -> Reals:
+    """DRAM's time for what a softmax of its own reads and writes, where scores are stored: nothing is multiplied."""
+    asked, peak = case.shape, case.constants.dram_fraction * case.device.dram_ceiling_bytes_per_s
+    pairs = (asked.batch * asked.heads * asked.queries * asked.keys).astype(np.float64)
+    moved = pairs * DTYPE_BYTES[case.dtype] * case.kernel.stores_scores  # read, and written
+    return np.asarray(2 * moved / (peak * dram_share(moved, moved)), dtype=np.float64)
 
 
 def loads_ahead(case: AttentionCase) -> BooleanArray:

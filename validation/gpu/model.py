@@ -41,10 +41,15 @@ FRAMEWORK_S = {
 }  # fmt: skip
 COLD = ("LLMServingSim",)  # timed inside whole layers, so that other kernels empty L2 between two calls
 LIBRARY = "aiconfigurator"  # timed calls of serving libraries
+# vidur/profiling, cuda_timer.py and record_function_tracer.py: durations of kernels added up, without what lies between
+KERNELS_ONLY = "vidur"
+UNLAUNCHED = ("measured.launch_graph_s=1e-9",)
 SETS, MOST_WEIGHTS = 6, 5  # collect_gemm.py of SGLang and of TensorRT-LLM, outside_loop_count
 LIBRARY_KERNELS = 1  # TensorRT-LLM, attentionOp.cpp: invokeBuildDecoderInfo, offsets of the sequences
 SCALE_KERNELS = 1  # assumed: the one scale of a matrix is cleared before its largest element is sought
 QUANTISES = ("sglang:fa3",)
+# flash-attention, benchmark_flash_attention.py, attention_pytorch: rearranged queries and keys, and values in an einsum
+UNFUSED = ("Pytorch", "Standard_attention")
 ATTENTION = ("encoder", "prefill", "decode")
 # vllm of that time, csrc/layernorm_kernels.cu and activation_kernels.cu: a thread loads an element at a time, a norm
 # reads its row for the sum of squares and once more
@@ -85,7 +90,8 @@ def predicted_s(shapes: Shapes, settings: Sequence[str] = (), of: ConstantsOf | 
 def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of: ConstantsOf) -> Floats:
     name, kernel, operation, given_dtype, given_kv_dtype, source, impl = kind
     dtype, kv_dtype = cast(Dtype, given_dtype), cast(Dtype, given_kv_dtype)
-    on = device(name, tuple(one for one in settings if not one.startswith(CONSTANT)))
+    others = tuple(one for one in settings if not one.startswith(CONSTANT))
+    on = device(name, (*others, *UNLAUNCHED) if source == KERNELS_ONLY else others)
     known = of.get(on.generation) or constants(on.generation)
     changes = [one.removeprefix(CONSTANT).partition("=") for one in settings if one.startswith(CONSTANT)]
     if changes:
@@ -168,6 +174,8 @@ def before(operation: str, source: str, impl: str = "", dtype: str = "", kv_dtyp
     (attentionOp.cpp, invokeQKVPreprocessing).
     """
     own = source.endswith("trtllm")
+    if impl in UNFUSED:
+        return "heads_apart"
     if operation == "encoder" or not source.startswith(LIBRARY):
         return "passed" if own else "nothing"
     if source.endswith("vllm"):

@@ -160,6 +160,18 @@ def test_streams_take_their_bytes_over_the_ceiling() -> None:
     assert 1.9 < seconds[1] / seconds[0] <= 2.0
 
 
+def test_heads_apart_are_three_copies() -> None:
+    """Queries, keys and values of 16 x 4096 x 16 x 128 elements: 268 MB each are read and written, far beyond L2."""
+    a100 = device("a100-sxm")
+    without, copied = (
+        attention_seconds(a100, load_kernel("unfused-pytorch"), batch=16, heads=16, heads_kv=16, queries=4096,
+                          keys=4096, head_dim=128, before=before)[0]
+        for before in ("nothing", "heads_apart")
+    )  # fmt: skip
+    bytes_each = 2 * 16 * 4096 * 16 * 128 * 2
+    assert copied - without == pytest.approx(3 * (bytes_each / 1.86e12 + 2.6e-6))
+
+
 def test_copies_by_index_are_bound_by_sms_or_by_turns_of_dram() -> None:
     """2 GB each way. B200: so many bytes a clock of each SM; L40S: 80 % of its DRAM, as reads and writes balance."""
     b200, l40s = device("b200"), device("l40s")

@@ -257,6 +257,15 @@ def test_stored_scores_are_bound_by_dram() -> None:
     assert found.total_s[0] > 2 * timing("h100-sxm", "flash-attention-3", 64).total_s[0]
 
 
+def test_a_softmax_of_its_own_multiplies_nothing() -> None:
+    """It reads and writes 2 bytes a score, 16 x 16384^2 of them, at 0.8 of what DRAM reads; products have the rest."""
+    found = timing("h100-sxm", "unfused-pytorch", 256)
+    peak = constants("hopper").dram_fraction * device("h100-sxm").dram_ceiling_bytes_per_s
+    softmax_s = 16 * 16384**2 * 4 / (0.8 * peak)
+    beside_s = found.total_s[0] - found.launch_s[0] - softmax_s
+    assert max(found.schedule_s[0], found.dram_s[0] - softmax_s) < beside_s < found.schedule_s[0] + found.dram_s[0]
+
+
 def test_windows_and_causal_masks_save_time() -> None:
     full, causal, window = (
         timing("h100-sxm", "flash-attention-3", 128, causal=masked, window=size).total_s[0]

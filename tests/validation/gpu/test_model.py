@@ -161,6 +161,20 @@ def test_in_encoders_tensorrt_llm_alone_runs_a_kernel_before_attention() -> None
     assert before("encoder", "aiconfigurator vllm", "vllm:vllm_vit_flash_attn_fa4", "bf16", "bf16") == "nothing"
 
 
+@pytest.mark.parametrize("impl", ["Pytorch", "Standard_attention"])
+def test_pytorch_puts_the_rows_of_a_head_together_before_its_products(impl: str) -> None:
+    assert before("encoder", "paper FA2", impl, "fp16", "fp16") == "heads_apart"
+
+
+def test_vidur_adds_up_what_kernels_take_without_launches() -> None:
+    """One kernel of 1.4 us less on A100, or two where keys are split."""
+    for keys, kernels in ((64, 1), (4096, 2)):
+        row = attention(operation="decode", seqlen_q=1, kv_len=keys, head_dim=128, device="a100-sxm", impl="sarathi",
+                        architecture="ampere", kernel="flash-attention-2-chunked-decode")  # fmt: skip
+        theirs, others = (predicted_s(shapes(row | {"source": one}))[0] for one in ("vidur", "papers"))
+        assert others - theirs == pytest.approx(kernels * 1.4e-6, rel=1e-2)
+
+
 def test_six_sets_of_operands_fit_l2_or_none_does() -> None:
     """SGLang, B200: 126 MiB. 256 x 1024 over 1024, 2 bytes each: 3.1 MB a set; 4096 cubed: 100 MB."""
     found = in_l2(device("b200"), "aiconfigurator sglang", shapes(gemm(256, 1024, 1024), gemm(4096, 4096, 4096)))
