@@ -316,9 +316,20 @@ def without(device: str) -> Mapping[str, float]:
     return {**found["shared"].values, **found[nearest].values, **seen}
 
 
+def known_cycle_level() -> Mapping[str, FittedConstants]:
+    """Constants of the cycle level as the file has them."""
+    found: dict[str, FittedConstants] = {}
+    for architecture in ARCHITECTURES:
+        known = {name: one for name, one in estimates()[architecture].items() if name in CycleConstants.model_fields}
+        found[architecture] = FittedConstants({name: one.value for name, one in known.items()},
+                                              {name: (one.high - one.low) / 2 for name, one in known.items()},
+                                              {name: one.rows for name, one in known.items()})  # fmt: skip
+    return found
+
+
 def main() -> int:
     found = calibrate(calibration_rows())
-    FILE.write_text(text(found), encoding="utf-8")
+    FILE.write_text(text(joined(found, known_cycle_level())), encoding="utf-8")  # which the cycle level reads
     constants.cache_clear()
     estimates.cache_clear()
     FILE.write_text(text(joined(found, calibrate_cycle_level())), encoding="utf-8")
