@@ -198,6 +198,7 @@ def test_a_ragged_nest_counts_no_more_than_the_full_one(
         assert accesses.updates <= full[place].updates
 
 
+@pytest.mark.slow
 @given(all_bounds, all_spreads)
 def test_what_is_conserved(bounds: dict[str, int], spread: dict[str, int]) -> None:
     """A level hands on at least what it was given; every MAC reads both operands and updates one sum."""

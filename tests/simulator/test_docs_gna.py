@@ -14,6 +14,7 @@ from cascadesim.simulator.cli.gna import gna
 PAGE = Path(__file__).parents[2] / "docs" / "gna.md"
 
 
+@pytest.mark.slow
 def test_the_worked_example_is_up_to_date(tmp_path: Path) -> None:
     text = PAGE.read_text(encoding="utf-8")
     found = re.search(r"```text\n\$ cascadesim gna (.*?--plot) \S+\n(.*?)```", text, re.DOTALL)

@@ -46,6 +46,7 @@ def made(batch: int = 4, inputs: int = 100, outputs: int = 20, *given: str) -> G
     return generate(asked("llama-3.1-8b", batch, *given), inputs, outputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workload", MODELS)
 def test_steps_take_what_simulate_says_of_each(workload: str) -> None:
     """After 8192 tokens chunks begin anew, after 2048 keys are selected."""
@@ -93,6 +94,7 @@ def test_what_grows_in_another_extent_is_not_timed_as_a_cache(rank: str) -> None
     assert found == pytest.approx(sum(steps * alone[size] for size, steps in sizes), rel=1e-9)
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(st.integers(1, 5000), st.integers(1, 6), st.integers(1, 30), st.sampled_from(("none", "vllm", "pytorch")))
 def test_any_steps_are_summed_exactly(first: int, steps: int, batch: int, engine: str) -> None:

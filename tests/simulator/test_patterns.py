@@ -71,6 +71,7 @@ def test_an_array_visits_the_tiles_of_a_pattern_as_those_of_a_window(fidelity: s
     assert as_pattern.traffic == as_window.traffic
 
 
+@pytest.mark.slow
 def test_an_array_skips_what_power_of_two_distances_skip() -> None:
     """8,192 tokens are 32 blocks of 256: 5 x 32 - 10, the first block 27 - 2 times, distances 8 and 16: 24 + 16.
 

@@ -161,6 +161,7 @@ def test_one_client_waits_for_itself_alone() -> None:
     assert found.to_dict()["elapsed_s"] == pytest.approx(3 * found.latency_s)
 
 
+@pytest.mark.slow
 def test_prompts_of_others_hold_up_tokens() -> None:
     """Long prompts, short answers: each later token waits for a share of a prompt; a static batch has none of that."""
     own = asked(32, "llama-3.1-8b", "engine=vllm")

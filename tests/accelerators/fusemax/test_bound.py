@@ -110,6 +110,7 @@ def test_two_resident_tiles_share_the_wait_for_a_key_tile(attention: Make, desig
     assert found.key_waits == pytest.approx(16 * (load + 65 + through))
 
 
+@pytest.mark.slow
 def test_a_maximum_waits_for_the_products_of_the_row_before(attention: Make, design: Design) -> None:
     """RM, SLN, SLD and the drain of SLNV: 265 cycles a row of one tile, that of 2 tiles takes 2 x 138."""
     rows = 1024 - 3 - 3  # but for those that fill the pipeline: 394 cycles from QK to QK, 3 epochs of 138

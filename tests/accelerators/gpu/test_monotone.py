@@ -154,6 +154,7 @@ def test_comparisons_at_the_edge_of_a_mask_are_worth_six_percent_at_most(monkeyp
         assert (longer[same] >= seconds[same] * 0.94).all(), kernel.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLOSED_FORM)
 def test_products_and_streams_are_monotone(name: str) -> None:
     spec, draw = device(name), Random(np.random.default_rng(23))

@@ -93,6 +93,7 @@ def test_what_is_made_once_a_query_leaves_tiles_out_all_the_same() -> None:
     assert found.last.tolist() == [0, 1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["flat", "edge-array", "systolic-ws-32"])
 @pytest.mark.parametrize("text", ["attention-1pass-causal", "attention-3pass-causal", "attention-1pass"])
 def test_a_plan_over_many_tiles_does_all_operations_of_the_text(name: str, text: str) -> None:

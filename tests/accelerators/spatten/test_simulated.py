@@ -18,6 +18,7 @@ def reports(*arguments: str) -> list[Mapping[str, Any]]:
     return list(json.loads(found.stdout)["reports"])
 
 
+@pytest.mark.slow
 def test_one_report_for_each_kind_of_layer_of_gpt_2() -> None:
     """Layers 0-1, 2, 3-4, 5-10, 11-15, 16-21, 22-23 of the public workload file: 24 in all."""
     found = reports("--workload", "gpt2-medium", "--phase", "decode", "--scope", "attention")

@@ -40,6 +40,7 @@ def test_every_dependence_is_an_arrow_with_its_tensor(tmp_path: Path) -> None:
     assert [text for text in texts if text.startswith("RM[")] == ["RM[h,0,p]", "RM[h,m1+1,p]"]
 
 
+@pytest.mark.slow
 def test_equal_cascades_give_equal_files(tmp_path: Path) -> None:
     assert drawn("attention-2pass", tmp_path / "a.svg") == drawn("attention-2pass", tmp_path / "b.svg")
 

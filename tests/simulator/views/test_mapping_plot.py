@@ -179,6 +179,7 @@ def test_the_line_below_says_cycles_bound_and_traffic(fusemax: MappedRun) -> Non
     assert fusemax.summary.endswith("DRAM: 288 MiB read, 96 MiB written")
 
 
+@pytest.mark.slow
 def test_vector_pictures_have_both_schemes_and_are_equal(fusemax: MappedRun, tmp_path: Path) -> None:
     draw([fusemax], tmp_path / "a.svg")
     draw([mapped("fusemax", "fusemax")], tmp_path / "b.svg")

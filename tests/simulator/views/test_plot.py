@@ -51,6 +51,7 @@ def test_a_sweep_has_a_column_for_each_model_and_kind_of_layer(sweep: list[Repor
     assert [text.get_text() for text in einsums.get_texts()] == ["QK", "load"]
 
 
+@pytest.mark.slow
 def test_layers_that_compare_with_nothing_have_no_column(sweep: list[Report]) -> None:
     """Layers that one architecture alone makes, on units of its own: only areas show them."""
     units = tuple(replace(unit, name=f"own {unit.name}") for unit in sweep[0].units)
@@ -121,6 +122,7 @@ def test_equal_runs_give_equal_files(sweep: list[Report], tmp_path: Path, suffix
     assert first.startswith(b"\x89PNG" if suffix == ".png" else b"<?xml")
 
 
+@pytest.mark.slow
 def test_whatever_varies_is_the_axis(toy: Toy, tiny: Workload) -> None:
     """Phases and batches: a group of bars for each, no bar above another."""
     reports = [simulate(tiny, replace(toy, name=name), phase=phase, batch=batch)[0]
