@@ -155,7 +155,7 @@ def halo_of_layout(layout: tuple[int, ...], block: tuple[int, ...], halo: tuple[
                     passes=copied, phases=PROMPTS)  # fmt: skip
 
 
-def selected(name: str, tokens: int, causal: bool | None = None, **settings: float) -> Selected:
+def selected(name: str, tokens: int, causal: bool | None = None, /, **settings: float) -> Selected:
     """A published pattern with some settings changed. Raises CascadeSimError naming what it knows.
 
     `causal`: whether blocks are chosen among earlier ones; None: as published.

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.block_selection import BlockMask, Selected, read_block_mask
 from cascadesim.einsum_cascades.sparsity.choice_passes import FLOPS_OF, size_of
+from cascadesim.einsum_cascades.sparsity.pattern_names import named
 from cascadesim.einsum_cascades.sparsity.selection_methods import SELECTED, selected
 
 
@@ -182,3 +183,9 @@ def test_tiles_of_a_block_mask_are_those_of_its_pairs(
     assert found.visited.tolist() == [sum(tile.any() for tile in row) for row in tiles]
     assert found.partial.tolist() == [sum(tile.any() and not tile.all() for tile in row) for row in tiles]
     assert BlockMask(blocks, 8, 8, diagonal).attended_pairs == pairs.sum()
+
+
+@pytest.mark.parametrize("field", ["name", "tokens", "causal"])
+def test_a_setting_called_as_what_else_a_pattern_is_made_of_is_refused_as_any_other(field: str) -> None:
+    with pytest.raises(CascadeSimError, match=f"pattern moba: no setting '{field}'; known: head_dim, block, kept"):
+        named(f"moba:{field}=1", (1024,))
