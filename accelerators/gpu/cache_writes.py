@@ -14,7 +14,9 @@ from cascadesim.accelerators.gpu.grid import Reals
 from cascadesim.accelerators.gpu.memory import (
     DRAM_LATENCY_S,
     L2_LATENCY_S,
+    LANES,
     MOST_BLOCKS_PER_SM,
+    VECTOR_BYTES,
     WARP,
     share_in_l2,
     small_kernel_s,
@@ -23,7 +25,6 @@ from cascadesim.accelerators.gpu.memory import (
 )
 from cascadesim.accelerators.gpu.spec import Device
 
-VECTOR_BYTES = 16  # what a thread loads at once
 ROTATING_THREADS = 1024  # an SM: TensorRT-LLM, unfusedAttentionKernels_2_template.h: what the grid is chosen for
 # the same, lines of 128 bytes that a warp asks for: eight loads of angles, whose 256 elements lie in eight lines each
 # time; four for 32 vectors of the query, its other half, the key, its other half, the value, and the query written
@@ -34,7 +35,6 @@ ROTATING_S = 2 * L2_LATENCY_S + DRAM_LATENCY_S  # the same: the place of a token
 APPENDING_S = 2 * L2_LATENCY_S + 2 * DRAM_LATENCY_S
 COPYING_THREADS = 128  # a block: Triton's four warps
 CONVERTED_HEADS, COLUMNS = 8, 128  # a block: SGLang, trtllm_fp8_kv_kernel.py; mem_cache/utils.py
-LANES = 128  # threads that an SM issues for in a clock
 CASTING_INSTRUCTIONS = 24  # an element: PyTorch, Float8_e4m3fn.h, counted: both ends of its range, rounding, packing
 
 

@@ -20,6 +20,7 @@ from cascadesim.accelerators.gpu.spec import Device
 IntegerArray: TypeAlias = NDArray[np.int64]
 Reals: TypeAlias = NDArray[np.float64]
 BooleanArray: TypeAlias = NDArray[np.bool_]
+FULL = 0.8  # of the places on SMs: from there on FlashAttention splits no keys (flash_api.cpp, num_splits_heuristic)
 
 
 @dataclass(frozen=True)
@@ -219,7 +220,7 @@ def _splits(
         return np.ones_like(blocks)
     most = np.where((shape.window > 0) & (not kernel.for_windows), 1, kernel.most_splits)
     room = device.sms * tiles.blocks_per_sm
-    wanted = np.where(blocks >= 0.8 * room, 1, room // blocks)  # FlashAttention's heuristic: 80% full is full
+    wanted = np.where(blocks >= FULL * room, 1, room // blocks)
     if kernel.split_waves is not None:
         wanted = device.sms * kernel.split_waves // blocks
     if kernel.split_doublings_of is not None:
@@ -227,7 +228,7 @@ def _splits(
         wanted = np.ceil(np.floor(device.sms * waves) / blocks)
     if kernel.split_share:
         filled, wanted = blocks / (device.sms * kernel.split_blocks_per_sm), np.ones_like(blocks)
-        few = filled < 0.8
+        few = filled < FULL
         wanted[few] = _filling_splits(filled[few], longest[few], kernel)
     smallest = np.maximum(kernel.keys_per_split / tiles.keys, 1)  # in key tiles
     return np.asarray(np.clip(wanted, 1, np.maximum(np.minimum(longest / smallest, most), 1)), dtype=np.int64)

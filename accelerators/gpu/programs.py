@@ -25,10 +25,9 @@ from cascadesim.accelerators.gpu.gemm import (
     stored_cycles,
 )
 from cascadesim.accelerators.gpu.grid import IntegerArray, Reals
-from cascadesim.accelerators.gpu.memory import DRAM_LATENCY_S, StreamTiming, small_kernel_s
+from cascadesim.accelerators.gpu.memory import DRAM_LATENCY_S, LANES, StreamTiming, small_kernel_s
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device
 from cascadesim.accelerators.gpu.timing import (
-    LANES,
     ROWS_PER_READ,
     AttentionCase,
     AttentionTiming,

@@ -30,7 +30,9 @@ from cascadesim.accelerators.gpu.memory import (
     DRAM_LATENCY_S,
     FLOAT_BYTES,
     L2_LATENCY_S,
+    LANES,
     ROUND_TRIP_S,
+    VECTOR_BYTES,
     Movement,
     dram_seconds,
     dram_share,
@@ -40,7 +42,6 @@ from cascadesim.accelerators.gpu.memory import (
 )
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation
 
-LANES = 128  # threads that the four schedulers of an SM issue for in a clock
 FP32_PER_SCORE = 2.0  # of the instructions: the scaled difference and the sum, on lanes that A100 has 64 of, not 128
 EMULATION_INSTRUCTIONS = 8.0  # FA4, section on software exp2: range reduction, degree-3 polynomial, exponent bits
 MMA_SYNC_ON_HOPPER = 2 / 3  # of the tensor peak (FA3 paper)
@@ -52,7 +53,6 @@ WINDOW_INSTRUCTIONS = 10.0  # assumed: comparisons with both ends, spills among 
 # the order; 2.5 to 4 suit calibration rows, the longer of the two does not
 AHEAD = 2.0
 CONSUMER_REGISTERS = 240  # of a thread in two consumer groups: FA3, hopper/flash_fwd_kernel_sm90.h
-VECTOR_BYTES = 16  # the widest load of a thread (CUDA guide)
 Cycles: TypeAlias = tuple[Reals, Reals, Reals, Reals]  # of one SM: products, exponentials, instructions, shared memory
 
 

@@ -28,7 +28,8 @@ class BoundGroup(TiledGroup):
     def once(self, run: BoundRun, what: object, counted: Callable[[], int]) -> int:
         """What is counted for an Einsum in tiles of these sizes, whatever the order of the loops: once."""
         sizes = tuple(self.leaf[axis] for axis in run.work.walks)
-        key = run.place, run.unit, run.space, run.time, run.own, sizes, self.attended is None, what
+        on = run.unit, run.space, run.time, run.own, run.op_cycles, run.fold
+        key = run.place, on, sizes, self.attended is None, what
         known = self.problem.known
         if key not in known:
             known[key] = counted()

@@ -43,7 +43,7 @@ COLD = ("LLMServingSim",)  # timed inside whole layers, so that other kernels em
 LIBRARY = "aiconfigurator"  # timed calls of serving libraries
 # vidur/profiling, cuda_timer.py and record_function_tracer.py: durations of kernels added up, without what lies between
 KERNELS_ONLY = "vidur"
-UNLAUNCHED = ("measured.launch_graph_s=1e-9",)
+UNLAUNCHED = ("measured.launch_graph_s=1e-9",)  # nothing: the field has to be positive
 SETS, MOST_WEIGHTS = 6, 5  # collect_gemm.py of SGLang and of TensorRT-LLM, outside_loop_count
 LIBRARY_KERNELS = 1  # TensorRT-LLM, attentionOp.cpp: invokeBuildDecoderInfo, offsets of the sequences
 SCALE_KERNELS = 1  # assumed: the one scale of a matrix is cleared before its largest element is sought

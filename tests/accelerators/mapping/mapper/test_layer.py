@@ -173,3 +173,12 @@ def test_an_array_like_tpu_v4i_has_its_published_peaks() -> None:
     assert 2 * spec.pe_array.elements * spec.clock_hz == pytest.approx(138e12, rel=0.01)
     assert spec.global_buffer.capacity_bytes == 128 * 2**20
     assert spec.dram.bandwidth_bytes_per_s == 614e9
+
+
+def test_what_was_counted_on_one_array_is_not_taken_for_another() -> None:
+    """An exponential of 16 cycles instead of one: the groups of one cascade keep what they count with the cascade."""
+    of, members = problem(find("attention-3pass"), {"H": 1, "P": 8, "M": 8, "E": 4, "F": 4}), (2,)
+    once, slower = (next(group for group in every_group(of, edge(**{"vector_array.operations.exp": cycles}), members)
+                         if group.runs[0].unit == "array_1d") for cycles in (1, 16))  # fmt: skip
+    assert [run.work.name for run in slower.runs] == ["SN"]
+    assert once.cycles(once.runs[0]) < slower.cycles(slower.runs[0])
