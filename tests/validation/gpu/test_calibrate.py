@@ -16,6 +16,7 @@ from cascadesim.validation.gpu.calibrate import (
     FittedConstants,
     Floats,
     Range,
+    beginning,
     calibrate,
     calibrate_cycle_level,
     calibration_rows,
@@ -199,3 +200,16 @@ def test_a_constant_that_no_row_speaks_of_stays_where_it_starts() -> None:
     ranges_ = (*KNOWN, Range("unused", 1.0, 0.3))
     one = fit(lambda constants: np.log(seconds(constants[:2]) / measured), ranges_, np.ones(len(WORK)))
     assert one[2] == pytest.approx(0.3)
+
+
+def test_a_fit_that_begins_at_the_best_of_a_grid_leaves_a_hollow() -> None:
+    """Residuals of 0.1 at 0.3, rising on both sides to 0.4 at 0.5, and none at 0.85: downhill from 0.4 ends at 0.3."""
+    only = (Range("share", 1.0, 0.4),)
+
+    def residuals(values: Floats) -> Floats:
+        hollow = np.interp(values, [0.0, 0.3, 0.5, 0.85, 1.0], [0.6, 0.1, 0.4, 0.0, 0.3])
+        return np.repeat(hollow, 10)
+
+    begun = beginning(residuals, only, np.ones(10))
+    assert fit(residuals, only, np.ones(10)) == pytest.approx([0.3], abs=0.03)
+    assert fit(residuals, only, np.ones(10), begun) == pytest.approx([0.85], abs=0.03)

@@ -124,7 +124,7 @@ def test_a_step_is_never_slower_for_fusing() -> None:
 
 
 def test_an_engine_runs_the_kernel_that_its_measured_calls_are_compared_with() -> None:
-    """vLLM's fork of FlashAttention-3 adds up 8-bit products apart; SGLang's does not (kernels/implementations.yaml)."""
+    """vLLM's fork of FlashAttention-3 adds up 8-bit products apart, SGLang's does not: implementations.yaml."""
     found = {name: decode_kernel("gemma-2-9b", f"engine={name}") for name in ("vllm", "vllm-0.10", "sglang")}
     assert found == {"vllm": "flash-attention-3-two-sums-decode", "vllm-0.10": "flash-attention-3-two-sums-decode",
                      "sglang": "flash-attention-3-decode"}  # fmt: skip
