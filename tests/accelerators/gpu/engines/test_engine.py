@@ -45,7 +45,7 @@ def test_early_tensorrt_llm_has_a_kernel_for_groups_of_eight_alone() -> None:
 
 
 def test_a_kernel_that_is_named_goes_before_the_engine() -> None:
-    assert decode_kernel("llama-3.1-8b", "engine=vllm") == "flash-attention-3-decode"
+    assert decode_kernel("llama-3.1-8b", "engine=vllm") == "flash-attention-3-two-sums-decode"
     assert decode_kernel("llama-3.1-8b", "engine=vllm", "kernel=trtllm-xqa") == "trtllm-xqa"
 
 
