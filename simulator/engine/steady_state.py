@@ -232,19 +232,16 @@ def is_long(m: EngineState, tiles: int) -> bool:
 
 @compiled
 def is_alone(m: EngineState, within: int, first: int, step: int, tiles: int) -> bool:
-    """Tell whether no tile of a run that is under way, or still to enter, can be held up by what its column holds.
+    """Tell whether no tile of a run that is still to enter can be held up by what its column holds.
 
-    Clocks never go back, so a value that is over stays so: `ITERATION` counts the columns that are.
+    Clocks never go back, so a value that is over stays so: `ITERATION` counts the columns that are. What tiles under
+    way wait for is part of the state.
     """
     loop = m.loops[within]
     loop[at.ITERATION] = max(loop[at.ITERATION], step)
     while loop[at.ITERATION] < tiles and is_over(m, first + loop[at.ITERATION]):
         loop[at.ITERATION] += 1
-    if loop[at.ITERATION] < tiles:
-        loop[at.SAVED_SKIPS] = step
-        return False
-    under_way = m.rows[at.PROGRESS, at.TILE] - m.rows[at.PROGRESS, at.OLDEST] + m.rows[at.SIZE, at.LONGEST_BACK]
-    return loop[at.LENGTH] > 0 or step - loop[at.SAVED_SKIPS] > under_way
+    return loop[at.ITERATION] >= tiles
 
 
 @compiled

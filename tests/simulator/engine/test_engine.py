@@ -196,11 +196,39 @@ def test_a_row_of_columns_repeats_once_what_they_hold_is_over() -> None:
 
 
 def test_columns_hold_what_the_tiles_brought_that_were_skipped() -> None:
-    """RM of column 990 ends at 2 x 990 + 3; QK of its next tile waits for 500 cycles more, and so do the 9 after it."""
-    tasks = (Task("QK", "u", (After("RM", 500, same_column=True),)), Task("RM", "v", (After("QK"),)))
-    schedule = run(Program(tasks, ((2, 1),), (TileRun(0, 1000, 0, fresh=True), TileRun(0, 10, 990)), in_flight=3))
-    assert schedule.cycles == 1983 + 500 + 10 * 2 + 1
+    """RM of column 500 ends at 2 x 500 + 3, long before the row does; QK of its next tile waits for 1500 cycles more.
+
+    So do those of the 9 after it, each 2 cycles later.
+    """
+    tasks = (Task("QK", "u", (After("RM", 1500, same_column=True),)), Task("RM", "v", (After("QK"),)))
+    schedule = run(Program(tasks, ((2, 1),), (TileRun(0, 1000, 0, fresh=True), TileRun(0, 10, 500)), in_flight=3))
+    assert schedule.cycles == 1003 + 1500 + 10 * 2 + 1
     assert schedule.simulated_tiles < 100
+
+
+def test_a_row_is_not_taken_to_repeat_while_values_of_later_columns_are_to_be_waited_for() -> None:
+    """A row whose second half takes 4 cycles a tile, from 200 on; RM of its column 100 + k ends at 205 + 4 k.
+
+    The next row takes 2 cycles a tile from 600 on, and waits for RM and 500 cycles more from k = 48 on: QK of the last
+    one begins at 705 + 4 x 99.
+    """
+    tasks = (Task("QK", "u", (After("RM", 500, same_column=True),)), Task("RM", "v", (After("QK"),)))
+    order = (TileRun(0, 100, 0, fresh=True), TileRun(1, 100, 100, fresh=True), TileRun(0, 200, 0))
+    assert run(Program(tasks, ((2, 1), (4, 1)), order, in_flight=3)).cycles == 705 + 4 * 99 + 2 + 1
+
+
+def test_what_delays_the_last_tiles_of_a_row_delays_those_that_wait_for_them() -> None:
+    """W of another row takes the unit of RM before the last two of the row are there, for 100 cycles.
+
+    A tile lasts 2 + 50 + 1 cycles, three at once, so the k-th three begin at 53 k: QK of the last three, columns 30 to
+    32, at 530, 532, 534, their RM due at 582, 584, 586. When RM of column 30 has ended, at 583, the tile with W opens:
+    W runs until 683, RM of columns 31 and 32 end at 684 and 685; QK of column 32 comes 50 cycles later, for 2, and RM.
+    """
+    tasks = (Task("QK", "u", (After("RM", 50, same_column=True),)), Task("W", "v"), Task("RM", "v", (After("QK", 50),)))
+    order = (TileRun(0, 33, 0, fresh=True), TileRun(1, 1, 99, fresh=True), TileRun(0, 1, 32))
+    found = run(Program(tasks, ((2, 0, 1), (0, 100, 0)), order, in_flight=3))
+    assert found.cycles == 685 + 50 + 2 + 50 + 1
+    assert found.simulated_tiles < 33
 
 
 def test_tiles_that_are_stepped_through_are_counted_without_the_epochs_after_the_last() -> None:

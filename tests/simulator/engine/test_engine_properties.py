@@ -96,6 +96,20 @@ def programs(draw: st.DrawFn) -> Program:
     )
 
 
+@st.composite
+def rows(draw: st.DrawFn) -> Program:
+    """Long rows of tiles, taken as they come, whose running values go from row to row by column: what attention is."""
+    whole = draw(programs())
+    carried = After(NAMES[draw(st.integers(0, len(whole.tasks) - 1))], draw(st.sampled_from([0, 3, 20, 150])),
+                    same_column=True)  # fmt: skip
+    first = replace(whole.tasks[0], after=(*whole.tasks[0].after, carried))
+    length, classes = st.sampled_from([33, 40, 70, 100]), st.integers(0, len(whole.tile_classes) - 1)
+    order = [TileRun(draw(classes), draw(length), draw(st.sampled_from([0, 0, 3])), number == 0)
+             for number in range(draw(st.integers(2, 5)))]  # fmt: skip
+    stream: tuple[TileRun | Repeat, ...] = (Repeat(3, tuple(order[:2])),) if draw(st.booleans()) else tuple(order)
+    return replace(whole, tasks=(first, *whole.tasks[1:]), stream=stream, in_flight=draw(st.integers(1, 8)))
+
+
 def outcome(program: Program) -> Schedule | None:
     """None where the units wait for each other; programs whose queue gets back what nobody took do not count."""
     try:
@@ -112,6 +126,17 @@ many = settings(max_examples=150, deadline=None, suppress_health_check=slow_draw
 @many
 @given(programs().filter(lambda program: program.tiles < 800))
 def test_skipped_periods_and_the_full_run_agree(program: Program) -> None:
+    check_against_the_reference(program)
+
+
+@pytest.mark.slow
+@settings(many, max_examples=400)
+@given(rows())
+def test_skipped_tiles_of_a_row_and_the_full_run_agree(program: Program) -> None:
+    check_against_the_reference(program)
+
+
+def check_against_the_reference(program: Program) -> None:
     """Cycles, and first start and last finish of every unit, tile by tile in the reference."""
     reference, schedule = Reference(program).run(), outcome(program)
     if schedule is None:
