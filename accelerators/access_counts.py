@@ -8,14 +8,19 @@ ragged ones (masks, partial tiles). Knows no cascade, no accelerator, no energy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from typing import Literal, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
+Floats: TypeAlias = NDArray[np.float64]
 Size: TypeAlias = Callable[[frozenset[str]], int]
 Registers: TypeAlias = Literal["all", "one"]
 
@@ -187,3 +192,37 @@ class _Counter:
             size = inner if level == len(self.nest.levels) - 1 else inner * spread
             first = first * size % _WORD64 // (inner * spread)
         return first
+
+
+@dataclass(frozen=True)
+class LinearForm:
+    """Whole multiples of the sizes of projections, each named by its loops."""
+
+    terms: Mapping[frozenset[str], int] = field(default_factory=dict)
+
+    def __add__(self, other: LinearForm | int) -> LinearForm:
+        return self._combined(other, 1)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: LinearForm | int) -> LinearForm:
+        return self._combined(other, -1)
+
+    def __bool__(self) -> bool:
+        return bool(self.terms)
+
+    def _combined(self, other: LinearForm | int, sign: int) -> LinearForm:
+        if isinstance(other, int):
+            if other != 0:
+                raise TypeError(f"a sum of projections and the number {other} do not add up")
+            return self
+        sums = Counter(dict(self.terms))
+        for loops, times in other.terms.items():
+            sums[loops] += sign * times
+        return LinearForm({loops: times for loops, times in sums.items() if times})
+
+    def evaluate(self, size: Callable[[frozenset[str]], Floats]) -> Floats:
+        total = np.zeros(())
+        for loops, times in self.terms.items():
+            total = total + times * size(loops)
+        return total

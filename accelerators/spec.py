@@ -1,16 +1,21 @@
 """What a spatial array is made of: arrays of processing elements, register files, a buffer, a DRAM channel.
 
-Frozen, strict values read from YAML presets. Knows sizes and what an operation costs in cycles; knows no mapping,
-no energy and no cascade. FuseMax (MICRO'24), section V; FLAT (ASPLOS'23).
+Frozen, strict values read from YAML presets. Knows sizes, what an operation costs in cycles and which operations a
+point of an Einsum asks of an array; knows no mapping and no energy. FuseMax (MICRO'24), section V; FLAT (ASPLOS'23).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.ir import Einsum
+from cascadesim.einsum_cascades.notation.operators import charges
 from cascadesim.einsum_cascades.notation.schema import NonNegativeFloat, Positive, Spec
 
 # assumed: no silicon is slower or faster by far; beyond, counts of cycles lose their meaning in floating point
@@ -20,12 +25,28 @@ OperationCycles = Annotated[int, Field(gt=0, le=2**16)]  # assumed: a division i
 
 
 CLASSES = ("mac", "add", "max", "exp", "divide", "sqrt", "log", "tanh", "erf", "sin", "cos", "round")
+# Operations that a unit has not are made of those that it has, good to half precision (11 bits), as wide as the words.
+MADE_OF: Mapping[str, Mapping[str, int]] = MappingProxyType({
+    # assumed: linear seed on the mantissa (error < 4 %), two Newton steps (y + x/y) / 2 (each squares the error)
+    "sqrt": {"mac": 3, "divide": 2},
+    # assumed: exponent plus a polynomial of the mantissa, of degree 5 as FuseMax's exponential (section V)
+    "log": {"mac": 6, "add": 1},
+    # assumed: 1 - 2 / (exp(2x) + 1), exact
+    "tanh": {"exp": 1, "add": 1, "mac": 2, "divide": 1},
+    # assumed: Abramowitz and Stegun 7.1.25 (error < 2.5e-5): 1 - (a1 t + a2 t^2 + a3 t^3) exp(-x^2), t = 1 / (1 + p x)
+    "erf": {"mac": 6, "divide": 1, "exp": 1},
+    # assumed: range reduction in two multiply-accumulates, odd polynomial of degree 5
+    "sin": {"mac": 6},
+    # assumed: range reduction in two multiply-accumulates, even polynomial of degree 6
+    "cos": {"mac": 6},
+})
+_ON_ARRAYS: Mapping[str, str] = {"multiply": "mac", "min": "max", "compare": "max"}
 
 
 class Operations(Spec):
     """Cycles that one processing element spends on one operation of each class; an absent class it cannot do.
 
-    Functions beside the exponential are made of other operations where they are absent (`binding.MADE_OF`); they have
+    Functions beside the exponential are made of other operations where they are absent (`MADE_OF`); they have
     no sourced energy and area.
 
     `exp_by`: an exponential is either a sequence of `exp` multiply-accumulates, or one trip through a unit of its own.
@@ -162,3 +183,33 @@ class SpatialArray(Spec):
     @property
     def dram_bytes_per_cycle(self) -> float:
         return self.dram.bandwidth_bytes_per_s / self.clock_hz
+
+
+def point_operations(einsum: Einsum) -> Counter[str]:
+    """Count operations per point in the classes that arrays do: a product alone takes a MAC, a minimum a comparison."""
+    counts: Counter[str] = Counter()
+    for charge in charges(einsum):
+        counts.update(on_arrays(charge.operations))
+    return counts
+
+
+def on_arrays(operations: Mapping[str, int]) -> Counter[str]:
+    """Operations in the classes of `passes` become operations in the classes that arrays do."""
+    counts: Counter[str] = Counter()
+    for name, count in operations.items():
+        counts[_ON_ARRAYS.get(name, name)] += count
+    return counts
+
+
+def in_classes_of(array: Operations, operations: Mapping[str, int], where: str) -> Counter[str]:
+    """Count `operations` in the classes that the array does. Raises CascadeSimError on one it cannot do at all."""
+    counts: Counter[str] = Counter()
+    for name, count in operations.items():
+        if name in array.cycles:
+            counts[name] += count
+        elif name in MADE_OF:
+            for part, times in in_classes_of(array, MADE_OF[name], where).items():
+                counts[part] += times * count
+        else:
+            raise CascadeSimError(f"{where}: no unit does '{name}'; it does {', '.join(array.cycles)}")
+    return counts

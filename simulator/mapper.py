@@ -18,10 +18,10 @@ from cascadesim.accelerators.mapping.resolve import described
 from cascadesim.accelerators.mapping.text import shipped_mappings
 from cascadesim.accelerators.protocol import Accelerator, Plan, TakesMappings, checked
 from cascadesim.accelerators.spec import SpatialArray
-from cascadesim.einsum_cascades.analysis.counts import names
 from cascadesim.einsum_cascades.analysis.passes import partitions, whole_extent
 from cascadesim.einsum_cascades.models.operation import Operation, least_elements, work_of
 from cascadesim.einsum_cascades.models.workload import Workload, load_workload
+from cascadesim.einsum_cascades.notation.algebra import extents_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.texts import find
 from cascadesim.simulator.execution import execute
@@ -155,7 +155,7 @@ def operation_of(
     given_sizes = {rank.upper(): size for rank, size in own.items()}
     free = free_extents(text, given_sizes)
     derived = {parts[0].upper() for parts in partitions(text) if whole_extent(parts) in given_sizes}
-    missing = [name for name in names(text) if name not in {*given_sizes, *free, *derived}]
+    missing = [name for name in extents_of(text) if name not in {*given_sizes, *free, *derived}]
     if missing:
         raise CascadeSimError(f"{text.name}: give the size of {', '.join(missing)}: --set {missing[0]}=N")
     return Operation(text.name, "linear", text, tuple(own.items()))

@@ -19,7 +19,7 @@ from cascadesim.accelerators.flat.pipeline import fused_program, phase_program
 from cascadesim.accelerators.flat.search import Chosen, evaluate, published_dataflow, search
 from cascadesim.accelerators.flat.spec import FlatArray
 from cascadesim.accelerators.flat.traffic import vector_cycles
-from cascadesim.accelerators.flat.unfused import Stretch, computed_scores, refetches, stretches, vector_operations
+from cascadesim.accelerators.flat.unfused import Stretch, refetches, stretches
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.accelerators.spatial.array import SpatialMachine
 from cascadesim.einsum_cascades.models.operation import Operation, work_of
@@ -147,7 +147,7 @@ def _fused_actions(chosen: Chosen, binding: AttentionBinding) -> Actions:
     qk, softmax, av = words = costs.qk, costs.softmax, costs.av
     of_1d: Counter[str] = Counter()
     for einsum in binding.on_1d:
-        of_1d.update(vector_operations(case, einsum))
+        of_1d.update(case.vector_operations(einsum))
     return Actions(
         dram_words=sum(float(part.dram[0]) for part in words),
         global_buffer_read_words=sum(float(part.buffer_read[0]) for part in words),
@@ -156,7 +156,7 @@ def _fused_actions(chosen: Chosen, binding: AttentionBinding) -> Actions:
         register_writes_2d=float(qk.register_write[0] + av.register_write[0]),
         register_reads_1d=float(softmax.register_read[0]),
         register_writes_1d=float(softmax.register_write[0]),
-        operations_2d={"mac": computed_scores(case) * (case.shape.query_depth + case.shape.value_depth)},
+        operations_2d={"mac": case.computed_scores * (case.shape.query_depth + case.shape.value_depth)},
         operations_1d=of_1d,
     )
 

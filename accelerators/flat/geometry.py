@@ -12,10 +12,11 @@ from typing import TypeAlias, cast
 
 import numpy as np
 
-from cascadesim.accelerators.binding import OtherFormError, point_operations
+from cascadesim.accelerators.binding import OtherFormError
 from cascadesim.accelerators.flat.spec import FlatArray
 from cascadesim.accelerators.spatial.attention_tiles import AttentionShape, AttentionTiles, Counts
 from cascadesim.accelerators.spatial.attention_tiles import query_tiles as count_tiles
+from cascadesim.accelerators.spec import point_operations
 from cascadesim.einsum_cascades.models.operation import Operation, mask_of
 from cascadesim.einsum_cascades.notation.ir import Einsum
 from cascadesim.einsum_cascades.sparsity.masks import FULL
@@ -246,3 +247,13 @@ class FlatCase:
                 f"{einsum.name}: the 1D array cannot {', '.join(missing)}; it can {', '.join(can.cycles)}"
             )
         return can.cycles_of(point_operations(einsum))
+
+    def vector_operations(self, einsum: Einsum) -> dict[str, int]:
+        """Count the operations of an Einsum on the 1D array, for its energy."""
+        each = self.shape.pairs if "m" in einsum.ranks else self.queries * self.shape.value_depth
+        return {name: self.shape.instances * each * number for name, number in point_operations(einsum).items()}
+
+    @cached_property
+    def computed_scores(self) -> int:
+        """Count the scores of the key tiles that are visited, masked ones included."""
+        return self.shape.instances * self.tiles(min(self.columns_used, self.shape.keys)).combinations[2][2]

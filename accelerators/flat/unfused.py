@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from cascadesim.accelerators.access_counts import Accesses, loop_over
-from cascadesim.accelerators.binding import AttentionBinding, point_operations
+from cascadesim.accelerators.binding import AttentionBinding
 from cascadesim.accelerators.energy import Actions
 from cascadesim.accelerators.flat.geometry import FlatCase, QueryTiles, query_tiles
 from cascadesim.accelerators.flat.spec import FlatArray
@@ -90,7 +90,7 @@ def _contraction(case: FlatCase, einsum: Einsum, depth: str, kept: Sequence[str]
                 dram = counts[access.tensor].dram
                 attended = Accesses(pairs * bool(dram.reads), dram.fills, pairs * bool(dram.updates))
                 counts[access.tensor] = replace(counts[access.tensor], dram=attended)
-    macs = {"mac": computed_scores(case) * case.extent(depth)}
+    macs = {"mac": case.computed_scores * case.extent(depth)}
     return _stretch(case, "array_2d", ((einsum, nest.points(nest.temporal)),), counts, macs)
 
 
@@ -129,7 +129,7 @@ def _softmax(case: FlatCase, binding: AttentionBinding) -> Stretch:
     reads, writes, buffer_reads, buffer_writes, register_reads, register_writes = map(float, words[0])
     operations: Counter[str] = Counter()
     for einsum in binding.softmax:
-        operations.update(vector_operations(case, einsum))
+        operations.update(case.vector_operations(einsum))
     actions = Actions(
         reads + writes, buffer_reads, buffer_writes, register_reads_1d=register_reads,
         register_writes_1d=register_writes, operations_1d=operations,
@@ -144,7 +144,7 @@ def _epilogue(case: FlatCase, einsum: Einsum) -> Stretch:
     kept = {access.tensor for access in einsum.inputs} - off_chip
     counts = moved(case, einsum, row_by_row(case, einsum, kept, off_chip))
     cycles = ((einsum, vector_cycles(case, einsum)),)
-    return _stretch(case, "array_1d", cycles, counts, vector_operations(case, einsum))
+    return _stretch(case, "array_1d", cycles, counts, case.vector_operations(einsum))
 
 
 def _stretch(
@@ -167,18 +167,6 @@ def _stretch(
         else replace(words, register_reads_1d=read, register_writes_1d=write, operations_1d=operations)
     )
     return Stretch(case, cycles[0][0].name, unit, cycles, reads, writes, actions)
-
-
-def vector_operations(case: FlatCase, einsum: Einsum) -> dict[str, int]:
-    """Count the operations of an Einsum on the 1D array, for its energy."""
-    rows = case.queries * case.shape.instances * case.shape.value_depth
-    points = case.shape.instances * case.shape.pairs if "m" in einsum.ranks else rows
-    return {name: points * number for name, number in point_operations(einsum).items()}
-
-
-def computed_scores(case: FlatCase) -> int:
-    """Count the scores of the key tiles that are visited, masked ones included."""
-    return case.shape.instances * case.tiles(min(case.columns_used, case.shape.keys)).combinations[2][2]
 
 
 @lru_cache(maxsize=256)

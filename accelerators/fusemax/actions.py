@@ -12,13 +12,22 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, prod
 from types import MappingProxyType
+from typing import cast
 
 import numpy as np
 
-from cascadesim.accelerators.access_counts import Accesses, Level, Loop, Nest, Registers, Size, count_accesses
+from cascadesim.accelerators.access_counts import (
+    Accesses,
+    Level,
+    LinearForm,
+    Loop,
+    Nest,
+    Registers,
+    Size,
+    count_accesses,
+)
 from cascadesim.accelerators.energy import Actions
-from cascadesim.accelerators.fusemax.placement import ARRAY_2D, DRAM, GLOBAL_BUFFER, QUERY_RANK, Placed, Placement
-from cascadesim.accelerators.fusemax.spec import Published
+from cascadesim.accelerators.fusemax.spec import ARRAY_2D, DRAM, GLOBAL_BUFFER, QUERY_RANK, Placed, Placement, Published
 from cascadesim.accelerators.protocol import Traffic
 from cascadesim.accelerators.spatial.attention_tiles import AttentionShape, AttentionTiles, Counts
 from cascadesim.accelerators.spatial.tile_order import Kind
@@ -303,3 +312,16 @@ def _buffer(counted: Iterable[CountedAccesses]) -> Iterable[tuple[bool, Accesses
         for (level, operand), found in einsum.accesses.items():
             if level == GLOBAL_BUFFER:
                 yield QUERY_RANK in ranks[operand], found
+
+
+def symbols(single: frozenset[str]) -> Size:
+    """Every projection stands for itself: what is counted with it holds for every extent."""
+
+    def size(loops: frozenset[str]) -> LinearForm:
+        return LinearForm({with_single_loops(loops, single): 1})
+
+    return cast(Size, size)
+
+
+def form_of(words: object) -> LinearForm:
+    return words if isinstance(words, LinearForm) else LinearForm()

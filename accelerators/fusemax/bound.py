@@ -10,17 +10,20 @@ grows with the work. Knows one tile at a time, compiled; which one is the busine
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cascadesim.accelerators.access_counts import LinearForm
 from cascadesim.accelerators.compiled import compiled
-from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, Placement
-from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
+from cascadesim.accelerators.fusemax.actions import PHYSICAL, Nests, count, form_of, single_loops, symbols, tile_words
+from cascadesim.accelerators.fusemax.spec import ARRAY_1D, ARRAY_2D, FuseMaxSpec, Placed, Placement
 from cascadesim.accelerators.fusemax.timing import STAGES
-from cascadesim.accelerators.fusemax.word_forms import tile_forms
+from cascadesim.accelerators.spatial.attention_tiles import AttentionShape, AttentionTiles
 from cascadesim.accelerators.spatial.tile_order import TILES_AHEAD
 
 Floats = NDArray[np.float64]
@@ -132,6 +135,48 @@ def tile_work(placement: Placement, spec: FuseMaxSpec, query_depth: int, value_d
         np.array([[a, b - a, c - a, d - b - c + a] for a, b, c, d in corners], dtype=np.float64),
         float(spec.word_bytes),
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TileForms:
+    """Words through the buffer in one whole tile: always, and when it fetches or finishes what a Kind says."""
+
+    always: LinearForm
+    queries_fetched: LinearForm
+    keys_fetched: LinearForm
+    finished: LinearForm
+
+
+def tile_forms(placement: Placement) -> TileForms:
+    """Words of a tile of any sizes: projections to m0, p0 and the depths."""
+    return _tile_forms(_Kept(placement))
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """Equal where every Einsum runs on the same unit and keeps the same operands, whatever its operations cost."""
+
+    placement: Placement
+
+    @cached_property
+    def _key(self) -> tuple[object, ...]:
+        placed = ((each.name, each.unit, each.operands, each.dram_keeps, each.buffer_keeps, each.registers_1d_keeps)
+                  for each in self.placement.einsums)  # fmt: skip
+        return (self.placement.key_outer, self.placement.key_inner, *placed)
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Kept) and self._key == other._key
+
+
+@cache
+def _tile_forms(kept: _Kept) -> TileForms:
+    placement, single = kept.placement, single_loops(1, 1, 1)
+    one = AttentionTiles(AttentionShape(2, 2, 2, 2, 2), rows=2, columns=2, buffer_tiles=1, P1=1, kv_slots=1)
+    counted = count(Nests(placement, one, {"e": 2, "f": 2}, symbols(single)), PHYSICAL)
+    return TileForms(*(form_of(words) for words in tile_words(placement, counted)))
 
 
 def _is_published(placement: Placement) -> bool:

@@ -1,6 +1,6 @@
 """Attention on many designs at once: arrays of array sizes, buffers, bandwidths, clocks and extents in, arrays out.
 
-The placement and counts of the scalar plan (`attention`, physical accounting, full masks), counted once and evaluated
+The placement and counts of the scalar plan (`accelerator`, physical accounting, full masks), counted once and evaluated
 for all points, each on the tiles that it works on (`tile_choice`). Knows no cycle level. FuseMax (MICRO'24),
 sections V and VI.
 """
@@ -14,18 +14,38 @@ from functools import cache, cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cascadesim.accelerators.fusemax.bound import DesignPoint, tile_work
-from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, Placement, place
-from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
-from cascadesim.accelerators.fusemax.tile_choice import chosen_tiles
+from cascadesim.accelerators.access_counts import Accesses, LinearForm
+from cascadesim.accelerators.fusemax.actions import (
+    PHYSICAL,
+    REGISTERS,
+    REGISTERS_1D,
+    CountedAccesses,
+    Nests,
+    count,
+    form_of,
+    single_loops,
+    symbols,
+)
+from cascadesim.accelerators.fusemax.spec import (
+    ARRAY_1D,
+    ARRAY_2D,
+    DRAM,
+    GLOBAL_BUFFER,
+    FuseMaxSpec,
+    Placed,
+    Placement,
+    place,
+)
+from cascadesim.accelerators.fusemax.tile_choice import best_tiles
 from cascadesim.accelerators.fusemax.tile_costs import FIGURES
 from cascadesim.accelerators.fusemax.timing import check_policy
-from cascadesim.accelerators.fusemax.word_forms import LinearForm, WordForms, word_forms
+from cascadesim.accelerators.spatial.attention_tiles import AttentionShape, AttentionTiles
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 
 Floats = NDArray[np.float64]  # whole numbers too: exact up to 2^53, and faster than integers
 
+_SIDE = 2  # any size above 1 shows the same pattern of loops
 _CHUNK = 1 << 15  # points at a time: their intermediate arrays stay in the cache
 
 
@@ -86,6 +106,46 @@ class Estimates:
         return self.dram_read_bytes + self.dram_write_bytes
 
 
+@dataclass(frozen=True)
+class WordForms:
+    """Words read and written at each level; `registers_1d` also where the 2D array uses them."""
+
+    dram_read: LinearForm
+    dram_write: LinearForm
+    buffer_read: LinearForm
+    buffer_write: LinearForm
+    registers_2d_read: LinearForm
+    registers_2d_write: LinearForm
+    registers_1d_read: LinearForm
+    registers_1d_write: LinearForm
+
+    @property
+    def buffer(self) -> LinearForm:
+        return self.buffer_read + self.buffer_write
+
+
+def word_forms(placement: Placement, key_tiles: int, P1: int, P2: int) -> WordForms:
+    """Words of every operation whose three loops have a single iteration where these numbers are 1."""
+    single = single_loops(key_tiles, P1, P2)
+    counted = count(Nests(placement, _example(key_tiles, P1, P2), {"e": _SIDE, "f": _SIDE}, symbols(single)), PHYSICAL)
+    on_2d = [einsum for einsum in counted if einsum.placed.unit == ARRAY_2D]
+    on_1d = [einsum for einsum in counted if einsum.placed.unit != ARRAY_2D]
+    levels = (
+        _level(counted, DRAM), _level(counted, GLOBAL_BUFFER), _level(on_2d, REGISTERS),
+        _level(on_1d, REGISTERS) + _level(on_2d, REGISTERS_1D),
+    )  # fmt: skip
+    return WordForms(*(form_of(words) for level in levels for words in (level.reads, level.writes)))
+
+
+def _level(counted: Iterable[CountedAccesses], level: str) -> Accesses:
+    return sum((einsum.level(level) for einsum in counted), Accesses())
+
+
+def _example(key_tiles: int, P1: int, P2: int) -> AttentionTiles:
+    shape = AttentionShape(_SIDE, _SIDE * min(P1, 2) * min(P2, 2), _SIDE * min(key_tiles, 2), _SIDE, _SIDE)
+    return AttentionTiles(shape, _SIDE, _SIDE, buffer_tiles=min(P1, 2), P1=min(P1, 2), kv_slots=1)
+
+
 def evaluate(points: Points, spec: FuseMaxSpec, cascade: Cascade) -> Estimates:
     """Every point on a design like `spec` (operations, word, ports, policy) of the sizes that the point gives."""
     placement = place(cascade, spec)
@@ -111,23 +171,6 @@ def by_chunk(
         chunk = ClosedForm(spec, placement, forms, given, best_tiles(spec, placement, given))
         for row, values in zip(found, quantities(chunk), strict=True):
             row[part] = values
-    return found
-
-
-def best_tiles(
-    spec: FuseMaxSpec, placement: Placement, given: Mapping[str, Floats], rows_vary: bool = True
-) -> dict[str, Floats]:
-    """FIGURES of each point on its best tile, nan where nothing fits; `rows_vary` False: tiles have all rows."""
-    found = {name: np.full(given["rows"].size, np.nan) for name in FIGURES}
-    depths = np.stack([given["query_depth"], given["value_depth"]], axis=1)
-    for pair in np.unique(depths, axis=0).tolist():
-        own = np.flatnonzero((depths == pair).all(axis=1))
-        size = {name: array[own] for name, array in given.items()}
-        size["port_bytes"] = size["row_bytes"] * spec.global_buffer.ports
-        size["dram_bytes_per_cycle"] = size["bandwidth_bytes_per_s"] / size["clock_hz"]
-        designs = np.stack([size[name] for name in DesignPoint._fields], axis=1)
-        for name, values in chosen_tiles(tile_work(placement, spec, *map(int, pair)), designs, rows_vary).items():
-            found[name][own] = values
     return found
 
 

@@ -14,11 +14,9 @@ import numpy as np
 
 from cascadesim.accelerators import energy
 from cascadesim.accelerators.catalogue import QUANTITIES, Column, Evaluator, Floats
-from cascadesim.accelerators.fusemax.accelerator import FuseMax
-from cascadesim.accelerators.fusemax.attention import plan_attention, shape_of
+from cascadesim.accelerators.fusemax.accelerator import FuseMax, plan_attention, shape_of
 from cascadesim.accelerators.fusemax.closed_form import ClosedForm, Points, by_chunk
-from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, place
-from cascadesim.accelerators.fusemax.spec import FuseMaxSpec
+from cascadesim.accelerators.fusemax.spec import ARRAY_1D, ARRAY_2D, FuseMaxSpec, Placed, place
 from cascadesim.accelerators.fusemax.timing import check_policy
 from cascadesim.accelerators.protocol import Accelerator
 from cascadesim.accelerators.spec import Operations

@@ -11,16 +11,17 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal, TypeAlias
 
-from cascadesim.accelerators.fusemax.placement import (
+from cascadesim.accelerators.fusemax.spec import (
     ARRAY_1D,
     ARRAY_2D,
     DRAM,
     GLOBAL_BUFFER,
     QUERY_RANK,
+    Distances,
+    FuseMaxSpec,
     Placed,
     Placement,
 )
-from cascadesim.accelerators.fusemax.spec import Distances, FuseMaxSpec
 from cascadesim.accelerators.program import After, Task, turns
 
 LOAD_QUERIES, LOAD_KEYS, STORE, PORTS = "load queries", "load keys and values", "store result", "buffer rows"

@@ -12,9 +12,8 @@ from itertools import groupby
 from math import ceil
 
 from cascadesim.accelerators.energy import DRAM_PJ_PER_BYTE
-from cascadesim.accelerators.fusemax.attention import element_bytes, plan_attention, plan_physical, shape_of
-from cascadesim.accelerators.fusemax.placement import ARRAY_1D, place_over
-from cascadesim.accelerators.fusemax.spec import Binding, FuseMaxSpec
+from cascadesim.accelerators.fusemax.accelerator import element_bytes, plan_attention, plan_physical, shape_of
+from cascadesim.accelerators.fusemax.spec import ARRAY_1D, Binding, FuseMaxSpec, place_over
 from cascadesim.accelerators.program import Program, Task, TileRun
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.einsum_cascades.models.operation import Operation

@@ -9,7 +9,7 @@ slower by. Full attention, many designs at once. FuseMax (MICRO'24), section V.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from cascadesim.accelerators.compiled import compiled, compiled_entry, version_of
 from cascadesim.accelerators.fusemax import bound, tile_costs
-from cascadesim.accelerators.fusemax.bound import DesignPoint, TileWork, cycles_on, query_tiles
+from cascadesim.accelerators.fusemax.bound import DesignPoint, TileWork, cycles_on, query_tiles, tile_work
+from cascadesim.accelerators.fusemax.spec import FuseMaxSpec, Placement
 from cascadesim.accelerators.fusemax.tile_costs import (
     FIGURES,
     LESS,
@@ -246,3 +247,20 @@ def chosen_tiles(w: TileWork, designs: Floats, rows_vary: bool = True) -> dict[s
     _choose(w, np.ascontiguousarray(designs[order]), rows_vary, memory, found)
     found[order] = found.copy()
     return dict(zip(FIGURES, found.T, strict=True))
+
+
+def best_tiles(
+    spec: FuseMaxSpec, placement: Placement, given: Mapping[str, Floats], rows_vary: bool = True
+) -> dict[str, Floats]:
+    """FIGURES of each point on its best tile, nan where nothing fits; `rows_vary` False: tiles have all rows."""
+    found = {name: np.full(given["rows"].size, np.nan) for name in FIGURES}
+    depths = np.stack([given["query_depth"], given["value_depth"]], axis=1)
+    for pair in np.unique(depths, axis=0).tolist():
+        own = np.flatnonzero((depths == pair).all(axis=1))
+        size = {name: array[own] for name, array in given.items()}
+        size["port_bytes"] = size["row_bytes"] * spec.global_buffer.ports
+        size["dram_bytes_per_cycle"] = size["bandwidth_bytes_per_s"] / size["clock_hz"]
+        designs = np.stack([size[name] for name in DesignPoint._fields], axis=1)
+        for name, values in chosen_tiles(tile_work(placement, spec, *map(int, pair)), designs, rows_vary).items():
+            found[name][own] = values
+    return found

@@ -17,7 +17,6 @@ from functools import cached_property
 from itertools import groupby
 from math import ceil, prod
 
-from cascadesim.accelerators.binding import on_arrays
 from cascadesim.accelerators.fusemax.actions import TileRows
 from cascadesim.accelerators.fusemax.pipeline import (
     EPOCH_1D,
@@ -34,12 +33,12 @@ from cascadesim.accelerators.fusemax.pipeline import (
     distances,
     pipeline,
 )
-from cascadesim.accelerators.fusemax.placement import ARRAY_1D, ARRAY_2D, Placed, Placement
-from cascadesim.accelerators.fusemax.spec import FuseMaxSpec, Policy
+from cascadesim.accelerators.fusemax.spec import ARRAY_1D, ARRAY_2D, FuseMaxSpec, Placed, Placement, Policy
 from cascadesim.accelerators.program import Program, Queue, Repeat, TileRun
 from cascadesim.accelerators.protocol import EinsumActivity
 from cascadesim.accelerators.spatial.attention_tiles import AttentionTiles
 from cascadesim.accelerators.spatial.tile_order import KeyRow, Kind, Slots, TileStream, bubbles, flow_of
+from cascadesim.accelerators.spec import on_arrays
 from cascadesim.einsum_cascades.models.operation import TiledMask
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.masks import FULL

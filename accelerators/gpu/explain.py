@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Literal
 
-from cascadesim.accelerators.binding import DEPTHS, contracts, point_operations
+from cascadesim.accelerators.binding import DEPTHS, contracts
 from cascadesim.accelerators.gpu.calibration import NEAREST, Constants
 from cascadesim.accelerators.gpu.engines.collectives import RingTiming, link_of
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing
@@ -28,6 +28,7 @@ from cascadesim.accelerators.gpu.timing import (
     tile_cycles,
 )
 from cascadesim.accelerators.protocol import EinsumActivity
+from cascadesim.accelerators.spec import point_operations
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY
 from cascadesim.einsum_cascades.models.operation import Operation, work_of
 from cascadesim.einsum_cascades.notation.ir import Einsum

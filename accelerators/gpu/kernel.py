@@ -22,11 +22,10 @@ from pydantic import model_validator
 from cascadesim.accelerators.gpu.engines.engine import Engine, find_engine
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY
-from cascadesim.einsum_cascades.analysis.counts import charged_regions
 from cascadesim.einsum_cascades.analysis.passes import all_passes, partitions
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, UnknownNameError
 from cascadesim.einsum_cascades.notation.ir import Cascade
-from cascadesim.einsum_cascades.notation.operators import is_first, repeated_ranks
+from cascadesim.einsum_cascades.notation.operators import charges, is_first, repeated_ranks
 from cascadesim.einsum_cascades.notation.schema import (
     Fraction,
     NonNegative,
@@ -307,8 +306,8 @@ def _work(cascade: Cascade) -> Mapping[tuple[frozenset[str], str], int]:
     names = {**dict.fromkeys(parts[:-1], TILE), **dict.fromkeys(parts[-1:], KEY)}
     found: Counter[tuple[frozenset[str], str]] = Counter()
     for einsum in cascade.einsums:
-        for counts, region in charged_regions(einsum):
-            ranks = frozenset(names.get(rank, rank) for rank in region.ranks)
+        for charge in charges(einsum):
+            ranks = frozenset(names.get(rank, rank) for rank in charge.ranks)
             place = ranks - {TILE} if KEY in ranks else ranks
-            found.update({(place, name): count for name, count in counts.items()})
+            found.update({(place, name): count for name, count in charge.operations.items()})
     return {work: count for work, count in found.items() if count}

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from cascadesim.accelerators.binding import MADE_OF
 from cascadesim.accelerators.mapping.problem import Dimension, MappingProblem, TensorUse, Work
 from cascadesim.accelerators.mapping.runs import (
     ARRAY_2D,
@@ -20,7 +19,7 @@ from cascadesim.accelerators.mapping.runs import (
     operations_of,
     stationary,
 )
-from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.accelerators.spec import MADE_OF, SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 Spaces = Mapping[int, tuple[str, tuple[tuple[str, int, int], ...], tuple[str, ...]]]  # place -> unit, space, time

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import cache, partial
 from math import prod
 
-from cascadesim.accelerators.binding import on_arrays
 from cascadesim.accelerators.energy import Actions, sourced_energy_j
 from cascadesim.accelerators.mapping.attended import attended
 from cascadesim.accelerators.mapping.group import BoundGroup
@@ -26,10 +25,11 @@ from cascadesim.accelerators.mapping.runs import ARRAY_2D, BoundRun, dimension_s
 from cascadesim.accelerators.mapping.sliced import group_program
 from cascadesim.accelerators.mapping.text import shipped_mappings
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
-from cascadesim.accelerators.spec import SpatialArray
-from cascadesim.einsum_cascades.analysis.counts import bind_extents, names
+from cascadesim.accelerators.spec import SpatialArray, on_arrays
+from cascadesim.einsum_cascades.analysis.counts import bind_extents
 from cascadesim.einsum_cascades.analysis.passes import partitions, whole_extent
 from cascadesim.einsum_cascades.models.operation import Operation, OperationKind, work_of
+from cascadesim.einsum_cascades.notation.algebra import extents_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade, conditions
 from cascadesim.einsum_cascades.notation.operators import charges
@@ -177,7 +177,7 @@ def _stacked(cascade: Cascade, size: dict[str, int]) -> tuple[dict[str, int], in
     group = size.get("g", 1)
     by_query = all("p" in einsum.ranks or "h" not in einsum.ranks for einsum in cascade.einsums if charges(einsum))
     instances = prod(size[rank] for rank in ("b", "x") if rank in size)
-    if "G" in names(cascade) or group == 1 or not by_query:
+    if "G" in extents_of(cascade) or group == 1 or not by_query:
         return size, instances, 1
     return {**size, "h": size["h"] // group, "p": size["p"] * group}, instances, group
 
@@ -227,7 +227,7 @@ def _outer(
 ) -> dict[str, int]:
     """Extents that only the shapes of Q, K and V tell, such as the chunks C1 of c1*P0+p0."""
     derived = {parts[0].upper() for parts in partitions(cascade) if whole_extent(parts) in known}
-    missing = [name for name in names(cascade) if name not in known and name not in derived]
+    missing = [name for name in extents_of(cascade) if name not in known and name not in derived]
     if not missing:
         return {}
     shapes = {tensor: tuple(size[rank] for rank in ranks) for tensor, ranks in _SHAPES.items()

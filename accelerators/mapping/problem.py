@@ -13,12 +13,11 @@ from functools import cached_property
 from math import prod
 from typing import Any
 
-from cascadesim.accelerators.binding import point_operations
 from cascadesim.accelerators.mapping.attended import AttendedKeys
+from cascadesim.accelerators.spec import point_operations
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, wholly_bound
-from cascadesim.einsum_cascades.analysis.counts import names
 from cascadesim.einsum_cascades.analysis.passes import cycles, dependences, partitions, whole_extent
-from cascadesim.einsum_cascades.notation.algebra import factor_polynomial
+from cascadesim.einsum_cascades.notation.algebra import extents_of, factor_polynomial
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Einsum, Factor, Index
 from cascadesim.einsum_cascades.notation.operators import fiber_operator, is_copy
@@ -347,4 +346,4 @@ class _Reader:
 def free_extents(cascade: Cascade, given: Mapping[str, int]) -> tuple[str, ...]:
     """Inner extents that the text leaves to the mapping, such as M0."""
     inner = {part.upper() for parts in partitions(cascade) for part in parts[1:]}
-    return tuple(name for name in sorted(inner | set(names(cascade))) if name in inner and name not in given)
+    return tuple(name for name in sorted(inner | set(extents_of(cascade))) if name in inner and name not in given)

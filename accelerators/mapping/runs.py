@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from math import prod
 
-from cascadesim.accelerators.binding import in_classes_of
 from cascadesim.accelerators.mapping.attended import PAIRED, Pairs
 from cascadesim.accelerators.mapping.problem import TensorUse, Tile, Work
-from cascadesim.accelerators.spec import FoldedPeArray, Operations, SpatialArray
+from cascadesim.accelerators.spec import FoldedPeArray, Operations, SpatialArray, in_classes_of
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 

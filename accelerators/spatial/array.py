@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 from cascadesim.accelerators.access_counts import Accesses, Level, Nest, Operand, count_accesses, loop_over, ragged
 from cascadesim.accelerators.binding import OtherFormError
 from cascadesim.accelerators.energy import Actions, area_um2, has_area, sourced_energy_j
+from cascadesim.accelerators.program import BufferedStream, stream_program
 from cascadesim.accelerators.protocol import (
     Accounting,
     Capabilities,
@@ -29,7 +30,6 @@ from cascadesim.accelerators.protocol import (
 )
 from cascadesim.accelerators.spatial.blocking import BlockedProduct, Blocking, product_steps, published_blocking
 from cascadesim.accelerators.spatial.blocking_search import fastest_blocking
-from cascadesim.accelerators.spatial.double_buffering import BufferedStream, stream_program
 from cascadesim.accelerators.spatial.elementwise import plan_elementwise
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.models.operation import Operation

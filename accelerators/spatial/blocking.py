@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Literal, TypeAlias
 
-from cascadesim.accelerators.spatial.double_buffering import (
+from cascadesim.accelerators.program import (
     LARGEST_ROUNDING,
     BufferedStep,
     Rounds,

@@ -15,11 +15,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil, log2
 
-from cascadesim.accelerators.binding import in_classes_of, point_operations
 from cascadesim.accelerators.energy import Actions, sourced_energy_j
-from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
-from cascadesim.accelerators.spatial.blocking import tile_sizes
-from cascadesim.accelerators.spatial.double_buffering import (
+from cascadesim.accelerators.program import (
     BufferedStep,
     BufferedStream,
     Rounds,
@@ -29,7 +26,9 @@ from cascadesim.accelerators.spatial.double_buffering import (
     steps_per_group,
     stream_program,
 )
-from cascadesim.accelerators.spec import Operations, SpatialArray
+from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
+from cascadesim.accelerators.spatial.blocking import tile_sizes
+from cascadesim.accelerators.spec import Operations, SpatialArray, in_classes_of, point_operations
 from cascadesim.einsum_cascades.analysis.passes import passes
 from cascadesim.einsum_cascades.models.operation import Operation, work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError

@@ -19,8 +19,9 @@ from itertools import groupby
 from math import ceil, lcm
 from types import MappingProxyType
 
-from cascadesim.accelerators.binding import Part, part_of, point_operations
+from cascadesim.accelerators.binding import Part, part_of
 from cascadesim.accelerators.spatten.spec import Formats, HeadRow, Pruning, SpattenSpec, padded
+from cascadesim.accelerators.spec import point_operations
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade

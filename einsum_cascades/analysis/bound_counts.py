@@ -16,12 +16,19 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.einsum_cascades.analysis.counts import Region, bound, charged_regions, holds, names
+from cascadesim.einsum_cascades.analysis.counts import bound, closed_points, holds
 from cascadesim.einsum_cascades.analysis.passes import Parts, partitions, whole_extent
-from cascadesim.einsum_cascades.notation.algebra import Number, Polynomial, factor_polynomial, product, symbol
+from cascadesim.einsum_cascades.notation.algebra import (
+    Number,
+    Polynomial,
+    extents_of,
+    factor_polynomial,
+    product,
+    symbol,
+)
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade, Condition, Factor, Index
-from cascadesim.einsum_cascades.notation.operators import Coordinates, kept_extent
+from cascadesim.einsum_cascades.notation.operators import Charge, Coordinates, charges, kept_extent
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
 
 KEY, QUERY = "m", "p"  # the ranks that a mask pairs
@@ -44,7 +51,7 @@ def _wholly_bound(cascade: Cascade, extents: tuple[tuple[str, int], ...], mask: 
     """As `wholly_bound`: a plan and its check ask for the same."""
     sized = BoundCascade.of(cascade, dict(extents), mask)
     inner = [rank.upper() for parts in partitions(cascade) for rank in parts[1:]]  # the outer one follows from them
-    for name in (*inner, *names(cascade)):
+    for name in (*inner, *extents_of(cascade)):
         if name not in sized.extents:
             raise CascadeSimError(f"{cascade.name}: the extent {name} is not given")
     return sized
@@ -89,19 +96,19 @@ class BoundCascade:
         found: dict[str, dict[str, Polynomial]] = {}
         for einsum in self.cascade.einsums:
             own = found.setdefault(einsum.name, {})
-            for counts, region in charged_regions(einsum):
-                points = self.points(region)
-                for name, count in counts.items():
+            for charge in charges(einsum):
+                points = self.points(charge)
+                for name, count in charge.operations.items():
                     own[name] = own.get(name, Polynomial()) + points * count
         kept = {name: {kind: count for kind, count in counts.items() if count} for name, counts in found.items()}
         return {name: counts for name, counts in kept.items() if counts}
 
-    def points(self, region: Region) -> Polynomial:
-        """Points of a region inside all tensors, under the mask; symbols stand for extents that are not known."""
-        keys, queries = self.parts(KEY, region.ranks), self.parts(QUERY, region.ranks)
+    def points(self, charge: Charge) -> Polynomial:
+        """Points of a charge inside all tensors, under the mask; symbols stand for extents that are not known."""
+        keys, queries = self.parts(KEY, charge.ranks), self.parts(QUERY, charge.ranks)
         masked = self.mask != FULL and bool(keys) and bool(queries)
-        tested = {*region.tested, *(keys + queries if masked else ())}
-        groups = list(self._groups(region.ranks))
+        tested = {*charge.tested, *(keys + queries if masked else ())}
+        groups = list(self._groups(charge.ranks))
         free = self._extent_of(group for group in groups if tested.isdisjoint(group))
         together = tuple(group for group in groups if not tested.isdisjoint(group))
         if not together:
@@ -110,12 +117,12 @@ class BoundCascade:
             if masked:
                 raise CascadeSimError(f"{self.cascade.name}: a mask needs the extents of {KEY} and {QUERY}, "
                                       f"and of tiles")
-            return region.points
+            return closed_points(charge)
         pairs = None
         if queries and keys and set(together) <= {keys, queries}:
-            pairs = self._pairs(keys, queries, region.conditions, masked)
+            pairs = self._pairs(keys, queries, charge.conditions, masked)
         if pairs is None:
-            pairs = self._one_by_one(together, region.conditions, keys, queries, masked)
+            pairs = self._one_by_one(together, charge.conditions, keys, queries, masked)
         return free * pairs
 
     def of_polynomial(self, size: Polynomial) -> Polynomial:

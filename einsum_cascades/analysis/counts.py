@@ -24,6 +24,7 @@ from cascadesim.einsum_cascades.notation.algebra import (
     Polynomial,
     access_text,
     extent_names,
+    extents_of,
     factor_polynomial,
     index_text,
     polynomial,
@@ -32,7 +33,7 @@ from cascadesim.einsum_cascades.notation.algebra import (
 )
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, suggestion
 from cascadesim.einsum_cascades.notation.notation import condition_text
-from cascadesim.einsum_cascades.notation.operators import charges, kept_extent, kept_rank, scattered_extents
+from cascadesim.einsum_cascades.notation.operators import Charge, kept_extent, scattered_extents
 
 Extents: TypeAlias = Mapping[str, int]  # by their names, in upper case
 Grid: TypeAlias = Mapping[str, NDArray[np.int64]]
@@ -45,32 +46,14 @@ _COMPARE: Mapping[str, np.ufunc] = {
 _LARGE, _SMALL = 1 << 20, 1 << 8  # an extent and an inner extent such as M0, where only growth is compared
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
-    """The points of a box of ranks where all conditions hold."""
-
-    ranks: tuple[str, ...]
-    conditions: tuple[ir.Condition, ...] = ()
-
-    @property
-    def tested(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(rank for each in self.conditions for rank in each.ranks))
-
-    @property
-    def points(self) -> Polynomial:
-        free = product(extent(rank) for rank in self.ranks if rank not in self.tested)
-        if not self.conditions:
-            return free
-        closed = _triangle(self.conditions)
-        name = f"#({', '.join(map(condition_text, self.conditions))})"
-        return free * (symbol(name) if closed is None else closed)
-
-
-def charged_regions(einsum: ir.Einsum) -> Iterator[tuple[Mapping[str, int], Region]]:
-    """Operations of one point, by class, and the points that cost them."""
-    ranks = tuple(rank for rank in einsum.ranks if rank != kept_rank(einsum))
-    for charge in charges(einsum):
-        yield charge.operations, Region(ranks, charge.conditions)
+def closed_points(charge: Charge) -> Polynomial:
+    """The points that a charge is made at, whatever the extents: a named count where no closed form exists."""
+    free = product(extent(rank) for rank in charge.ranks if rank not in charge.tested)
+    if not charge.conditions:
+        return free
+    closed = _triangle(charge.conditions)
+    name = f"#({', '.join(map(condition_text, charge.conditions))})"
+    return free * (symbol(name) if closed is None else closed)
 
 
 def _triangle(conditions: Sequence[ir.Condition]) -> Polynomial | None:
@@ -192,7 +175,7 @@ def bound(count: Polynomial, extents: Extents) -> int:
 
 def bind_extents(cascade: ir.Cascade, shapes: Shapes, given: Mapping[str, int]) -> dict[str, int]:
     """Extents by name. Raises CascadeSimError where arrays do not fit, or do not say how long a rank is."""
-    needed = names(cascade)
+    needed = extents_of(cascade)
     known = {name.upper(): size for name, size in given.items()}  # extents may be given by the rank's letter
     for name in given:
         if name.upper() not in needed:
@@ -211,17 +194,6 @@ def bind_extents(cascade: ir.Cascade, shapes: Shapes, given: Mapping[str, int]) 
         raise CascadeSimError(f"{cascade.name}: no array says how large {', '.join(unknown)} is: give it as an extent")
     solver.check()
     return known
-
-
-def names(cascade: ir.Cascade) -> tuple[str, ...]:
-    """Every extent that a cascade uses, by name."""
-    found = dict.fromkeys(rank.upper() for rank in cascade.ranks)
-    for einsum in cascade.einsums:
-        found.update({each.name: None for each in ir.walk(einsum.expression) if isinstance(each, ir.Extent)})
-        indices = ir.Cascade(einsum.name, (einsum,)).indices
-        found.update(dict.fromkeys(name for index in indices for name in extent_names(index)))
-    found.update(dict.fromkeys(name for names in scattered_extents(cascade).values() for name in names))
-    return tuple(found)
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, BoundCascade
-from cascadesim.einsum_cascades.analysis.counts import Extents, extent, largest, names, tensor_size
+from cascadesim.einsum_cascades.analysis.counts import Extents, extent, largest, tensor_size
 from cascadesim.einsum_cascades.analysis.passes import (
     RankGroup,
     Traversal,
@@ -21,7 +21,7 @@ from cascadesim.einsum_cascades.analysis.passes import (
     traversal,
     whole_extent,
 )
-from cascadesim.einsum_cascades.notation.algebra import Polynomial, polynomial, product
+from cascadesim.einsum_cascades.notation.algebra import Polynomial, extents_of, polynomial, product
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, suggestion
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.operators import is_copy, repeated_ranks
@@ -167,7 +167,7 @@ def analyse(cascade: Cascade, rank: str | None = None, extents: Extents = _NO_EX
 
 
 def _sized(cascade: Cascade, extents: Extents, mask: Mask) -> BoundCascade:
-    known = {*names(cascade), *map(whole_extent, partitions(cascade))}
+    known = {*extents_of(cascade), *map(whole_extent, partitions(cascade))}
     given = {name.upper(): size for name, size in extents.items()}
     for name in given:
         if name not in known:

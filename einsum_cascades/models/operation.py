@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkabl
 import numpy as np
 
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, BoundCascade, bound_work, wholly_bound
-from cascadesim.einsum_cascades.analysis.counts import names
 from cascadesim.einsum_cascades.analysis.passes import all_accesses, partition, partitions
+from cascadesim.einsum_cascades.notation.algebra import extents_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Condition, conditions
 from cascadesim.einsum_cascades.notation.operators import is_copy
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval, Mask
-from cascadesim.einsum_cascades.texts.transformer import LINEAR
+from cascadesim.einsum_cascades.texts import find
+from cascadesim.einsum_cascades.texts.transformer import ATTENTION_3PASS, LINEAR
 
 if TYPE_CHECKING:
     from cascadesim.einsum_cascades.sparsity.block_selection import ExpectedTiles
@@ -157,7 +158,7 @@ def least_elements(operation: Operation, splits: Mapping[str, int] | None = None
     given = {rank.upper(): size for rank, size in sizes.items()} | dict(splits or {})
     sized = wholly_bound(operation.cascade, given, operation.mask)
     repeats = prod(sizes[rank] for rank in _INSTANCES if rank in sizes)
-    group = 1 if "G" in names(operation.cascade) or QUERY not in operation.cascade.ranks else sizes.get("g", 1)
+    group = 1 if "G" in extents_of(operation.cascade) or QUERY not in operation.cascade.ranks else sizes.get("g", 1)
     found: dict[str, int] = {}
     outside = {*operation.cascade.inputs, *operation.cascade.outputs}
     for access in dict.fromkeys(access for _, access in all_accesses(operation.cascade) if access.tensor in outside):
@@ -267,3 +268,14 @@ def _limits(operation: Operation, tests: tuple[Condition, ...]) -> Iterator[tupl
         if found is None:
             raise CascadeSimError(f"{text.name}: a condition compares more than a query with a key: no mask")
         yield found
+
+
+def attention_cascade(name: str | None) -> Cascade:
+    """Attention by name, in three passes without one. Raises CascadeSimError where a cascade reads no Q, K and V."""
+    if name is None:
+        return ATTENTION_3PASS
+    found = find(name)
+    missing = [tensor for tensor in ("Q", "K", "V") if tensor not in found.inputs]
+    if missing:
+        raise CascadeSimError(f"'{name}' is no attention: it does not read {', '.join(missing)}")
+    return found

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cascadesim.einsum_cascades.models.layers import Phase
-from cascadesim.einsum_cascades.models.operation import TRACED, Operation
+from cascadesim.einsum_cascades.models.operation import TRACED, Operation, attention_cascade
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.pruning_trace import PruningTrace, TracedHead, read_rows
-from cascadesim.einsum_cascades.texts.transformer import attention_cascade
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,10 @@ from cascadesim import einsum_cascades
 from cascadesim.einsum_cascades.models import layers as parts
 from cascadesim.einsum_cascades.models.layers import Layer, LayerSizes, Phase
 from cascadesim.einsum_cascades.models.lowering import LayerRun, cached_words, final_norm, layer_operations, lm_head
-from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation, attention_cascade
 from cascadesim.einsum_cascades.models.sections import STATE_BYTES, Attention, Experts, FeedForward, Size, layout_sizes
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError, UnknownNameError
 from cascadesim.einsum_cascades.notation.schema import NonNegative, Spec, parse_yaml, validate, with_settings
-from cascadesim.einsum_cascades.texts.transformer import attention_cascade
 
 DESCRIPTION = ("kind", "source", "certainty", "not_modelled")  # fields that no operation depends on
 Scope: TypeAlias = Literal["attention", "linear", "model"]

@@ -18,7 +18,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cascadesim.einsum_cascades.notation.ir import Access, Factor, Index
+from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Extent, Factor, Index, walk
+from cascadesim.einsum_cascades.notation.operators import scattered_extents
 
 Monomial: TypeAlias = tuple[str, ...]  # sorted names, a power repeats its name
 Number: TypeAlias = int | Fraction
@@ -172,6 +173,17 @@ def extent_names(index: Index) -> tuple[str, ...]:
     """The upper-case names that an index uses."""
     factors: Iterable[Factor] = (*(value for _, value in index.terms), *index.offsets, index.divisor)
     return tuple(dict.fromkeys(name for value in factors for name in factor_polynomial(value).names))
+
+
+def extents_of(cascade: Cascade) -> tuple[str, ...]:
+    """Every extent that a cascade uses, by name."""
+    found = dict.fromkeys(rank.upper() for rank in cascade.ranks)
+    for einsum in cascade.einsums:
+        found.update({each.name: None for each in walk(einsum.expression) if isinstance(each, Extent)})
+        indices = Cascade(einsum.name, (einsum,)).indices
+        found.update(dict.fromkeys(name for index in indices for name in extent_names(index)))
+    found.update(dict.fromkeys(name for names in scattered_extents(cascade).values() for name in names))
+    return tuple(found)
 
 
 def index_text(index: Index) -> str:

@@ -114,14 +114,21 @@ REDUCTIONS: Mapping[str, np.ufunc] = MappingProxyType({"add": np.add, "max": np.
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """Operations charged at every point of the iteration space where all `conditions` hold.
+    """Operations charged at every point of the box of `ranks` where all `conditions` hold.
 
-    A negative count takes back what a wider charge counted too much (`x if condition else y` charges y everywhere,
-    less y where the condition holds).
+    A whole-fiber operator is charged for what it takes, not for the rank that it makes. A negative count takes back
+    what a wider charge counted too much (`x if condition else y` charges y everywhere, less y where the condition
+    holds).
     """
 
+    ranks: tuple[str, ...]
     conditions: tuple[Condition, ...]
     operations: Mapping[str, int]
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """The ranks that the conditions tell apart."""
+        return tuple(dict.fromkeys(rank for each in self.conditions for rank in each.ranks))
 
 
 def charges(einsum: Einsum) -> tuple[Charge, ...]:
@@ -153,7 +160,8 @@ def _charge(
         mac = einsum.reduction == "add" and product
         counts += Counter({"mac" if mac else einsum.reduction: 1})
         counts -= Counter({"multiply": 1 if mac else 0})
-    found.append(Charge(where, {name: sign * count for name, count in counts.items()}))
+    ranks = tuple(rank for rank in einsum.ranks if rank != kept_rank(einsum))
+    found.append(Charge(ranks, where, {name: sign * count for name, count in counts.items()}))
 
 
 def map_operations(expression: Expression) -> Counter[str]:

@@ -18,10 +18,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.notation import cascade
-from cascadesim.einsum_cascades.texts import find
 
 ATTENTION_3PASS = cascade("attention-3pass", """
     QK[h,m,p] = Q[h,p,e] * K[h,m,e]
@@ -293,14 +291,3 @@ ACTIVATIONS: Mapping[str, Cascade] = MappingProxyType(
 GATED: Mapping[str, Cascade] = MappingProxyType(
     {"gelu": GATED_GELU, "gelu-tanh": GATED_GELU, "silu": GATED_SILU, "relu": GATED_RELU}
 )
-
-
-def attention_cascade(name: str | None) -> Cascade:
-    """Attention by name, in three passes without one. Raises CascadeSimError where a cascade reads no Q, K and V."""
-    if name is None:
-        return ATTENTION_3PASS
-    found = find(name)
-    missing = [tensor for tensor in ("Q", "K", "V") if tensor not in found.inputs]
-    if missing:
-        raise CascadeSimError(f"'{name}' is no attention: it does not read {', '.join(missing)}")
-    return found

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cascadesim.accelerators.binding import Part, bind_attention, contracts, on_arrays, part_of, point_operations
+from cascadesim.accelerators.binding import Part, bind_attention, contracts, part_of
+from cascadesim.accelerators.spec import on_arrays, point_operations
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.texts.transformer import (

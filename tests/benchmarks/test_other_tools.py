@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cascadesim.accelerators import catalogue, energy
+from cascadesim.accelerators.access_counts import LinearForm
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
-from cascadesim.accelerators.fusemax.placement import place
-from cascadesim.accelerators.fusemax.word_forms import LinearForm, WordForms, tile_forms, word_forms
+from cascadesim.accelerators.fusemax.bound import tile_forms
+from cascadesim.accelerators.fusemax.closed_form import WordForms, word_forms
+from cascadesim.accelerators.fusemax.spec import place
 from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS
 from cascadesim.simulator.explore.problem import SearchProblem, problem
 from cascadesim.simulator.explore.space import space_from

@@ -20,11 +20,10 @@ from cascadesim.accelerators.gpu.accelerator import Gpu
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.memory import copy_seconds, dram_seconds, stream_timing
 from cascadesim.einsum_cascades.models.layers import Phase
-from cascadesim.einsum_cascades.models.operation import Operation, linear, work_of
+from cascadesim.einsum_cascades.models.operation import Operation, attention_cascade, linear, work_of
 from cascadesim.einsum_cascades.models.workload import Workload, load_workload, workload_from
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, Mask
-from cascadesim.einsum_cascades.texts.transformer import attention_cascade
 from cascadesim.simulator.execution import planned_and_executed
 from cascadesim.simulator.simulate import simulate
 from cascadesim.validation.fusemax.predictions import headline

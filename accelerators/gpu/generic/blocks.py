@@ -20,11 +20,11 @@ from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.memory import FLOAT_BYTES
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
-from cascadesim.einsum_cascades.analysis.counts import charged_regions
 from cascadesim.einsum_cascades.analysis.passes import RankGroup, all_accesses, partitions
 from cascadesim.einsum_cascades.models.operation import Operation, mask_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Access, Einsum
+from cascadesim.einsum_cascades.notation.operators import charges
 from cascadesim.einsum_cascades.sparsity.masks import FULL
 
 TRITON = "triton"  # whose tiles, instructions and overlap a kernel has that nobody wrote
@@ -198,7 +198,7 @@ class Stage:
     def counted(self, einsum: Einsum) -> int:
         """Points at which the cascade has operations, those of its mask and conditions."""
         bound, copies = self.problem.bound, self.problem.operation.extent("b")
-        return copies * max((bound.points(region).bound({}) for _, region in charged_regions(einsum)), default=0)
+        return copies * max((bound.points(charge).bound({}) for charge in charges(einsum)), default=0)
 
     def loaded_elements(self, tensor: str, access: Access) -> float:
         """What all blocks load of a tensor, from L2."""

@@ -11,10 +11,9 @@ from dataclasses import replace
 import pytest
 
 from cascadesim.accelerators.energy import dynamic_energy_j
-from cascadesim.accelerators.fusemax.accelerator import FuseMax
+from cascadesim.accelerators.fusemax.accelerator import FuseMax, depths_of, resident_words, shape_of
 from cascadesim.accelerators.fusemax.actions import PHYSICAL, Nests, Rules, actions, artifact_rules, count
-from cascadesim.accelerators.fusemax.attention import depths_of, resident_words, shape_of
-from cascadesim.accelerators.fusemax.placement import place
+from cascadesim.accelerators.fusemax.spec import place
 from cascadesim.accelerators.spatial.attention_tiles import map_tiles
 from cascadesim.einsum_cascades.models.operation import Operation
 

@@ -11,12 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascadesim.accelerators.fusemax.accelerator import FuseMax
-from cascadesim.accelerators.fusemax.attention import depths_of, shape_of, simulation, timing_of
+from cascadesim.accelerators.fusemax.accelerator import FuseMax, depths_of, shape_of, simulation, timing_of
 from cascadesim.accelerators.fusemax.bound import DesignPoint as TileDesign
 from cascadesim.accelerators.fusemax.bound import TileCycles, TileWork, cycles_on, tile_work
-from cascadesim.accelerators.fusemax.placement import place, place_over
 from cascadesim.accelerators.fusemax.pruned import SECOND_PASS
+from cascadesim.accelerators.fusemax.spec import place, place_over
 from cascadesim.accelerators.protocol import Phase
 from cascadesim.accelerators.spatial.attention_tiles import tiles_of
 from cascadesim.accelerators.spatial.tile_order import Slots

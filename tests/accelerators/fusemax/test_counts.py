@@ -9,10 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.accelerators.access_counts import Accesses
-from cascadesim.accelerators.fusemax.accelerator import FuseMax
+from cascadesim.accelerators.fusemax.accelerator import FuseMax, depths_of, resident_words, shape_of
 from cascadesim.accelerators.fusemax.actions import PHYSICAL, CountedAccesses, Nests, Projections, Rules, count
-from cascadesim.accelerators.fusemax.attention import depths_of, resident_words, shape_of
-from cascadesim.accelerators.fusemax.placement import place
+from cascadesim.accelerators.fusemax.spec import place
 from cascadesim.accelerators.spatial.attention_tiles import AttentionTiles, map_tiles
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval, Mask

@@ -8,7 +8,7 @@ import pytest
 
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.pipeline import Dependences, TilePipeline, drained, pipeline
-from cascadesim.accelerators.fusemax.placement import place
+from cascadesim.accelerators.fusemax.spec import place
 from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS
 
 Design = Callable[..., FuseMax]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
-from cascadesim.accelerators.fusemax.placement import Placement, place
+from cascadesim.accelerators.fusemax.spec import Placement, place
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade

@@ -10,8 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from cascadesim.accelerators.energy import area_um2
-from cascadesim.accelerators.fusemax.accelerator import FuseMax
-from cascadesim.accelerators.fusemax.attention import plan_attention
+from cascadesim.accelerators.fusemax.accelerator import FuseMax, plan_attention
 from cascadesim.accelerators.fusemax.exploration import square_spec, total_area_um2
 from cascadesim.accelerators.protocol import Plan
 from cascadesim.einsum_cascades.models.operation import Operation

@@ -20,7 +20,7 @@ from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.bound import DesignPoint as TileDesign
 from cascadesim.accelerators.fusemax.bound import TileWork, cycles_on, oldest_maximum, query_tiles, tile_work
 from cascadesim.accelerators.fusemax.closed_form import Estimates, Points, evaluate
-from cascadesim.accelerators.fusemax.placement import place
+from cascadesim.accelerators.fusemax.spec import place
 from cascadesim.accelerators.fusemax.tile_choice import chosen_tiles
 from cascadesim.accelerators.fusemax.tile_costs import FIGURES
 from cascadesim.accelerators.program import TileRun

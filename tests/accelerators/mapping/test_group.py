@@ -25,10 +25,9 @@ from cascadesim.accelerators.mapping.program import program
 from cascadesim.accelerators.mapping.sliced import group_program
 from cascadesim.accelerators.program import Repeat, TileRun
 from cascadesim.accelerators.spec import SpatialArray
-from cascadesim.einsum_cascades.analysis.counts import names
 from cascadesim.einsum_cascades.analysis.evaluate import evaluate
 from cascadesim.einsum_cascades.analysis.passes import partition, partitions, whole_extent
-from cascadesim.einsum_cascades.notation.algebra import factor_polynomial
+from cascadesim.einsum_cascades.notation.algebra import extents_of, factor_polynomial
 from cascadesim.einsum_cascades.notation.ir import Cascade, Index
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval
@@ -117,7 +116,7 @@ def expected_of(of: MappingProblem, values: Mapping[str, np.ndarray]) -> dict[st
              "attention-3pass", "attention-sinks-1pass": "attention-sinks",
              "attention-1pass-causal": "attention-3pass-causal"}  # fmt: skip
     text = find(whole[of.cascade.name]) if of.chains else of.cascade
-    return evaluate(text, values, {name: of.sizes[name] for name in names(text) if name not in of.extents})
+    return evaluate(text, values, {name: of.sizes[name] for name in extents_of(text) if name not in of.extents})
 
 
 @st.composite

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cascadesim.accelerators.program import BufferedStep, BufferedStream, Rounds, Steps
 from cascadesim.accelerators.spatial.blocking import BlockedProduct, Blocking, product_steps, published_way
 from cascadesim.accelerators.spatial.blocking_search import bound_cycles, fastest_blocking
-from cascadesim.accelerators.spatial.double_buffering import BufferedStep, BufferedStream, Rounds, Steps
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascadesim.accelerators.spatial.double_buffering import (
+from cascadesim.accelerators.program import (
     BufferedStep,
     BufferedStream,
     Rounds,

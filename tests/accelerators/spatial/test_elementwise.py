@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascadesim.accelerators.binding import MADE_OF, in_classes_of
 from cascadesim.accelerators.program import Program
 from cascadesim.accelerators.protocol import Phase, Plan
 from cascadesim.accelerators.spatial.elementwise import NOT_PUBLISHED, plan_elementwise
-from cascadesim.accelerators.spec import Operations, SpatialArray
+from cascadesim.accelerators.spec import MADE_OF, Operations, SpatialArray, in_classes_of
 from cascadesim.einsum_cascades.models.lowering import elementwise
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascadesim.accelerators.spatial.double_buffering import BufferedStep, merged
+from cascadesim.accelerators.program import BufferedStep, merged
 from cascadesim.accelerators.spatial.elementwise import (
     RowWork,
     VectorLayout,

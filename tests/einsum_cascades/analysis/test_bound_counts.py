@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.einsum_cascades.analysis.bound_counts import bound_work
-from cascadesim.einsum_cascades.analysis.counts import charged_regions, holds
+from cascadesim.einsum_cascades.analysis.counts import holds
 from cascadesim.einsum_cascades.analysis.passes import partitions
 from cascadesim.einsum_cascades.models.operation import Operation, work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.notation import cascade
+from cascadesim.einsum_cascades.notation.operators import charges
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval, Mask, neighborhood
 from cascadesim.einsum_cascades.texts import cascade_names, find
 from cascadesim.einsum_cascades.texts.transformer import (
@@ -117,9 +118,10 @@ def test_closed_forms_equal_points_listed_one_by_one(
 def listed(text: Cascade, sizes: Mapping[str, int], mask: Mask) -> dict[str, dict[str, int]]:
     found: dict[str, Counter[str]] = {}
     for einsum in text.einsums:
-        for counts, region in charged_regions(einsum):
-            points = sum(1 for _ in _points(text, region.ranks, region.conditions, sizes, mask))
-            found.setdefault(einsum.name, Counter()).update({name: count * points for name, count in counts.items()})
+        for charge in charges(einsum):
+            points = sum(1 for _ in _points(text, charge.ranks, charge.conditions, sizes, mask))
+            total = found.setdefault(einsum.name, Counter())
+            total.update({name: count * points for name, count in charge.operations.items()})
     kept = {name: {kind: count for kind, count in counts.items() if count} for name, counts in found.items()}
     return {name: counts for name, counts in kept.items() if counts}
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascadesim.einsum_cascades.analysis.bound_counts import BoundCascade, bound_work
-from cascadesim.einsum_cascades.analysis.counts import bind_extents, bound, names, tensor_size
+from cascadesim.einsum_cascades.analysis.counts import bind_extents, bound, tensor_size
+from cascadesim.einsum_cascades.notation.algebra import extents_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.texts import cascade_names, find
@@ -189,19 +190,19 @@ def test_polynomials_and_numbers_agree(name: str) -> None:
     """At extents where queries are as many as keys and partitions match their whole."""
     whole = find(name)
     sizes = {"M": 6, "P": 6, "M0": 3, "M1": 2, "P0": 3, "C0": 3}
-    extents = {name: sizes.get(name, 4) for name in (*names(whole), "M", "P", "M0", "M1")}
+    extents = {name: sizes.get(name, 4) for name in (*extents_of(whole), "M", "P", "M0", "M1")}
     numbers = bound_work(whole, extents)
     for einsum, counts in BoundCascade.of(whole, {}).work.items():
         if not any("#" in str(count) for count in counts.values()):
             assert {kind: bound(count, extents) for kind, count in counts.items()} == numbers[einsum]
 
 
-def extents_of(text: str, given: dict[str, int] | None = None, **shapes: tuple[int, ...]) -> dict[str, int]:
+def found_extents(text: str, given: dict[str, int] | None = None, **shapes: tuple[int, ...]) -> dict[str, int]:
     return bind_extents(cascade("example", text), shapes, given or {})
 
 
 def test_plain_ranks_are_as_long_as_their_dimension() -> None:
-    assert extents_of("Z[m,n] = A[m,k] * B[k,n]", A=(2, 3), B=(3, 4)) == {"M": 2, "K": 3, "N": 4}
+    assert found_extents("Z[m,n] = A[m,k] * B[k,n]", A=(2, 3), B=(3, 4)) == {"M": 2, "K": 3, "N": 4}
 
 
 @pytest.mark.parametrize(
@@ -220,15 +221,15 @@ def test_plain_ranks_are_as_long_as_their_dimension() -> None:
     ],
 )
 def test_what_one_dimension_tells(text: str, given: dict[str, int], shape: int, name: str, value: int) -> None:
-    assert extents_of(text, given, X=(shape,))[name] == value
+    assert found_extents(text, given, X=(shape,))[name] == value
 
 
 def test_a_rank_that_only_results_have_is_told_by_them() -> None:
-    assert extents_of("B[i] = X[i]\nY[j] = B[j]", X=(5,))["J"] == 5
+    assert found_extents("B[i] = X[i]\nY[j] = B[j]", X=(5,))["J"] == 5
 
 
 def test_every_extent_has_a_name() -> None:
-    assert set(names(ATTENTION_1PASS)) == {"H", "M1", "M0", "P", "E", "F"}
+    assert set(extents_of(ATTENTION_1PASS)) == {"H", "M1", "M0", "P", "E", "F"}
 
 
 @pytest.mark.parametrize(
@@ -248,10 +249,10 @@ def test_what_does_not_fit_is_named(
     text: str, given: dict[str, int], shapes: dict[str, tuple[int, ...]], message: str
 ) -> None:
     with pytest.raises(CascadeSimError) as caught:
-        extents_of(text, given, **shapes)
+        found_extents(text, given, **shapes)
     assert str(caught.value) == f"example: {message}"
 
 
 def test_an_array_along_the_kept_rank_says_how_many_are_kept() -> None:
     text = "I[j] = top(X[m], KEEP)\nZ[j] = W[j] * X[I[j]]"
-    assert extents_of(text, X=(5,), W=(2,)) == {"M": 5, "J": 2, "KEEP": 2}
+    assert found_extents(text, X=(5,), W=(2,)) == {"M": 5, "J": 2, "KEEP": 2}
