@@ -125,7 +125,7 @@ class Builder:
         for ends in (attended.first, attended.last):
             own = ends[query : query + sizes[QUERY]]
             begin, end = np.searchsorted(own, (key, key + sizes[KEY])).tolist()
-            found += [begin, len(own) - end, (own[begin:end] - key).tobytes()]
+            found += [begin, (own[begin:end] - key).tobytes()]
         return tuple(found)
 
     def new_rounds(self, places: tuple[Place, ...], sizes: Mapping[str, int], edge: bool) -> Items:

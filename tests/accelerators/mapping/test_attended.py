@@ -7,7 +7,10 @@ import pytest
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.attended import AttendedKeys, attended
+from cascadesim.accelerators.mapping.plan import searched
+from cascadesim.accelerators.mapping.program import Builder
 from cascadesim.accelerators.protocol import problems
+from cascadesim.accelerators.spatial.array import SpatialMachine
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval
@@ -101,3 +104,21 @@ def test_a_plan_over_many_tiles_does_all_operations_of_the_text(name: str, text:
     machine = load(name)
     (operation,) = load_workload("bert").operations(sequence_length=1024, batch=1, scope="attention", attention=text)
     assert list(problems(machine.plan(operation, "physical"), machine)) == []
+
+
+@pytest.mark.slow
+def test_rounds_of_a_window_are_written_down_once_wherever_they_lie() -> None:
+    """1,024 tokens in tiles of 16, a window of 64: of each of the 64 key tiles the five query tiles that see it.
+
+    Four of the five are like those of the key tile before, seen from their keys: only a round of each key tile is new.
+    """
+    text, window = find("attention-1pass"), KeyInterval(True, window=64)
+    sizes = {"b": 1, "h": 1, "g": 1, "m": 1024, "p": 1024, "e": 16, "f": 16}
+    machine = load("edge-array")
+    assert isinstance(machine, SpatialMachine)
+    found = searched(text, tuple(sizes.items()), machine.spec, window)
+    (group,) = found.groups
+    assert [loop.axis for loop in group.loops] == ["h", "m", "p"]
+    builder = Builder(group)
+    builder.rounds((), dict(group.problem.extents))
+    assert 64 < len(builder.known) < 64 + 32
