@@ -46,7 +46,9 @@ KERNELS_ONLY = "vidur"
 UNLAUNCHED = ("measured.launch_graph_s=1e-9",)  # nothing: the field has to be positive
 SETS, MOST_WEIGHTS = 6, 5  # collect_gemm.py of SGLang and of TensorRT-LLM, outside_loop_count
 LIBRARY_KERNELS = 1  # TensorRT-LLM, attentionOp.cpp: invokeBuildDecoderInfo, offsets of the sequences
-SCALE_KERNELS = 1  # assumed: the one scale of a matrix is cleared before its largest element is sought
+# TensorRT-LLM: the one scale of a matrix is cleared before its largest element is sought (cudaFp8Utils.cu), has the type
+# of the rows, and is converted to FP32 for the product (fp8Op.cpp; linear.py, FP8QDQLinearMethod)
+SCALE_KERNELS = 2
 QUANTISES = ("sglang:fa3",)
 # flash-attention, benchmark_flash_attention.py, attention_pytorch: rearranged queries and keys, and values in an einsum
 UNFUSED = ("Pytorch", "Standard_attention")
