@@ -23,10 +23,12 @@ from cascadesim.accelerators.gpu.cache_writes import (
     rotated_seconds,
 )
 from cascadesim.accelerators.gpu.calibration import Constants
-from cascadesim.accelerators.gpu.gemm import GemmLibrary, InL2, gemm_timing
+from cascadesim.accelerators.gpu.engines.library_tiles import GemmLibrary
+from cascadesim.accelerators.gpu.gemm import InL2, gemm_timing
 from cascadesim.accelerators.gpu.grid import Reals, Shape, shape
 from cascadesim.accelerators.gpu.kernel import Kernel
 from cascadesim.accelerators.gpu.memory import (
+    VECTOR_BYTES,
     WalkedRows,
     copy_seconds,
     share_in_l2,
@@ -154,15 +156,18 @@ def gemm_seconds(
     elements = elements * np.asarray(copies, dtype=np.float64)
     written, multiplied = DTYPE_BYTES[dtype] * elements, in_l2
     if in_l2 is not None and quantises:  # 8-bit rows were written just before
-        multiplied = replace(in_l2, rows=share_in_l2(device.l2_bytes, 2 * elements + written))
+        multiplied = replace(in_l2, rows=share_in_l2(device.l2_kept_bytes, 2 * elements + written))
     product_s = gemm_timing(device, known, rows, outputs, depth, copies, dtype, library, in_l2=multiplied).total_s
     total = product_s + launches * small_kernel_s(device)
     if not quantises:
         return total
     warm = True if in_l2 is None else in_l2.rows
-    again = _quantised(device, rows, depth, DTYPE_BYTES[dtype]).again_bytes(device) if quantises == 1 else 0.0
-    casts = stream_seconds(device, known, 2 * elements + again, written, warm)
-    return total + casts + (quantises - 1) * stream_seconds(device, known, 2 * elements, 0 * written, warm)
+    if quantises > 1:
+        scales = stream_seconds(device, known, 2 * elements, 0 * written, warm)
+        return total + scales + stream_seconds(device, known, 2 * elements, written, warm)
+    walked = _quantised(device, rows, depth, DTYPE_BYTES[dtype])
+    casts = stream_seconds(device, known, 2 * elements + walked.again_bytes(device), written, warm)
+    return total + np.maximum(casts, small_kernel_s(device) + walked.waited_s(device, warm))
 
 
 def _quantised(device: Device, rows: ArrayLike, depth: ArrayLike, element_bytes: float) -> WalkedRows:
@@ -172,7 +177,7 @@ def _quantised(device: Device, rows: ArrayLike, depth: ArrayLike, element_bytes:
     """
     first, second = np.broadcast_arrays(*(np.atleast_1d(np.asarray(size, dtype=np.float64)) for size in (rows, depth)))
     threads = np.where(first >= MANY_ROWS * device.sms, 32.0, 256.0)
-    return WalkedRows(first, 2 * second, element_bytes * second, np.full_like(first, 2.0), threads)
+    return WalkedRows(first, 2 * second, element_bytes * second, np.full_like(first, 2.0), threads, 2 * VECTOR_BYTES)
 
 
 def elementwise_seconds(

@@ -10,71 +10,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from math import ceil, inf
+from math import ceil
 from operator import mul
-from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.gpu.calibration import Constants
+from cascadesim.accelerators.gpu.engines.library_tiles import FINE_TILES, FIXED_TILES, TILES, XMMA_TILES, GemmLibrary
 from cascadesim.accelerators.gpu.grid import IntegerArray, Reals
 from cascadesim.accelerators.gpu.memory import ROUND_TRIP_S, dram_seconds, dram_share, share_in_l2, small_kernel_s
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation, OperandTypes
 
-# (rows, outputs) of a block; CUTLASS profiler lists. assumed: the same on every generation
-TILES = (
-    (256, 128), (128, 256), (192, 128), (128, 192), (128, 128), (256, 64), (64, 256), (128, 64), (64, 128), (64, 64),
-    (128, 32), (32, 128), (64, 32), (32, 64), (128, 16), (16, 128), (64, 16), (16, 64),
-)  # fmt: skip
-# cuBLAS names its kernels of Hopper and Blackwell by such tiles (nvjet_*_192x192 and others)
-FINE_TILES = (
-    *TILES, (192, 192), (192, 208), (160, 192), (192, 160), (256, 160), (160, 256), (256, 112), (112, 256), (320, 128),
-    (128, 320), (96, 256), (256, 96), (192, 96), (96, 192), (64, 320), (320, 64), (64, 192), (192, 64),
-)  # fmt: skip
-# cuBLAS before these, on Hopper: sm90_xmma_gemm_*_tilesize128x256x64_*_execute_segment_k_off_*, in powers of two, whose
-# blocks do not share the depth of a tile (names of kernels in public profiles, as recalled)
-XMMA_TILES = ((256, 128), (128, 256), (128, 128), (256, 64), (64, 256), (128, 64), (64, 128), (64, 64))
-GemmLibrary: TypeAlias = Literal["best", "cublas-12.1", "sgl-kernel"]
-
-
-@dataclass(frozen=True)
-class LibraryTile:
-    """A tile that a library takes up to `most_rows` and `most_outputs`.
-
-    `share_rows`, `share_outputs`: blocks of a cluster that share its rows, its outputs.
-    """
-
-    most_rows: float
-    tile: tuple[int, int]
-    share_rows: int = 1
-    share_outputs: int = 1
-    most_outputs: float = inf
-
-
-# sgl-kernel, csrc/gemm/fp8_gemm_kernel.cu: sm89_ and sm100_fp8_dispatch_shape of 2026, on Blackwell for each of the two
-# SMs that share a tile; those of Hopper as recalled of an older version (the newest has 64 x 64 up to 256 rows, which
-# calibration rows exclude: L2 would have to give 15 TB/s). A product takes the first that holds
-FIXED_TILES: Mapping[tuple[GemmLibrary, Generation], Sequence[LibraryTile]] = {
-    ("sgl-kernel", "ada"): (
-        LibraryTile(1, (16, 64), most_outputs=8192), LibraryTile(1, (32, 64)),
-        LibraryTile(16, (16, 64), most_outputs=8192), LibraryTile(16, (32, 64), most_outputs=16384),
-        LibraryTile(16, (16, 64)),
-        LibraryTile(64, (32, 64), most_outputs=16384), LibraryTile(64, (16, 64)),
-        LibraryTile(128, (64, 64), most_outputs=16384), LibraryTile(128, (32, 64)),
-        LibraryTile(256, (128, 64), most_outputs=8192), LibraryTile(256, (64, 128), most_outputs=16384),
-        LibraryTile(256, (128, 64)), LibraryTile(inf, (128, 128)),
-    ),
-    ("sgl-kernel", "hopper"): (
-        LibraryTile(64, (64, 64), 4), LibraryTile(128, (64, 128), 1, 2), LibraryTile(inf, (128, 128), 1, 2),
-    ),
-    ("sgl-kernel", "blackwell"): (
-        LibraryTile(16, (64, 64), 4), LibraryTile(64, (64, 64)), LibraryTile(256, (64, 128), 1, 2),
-        LibraryTile(inf, (128, 128), 2, 2),
-    ),
-}  # fmt: skip
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)  # blocks that share the depth of an output tile; 8-bit products do not split it
 CLUSTERED = ("hopper", "blackwell")  # TMA multicast: two blocks of a cluster share the larger operand (CUTLASS 2x1x1)
+# tcgen05 on two SMs (PTX ISA, cta_group::2): each loads its own operand and a half of what the pair shares. Names of
+# cuBLAS's kernels say as much: 128x256_64x6_2x1_2cta has six stages where 128x256_64x4_1x2 has four
+PAIRED = ("blackwell",)
 FEWEST_ROWS: Mapping[Generation, int] = {"hopper": 64, "blackwell": 128}  # at full rate: of wgmma, of tcgen05 on one SM
 # tcgen05 accumulates in tensor memory, which holds two tiles: the next one begins while results are stored (CUTLASS,
 # Blackwell tutorial); elsewhere a block's first loads wait for the last stores of the one before
@@ -253,7 +205,8 @@ def _timed(
     blocks = product.copies * _tiles(options, product.rows, product.outputs) * splits
     step = depth_step(dtype)
     depth = np.ceil(product.depth / splits / step) * step
-    arriving, loaded = (loaded_bytes(operands, options, product.rows, shared) for shared in (False, True))
+    loaded = loaded_bytes(operands, options, product.rows)
+    arriving = loaded_bytes(operands, arriving_tiles(device, options), product.rows)
     cycles = np.maximum(products_cycles(device, constants, dtype, options), arriving / L2_PORT_BYTES_PER_CLOCK)
     products, stored = depth * cycles, stored_cycles(device, dtype, options)
     # nothing multiplies while results are stored, but on FP32 units: a second block fits beside the first
@@ -289,14 +242,25 @@ def _tiles(options: TileOptions, rows: Reals, outputs: Reals) -> Reals:
     return np.asarray(along_rows * along_outputs, dtype=np.float64)
 
 
-def loaded_bytes(operands: OperandTypes, options: TileOptions, product_rows: Reals, shared: bool = True) -> Reals:
-    """Bytes that one block loads for one element of the depth: no more rows than there are.
+def loaded_bytes(operands: OperandTypes, options: TileOptions, product_rows: Reals) -> Reals:
+    """Bytes for one element of the depth that L2 gives to one block: no more rows than there are.
 
-    `shared`: what L2 gives for it, which is once for all blocks of a cluster; otherwise what arrives at its SM.
+    What the blocks of a cluster share is given once for all of them.
     """
-    rows = np.minimum(options.rows, product_rows) / (options.share_rows if shared else 1.0)
-    outputs = options.outputs / (options.share_outputs if shared else 1.0)
+    rows = np.minimum(options.rows, product_rows) / options.share_rows
+    outputs = options.outputs / options.share_outputs
     return np.asarray(rows * DTYPE_BYTES[operands.rows] + outputs * DTYPE_BYTES[operands.second], dtype=np.float64)
+
+
+def arriving_tiles(device: Device, options: TileOptions) -> TileOptions:
+    """The tiles with what is shared as it arrives at an SM: all of it, or a half where two SMs multiply together.
+
+    A pair shares outputs, in clusters that share rows alone those.
+    """
+    paired = device.generation in PAIRED
+    outputs = np.where((options.share_outputs == 2) & paired, 2.0, 1.0)
+    rows = np.where((options.share_rows == 2) & (options.share_outputs == 1) & paired, 2.0, 1.0)
+    return replace(options, share_rows=rows, share_outputs=outputs)
 
 
 def products_cycles(device: Device, constants: Constants, dtype: Dtype, options: TileOptions) -> Reals:
@@ -338,10 +302,10 @@ def _dram_bytes(device: Device, product: GemmSizes, options: TileOptions) -> tup
     rows_bytes = product.copies * product.rows * product.depth * product.row_bytes
     weight_bytes = product.copies * product.depth * product.outputs * product.weight_bytes
     writes = product.copies * product.rows * product.outputs * output_bytes(product.element_bytes)
-    kept = share_in_l2(device.l2_bytes, rows_bytes + writes)
+    kept = share_in_l2(device.l2_kept_bytes, rows_bytes + writes)
     in_l2 = product.in_l2 or InL2(kept, kept, np.zeros_like(kept))
     side = np.sqrt(device.sms * options.rows * options.outputs)  # a wave covers about a square of outputs
-    again = np.clip(1 - device.l2_bytes / np.minimum(rows_bytes, weight_bytes), 0, 1)
+    again = np.clip(1 - device.l2_kept_bytes / np.minimum(rows_bytes, weight_bytes), 0, 1)
     sweeps = np.ceil(np.maximum(product.outputs, 1) / side) - 1
     repeated = again * sweeps * np.minimum(rows_bytes, weight_bytes) * 0.5
     reads = rows_bytes * (1 - in_l2.rows) + weight_bytes * (1 - in_l2.weights) + repeated

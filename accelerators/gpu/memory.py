@@ -156,6 +156,19 @@ class WalkedRows:
     write_bytes: Reals
     walks: Reals
     threads: Reals
+    loaded_bytes: float = VECTOR_BYTES  # by a thread at a time
+
+    def waited_s(self, device: Device, warm: ArrayLike) -> Reals:
+        """Loads that follow one another, but the first, which every kernel waits for; walks after the first find L2.
+
+        A thread asks for its next vector when it has the last one: as many trips as it has vectors, in as many rounds
+        as SMs need for all rows.
+        """
+        vectors = np.ceil(self.read_bytes / (self.threads * self.loaded_bytes))
+        rounds = np.maximum(self.rows * self.threads / resident_threads(device), 1)
+        first_s = DRAM_LATENCY_S + (L2_LATENCY_S - DRAM_LATENCY_S) * np.asarray(warm, dtype=np.float64)
+        trips_s = vectors * (first_s + (self.walks - 1) * L2_LATENCY_S)
+        return np.asarray(rounds * trips_s - first_s, dtype=np.float64)
 
     def again_bytes(self, device: Device) -> Reals:
         """What walks after the first read from DRAM, as far as L2 has lost it.

@@ -18,6 +18,7 @@ from cascadesim.accelerators.gpu.gemm import (
     L2_PORT_BYTES_PER_CLOCK,
     GemmTiming,
     TileChoice,
+    arriving_tiles,
     depth_step,
     loaded_bytes,
     on_fp32_units,
@@ -203,7 +204,7 @@ def product_program(
     dtype = timing.operands.product
     size = depth_step(dtype)
     steps, blocks = ceil(choice.depth / size), ceil(choice.blocks / device.sms)
-    arriving = _one(loaded_bytes(timing.operands, choice.options, choice.rows, shared=False))
+    arriving = _one(loaded_bytes(timing.operands, arriving_tiles(device, choice.options), choice.rows))
     port = size * arriving / L2_PORT_BYTES_PER_CLOCK
     share = device.clock_hz / (steps * blocks)
     step = {

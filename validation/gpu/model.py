@@ -20,7 +20,8 @@ from cascadesim.accelerators.catalogue import presets
 from cascadesim.accelerators.gpu import batch as vectorised
 from cascadesim.accelerators.gpu.batch import Before
 from cascadesim.accelerators.gpu.calibration import Constants, CycleConstants, constants
-from cascadesim.accelerators.gpu.gemm import GemmLibrary, InL2
+from cascadesim.accelerators.gpu.engines.library_tiles import GemmLibrary
+from cascadesim.accelerators.gpu.gemm import InL2
 from cascadesim.accelerators.gpu.grid import shape
 from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.memory import WalkedRows, share_in_l2
@@ -46,8 +47,8 @@ KERNELS_ONLY = "vidur"
 UNLAUNCHED = ("measured.launch_graph_s=1e-9",)  # nothing: the field has to be positive
 SETS, MOST_WEIGHTS = 6, 5  # collect_gemm.py of SGLang and of TensorRT-LLM, outside_loop_count
 LIBRARY_KERNELS = 1  # TensorRT-LLM, attentionOp.cpp: invokeBuildDecoderInfo, offsets of the sequences
-# TensorRT-LLM: the one scale of a matrix is cleared before its largest element is sought (cudaFp8Utils.cu), has the type
-# of the rows, and is converted to FP32 for the product (fp8Op.cpp; linear.py, FP8QDQLinearMethod)
+# TensorRT-LLM: the one scale of a matrix is cleared before its largest element is sought (cudaFp8Utils.cu), has the
+# type of the rows, and is converted to FP32 for the product (fp8Op.cpp; linear.py, FP8QDQLinearMethod)
 SCALE_KERNELS = 2
 QUANTISES = ("sglang:fa3",)
 # flash-attention, benchmark_flash_attention.py, attention_pytorch: rearranged queries and keys, and values in an einsum
@@ -153,7 +154,7 @@ def in_l2(on: Device, source: str, part: Shapes) -> InL2 | None:
     """What L2 has when a timed product of aiconfigurator starts: its collectors call several of them in turn.
 
     SGLang's six have operands of their own. TensorRT-LLM's share their rows and results, and have weights of their own,
-    as many as exceed L2, five at most.
+    as many as exceed L2, five at most. Every partition of L2 keeps copies of its own.
     """
     if not source.startswith(LIBRARY):
         return None
@@ -161,11 +162,11 @@ def in_l2(on: Device, source: str, part: Shapes) -> InL2 | None:
     rows, weights, results = 2 * part.m * part.k, width * part.k * part.n, 2 * part.m * part.n
     own = rows + results + np.where(width < 2, width * part.m * part.k, 0)
     if source.endswith("sglang"):
-        kept = share_in_l2(on.l2_bytes, SETS * (own + weights))
+        kept = share_in_l2(on.l2_kept_bytes, SETS * (own + weights))
         return InL2(kept, kept, kept)
     sets = np.clip(np.ceil(on.l2_bytes / weights), 1, MOST_WEIGHTS)
-    kept = share_in_l2(on.l2_bytes, own + weights)
-    return InL2(kept, kept, share_in_l2(on.l2_bytes, own + sets * weights))
+    kept = share_in_l2(on.l2_kept_bytes, own + weights)
+    return InL2(kept, kept, share_in_l2(on.l2_kept_bytes, own + sets * weights))
 
 
 def before(operation: str, source: str, impl: str = "", dtype: str = "", kv_dtype: str = "") -> Before:

@@ -15,10 +15,13 @@ from cascadesim.accelerators.gpu.gemm import (
     TileOptions,
     _options,
     _tiles,
+    arriving_tiles,
     choice_of,
     gemm_timing,
+    loaded_bytes,
     products_cycles,
 )
+from cascadesim.accelerators.gpu.spec import OperandTypes
 
 
 def test_the_depth_of_a_product_is_padded_to_whole_steps() -> None:
@@ -111,6 +114,19 @@ def test_fifth_generation_tensor_cores_need_128_rows() -> None:
         half, full = (products_cycles(on, slow, "fp8", TileOptions(rows * one, 64 * one, one, one, one))[0]
                       for rows in (64, 128))  # fmt: skip
         assert half / full == pytest.approx(ratio)
+
+
+def test_of_what_a_pair_of_sms_shares_a_half_arrives_at_each() -> None:
+    """128 x 256 in 16 bits: outputs that two blocks share are 128 of 256 columns from L2, all of them at an SM of
+    Hopper, a half on Blackwell; where a cluster of two by two shares both, pairs lie along rows."""
+    one, types = np.array([1.0]), OperandTypes("bf16", "bf16")
+    for name, shares, arriving in (
+        ("h100-sxm", (1, 2), 128 + 256), ("b200", (1, 2), 128 + 128), ("b200", (2, 1), 64 + 256),
+        ("b200", (2, 2), 128 + 128), ("b200", (4, 1), 128 + 256),
+    ):  # fmt: skip
+        options = TileOptions(128 * one, 256 * one, one, shares[0] * one, shares[1] * one)
+        assert loaded_bytes(types, options, 4096 * one)[0] == 2 * (128 / shares[0] + 256 / shares[1])
+        assert loaded_bytes(types, arriving_tiles(device(name), options), 4096 * one)[0] == 2 * arriving
 
 
 def test_a_product_that_memory_bounds_waits_for_little_else() -> None:
