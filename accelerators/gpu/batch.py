@@ -181,17 +181,20 @@ def _quantised(device: Device, rows: ArrayLike, depth: ArrayLike, element_bytes:
 
 
 def elementwise_seconds(
-    device: Device, *, read_bytes: ArrayLike, write_bytes: ArrayLike, warm: bool = True, scalar_passes: int = 0,
-    walked: WalkedRows | None = None, constants: Constants | None = None,
+    device: Device, *, read_bytes: ArrayLike, write_bytes: ArrayLike, warm: bool = True, scalar_loads: int = 0,
+    just_written_bytes: ArrayLike = 0.0, walked: WalkedRows | None = None, constants: Constants | None = None,
 ) -> Reals:  # fmt: skip
-    """`walked`: rows that are walked over several times.
+    """`walked`: rows that are walked over several times. `just_written_bytes`: of those read, by the operation before.
 
-    `scalar_passes`: how often a kernel reads its rows, where its threads load 16-bit elements one at a time; 0: it
+    `scalar_loads`: how many a kernel needs for an element, where its threads load 16-bit elements one at a time; 0: it
     loads vectors.
     """
     known = constants or calibration.constants(device.generation)
+    reads, writes, new = (np.asarray(size, dtype=np.float64) for size in (read_bytes, write_bytes, just_written_bytes))
+    # between writing and reading pass half of what was written with it and half of what this kernel moves, on average
+    held = new * share_in_l2(device.l2_kept_bytes, (new + reads + writes) / 2)
     again = 0.0 if walked is None else walked.again_bytes(device)
-    streamed = stream_seconds(device, known, np.asarray(read_bytes) + again, write_bytes, warm)
-    if not scalar_passes:
+    streamed = stream_seconds(device, known, reads - held + again, writes, warm)
+    if not scalar_loads:
         return streamed
-    return np.maximum(streamed, small_kernel_s(device) + waiting_s(device, read_bytes, 2, scalar_passes))
+    return np.maximum(streamed, small_kernel_s(device) + waiting_s(device, reads, 2, scalar_loads))

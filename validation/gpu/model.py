@@ -55,8 +55,9 @@ QUANTISES = ("sglang:fa3",)
 UNFUSED = ("Pytorch", "Standard_attention")
 ATTENTION = ("encoder", "prefill", "decode")
 # vllm of that time, csrc/layernorm_kernels.cu and activation_kernels.cu: a thread loads an element at a time, a norm
-# reads its row for the sum of squares and once more
-SCALAR_PASSES = {"layernorm": 2, "mlp_act": 1}
+# those of its row for the sum of squares, and each once more with its weight
+SCALAR_LOADS = {"layernorm": 3, "mlp_act": 1}
+JUST_WRITTEN = {"add": 1 / 2}  # of what vidur's operations read: residuals are added to what the product before wrote
 LEFT_OUT_FILE = Path(__file__).with_name("left_out.yaml")
 # device -> (architecture, the nearest other one): the same kind of tensor instruction, warp-specialised kernels or not
 LEFT_OUT: Mapping[str, tuple[str, str]] = {
@@ -122,11 +123,13 @@ def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of:
             in_l2=in_l2(on, source, part), constants=known,
         )  # fmt: skip
     # all operands but the result are read; these sources run an operation between others, which empty L2
-    result = part.m * part.n * part.dtype_bytes
-    passes = SCALAR_PASSES.get(operation, 0) if source == "vidur" else 0
-    return vectorised.elementwise_seconds(on, read_bytes=part.bytes - result, write_bytes=result, warm=False,
-                                          scalar_passes=passes, walked=walked(operation, source, part),
-                                          constants=known)  # fmt: skip
+    result, vidur = part.m * part.n * part.dtype_bytes, source == KERNELS_ONLY
+    return vectorised.elementwise_seconds(
+        on, read_bytes=part.bytes - result, write_bytes=result, warm=False,
+        scalar_loads=SCALAR_LOADS.get(operation, 0) * vidur,
+        just_written_bytes=(part.bytes - result) * JUST_WRITTEN.get(operation, 0.0) * vidur,
+        walked=walked(operation, source, part), constants=known,
+    )  # fmt: skip
 
 
 def walked(operation: str, source: str, part: Shapes) -> WalkedRows | None:

@@ -24,6 +24,7 @@ from cascadesim.accelerators.gpu.memory import (
     share_in_l2,
     small_kernel_s,
     token_copy_seconds,
+    waiting_s,
 )
 from cascadesim.accelerators.gpu.programs import ring_program
 from cascadesim.accelerators.gpu.spec import Device
@@ -256,3 +257,13 @@ def test_more_rows_than_sms_hold_wait_in_rounds() -> None:
     one = np.array([1.0])
     rows = WalkedRows(2 * 8_448 * one, 1_024 * one, 512 * one, 2 * one, 32 * one)
     assert rows.waited_s(spec("h100-sxm"), False)[0] == pytest.approx(2 * 2 * 0.9e-6 - 0.6e-6)
+
+
+def test_an_element_of_every_thread_is_in_flight_during_a_trip() -> None:
+    """270,336 threads of an H100: as many 16-bit elements take a trip of 846 clocks; two more loads of each, to L2,
+    half as many each. A100: as many clocks."""
+    for name, threads in (("h100-sxm", 132 * 2048), ("a100-sxm", 108 * 2048)):
+        on = spec(name)
+        one, three = (float(waiting_s(on, 2 * threads, 2, loads)) for loads in (1, 3))
+        assert one == pytest.approx(846 / on.clock_hz)
+        assert three == pytest.approx(2 * one)
