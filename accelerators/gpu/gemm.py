@@ -25,7 +25,8 @@ from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generat
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)  # blocks that share the depth of an output tile; 8-bit products do not split it
 CLUSTERED = ("hopper", "blackwell")  # TMA multicast: two blocks of a cluster share the larger operand (CUTLASS 2x1x1)
 # tcgen05 on two SMs (PTX ISA, cta_group::2): each loads its own operand and a half of what the pair shares. Names of
-# cuBLAS's kernels say as much: 128x256_64x6_2x1_2cta has six stages where 128x256_64x4_1x2 has four
+# cuBLAS's kernels say as much: 128x256_64x6_2x1_2cta has six stages where 128x256_64x4_1x2 has four; two pairs of a
+# cluster (2x2_2cta) share the other operand, too
 PAIRED = ("blackwell",)
 FEWEST_ROWS: Mapping[Generation, int] = {"hopper": 64, "blackwell": 128}  # at full rate: of wgmma, of tcgen05 on one SM
 # tcgen05 accumulates in tensor memory, which holds two tiles: the next one begins while results are stored (CUTLASS,
@@ -41,7 +42,7 @@ WHOLE_LINES = ("hopper", "blackwell")
 PAIRED_BYTES_PER_CLOCK = 16.0
 # assumed: 1 would add what runs at once, infinity take the longest; calibration rows suit 4 to 6
 ORDER = 5
-AT_ONCE = 2048  # products whose options are timed together: their arrays stay in the caches
+AT_ONCE = 128  # products whose options are timed together: their arrays stay in the caches
 STEP, FP32_STEP = 64, 8  # of the depth; blocks work in whole ones. CUTLASS: 64 of tensor cores, 8 of FP32 units (SIMT)
 NARROWEST_OUTPUT_BYTES = 2  # results of 8-bit products are 16-bit
 PARTIAL_BYTES = 4
@@ -183,8 +184,12 @@ def _options(device: Device, product: GemmSizes, library: GemmLibrary) -> TileOp
     every = np.array([(*tile, splits) for tile in tiles for splits in known], dtype=np.float64)
     rows, outputs, splits = (np.repeat(column[:, None], len(product.rows), axis=1) for column in every.T)
     # the larger operand of a tile is shared, where there is a second tile to share it with
-    sharing = ((rows >= outputs) & (product.outputs > outputs), (rows < outputs) & (product.rows > rows))
-    return TileOptions(rows, outputs, splits, *(np.where(which & clustered, 2.0, 1.0) for which in sharing))
+    larger = rows >= outputs
+    shares = [((product.outputs > outputs) & larger, (product.rows > rows) & ~larger)]
+    if device.generation in PAIRED:  # none or both, whichever is faster: whole clusters may reach beyond the product
+        shares = [(np.zeros_like(larger),) * 2, (np.ones_like(larger),) * 2]
+    shared = (np.where(np.concatenate(one) & clustered, 2.0, 1.0) for one in zip(*shares, strict=True))
+    return TileOptions(*(np.concatenate([one] * len(shares)) for one in (rows, outputs, splits)), *shared)
 
 
 def _choices(
@@ -255,11 +260,12 @@ def loaded_bytes(operands: OperandTypes, options: TileOptions, product_rows: Rea
 def arriving_tiles(device: Device, options: TileOptions) -> TileOptions:
     """The tiles with what is shared as it arrives at an SM: all of it, or a half where two SMs multiply together.
 
-    A pair shares outputs, in clusters that share rows alone those.
+    A pair of a cluster that shares both shares the larger.
     """
     paired = device.generation in PAIRED
-    outputs = np.where((options.share_outputs == 2) & paired, 2.0, 1.0)
-    rows = np.where((options.share_rows == 2) & (options.share_outputs == 1) & paired, 2.0, 1.0)
+    of_rows = (options.share_rows == 2) & ((options.share_outputs == 1) | (options.rows > options.outputs))
+    rows = np.where(of_rows & paired, 2.0, 1.0)
+    outputs = np.where((options.share_outputs == 2) & ~of_rows & paired, 2.0, 1.0)
     return replace(options, share_rows=rows, share_outputs=outputs)
 
 

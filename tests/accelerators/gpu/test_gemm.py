@@ -14,7 +14,6 @@ from cascadesim.accelerators.gpu.gemm import (
     InL2,
     TileOptions,
     _options,
-    _tiles,
     arriving_tiles,
     choice_of,
     gemm_timing,
@@ -31,16 +30,23 @@ def test_the_depth_of_a_product_is_padded_to_whole_steps() -> None:
     assert timed.tensor_s[0] < timed.tensor_s[1] == timed.tensor_s[2]
 
 
-@pytest.mark.parametrize(("rows", "blocks_of_rows"), [(3, 1), (16, 1), (17, 2)])
-def test_no_block_of_a_cluster_is_without_rows_of_its_own(rows: int, blocks_of_rows: int) -> None:
-    """111 experts of a few rows, tiles of 16 x 128 on B200: two blocks share weights where there are two of rows."""
-    on = device("b200")
-    product = GemmSizes(*(np.array([float(size)]) for size in (rows, 5760, 2880, 111)), 2, 2, 0.53)
-    options = _options(on, product, "best")
-    (found,) = np.flatnonzero((options.rows[:, 0] == 16) & (options.outputs[:, 0] == 128) & (options.splits[:, 0] == 1))
-    picked = options.picked(np.array([found]))
-    assert _tiles(picked, product.rows, product.outputs)[0] == blocks_of_rows * 5760 / 128
-    assert picked.share_outputs[0] == blocks_of_rows
+@pytest.mark.parametrize(("name", "rows"), [("b200", 3), ("b200", 16), ("b200", 130), ("h100-sxm", 3)])
+def test_no_block_of_a_cluster_is_without_rows_of_its_own(name: str, rows: int) -> None:
+    """111 experts of a few rows: blocks that share weights lie along rows, and there are as many tiles of them."""
+    on = device(name)
+    options = gemm_timing(on, constants(on.generation), rows, 5760, 2880, 111, "bf16").options
+    assert options.share_outputs[0] <= np.ceil(rows / options.rows[0])
+
+
+def test_clusters_of_blackwell_are_two_by_two_or_none() -> None:
+    on, sizes = device("b200"), GemmSizes(*(np.array([float(size)]) for size in (4096, 4096, 4096, 1)), 2, 2, 2)
+    options = _options(on, sizes, "best")
+    half = len(options.rows) // 2
+    assert options.rows[:half].tolist() == options.rows[half:].tolist()
+    assert set(options.share_rows[:half, 0]) == set(options.share_outputs[:half, 0]) == {1.0}
+    assert set(options.share_rows[half:, 0]) == set(options.share_outputs[half:, 0]) == {2.0}
+    one = _options(device("h100-sxm"), sizes, "best")
+    assert (one.share_rows * one.share_outputs == 2).all()
 
 
 def test_many_products_are_timed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
