@@ -40,6 +40,13 @@ WHOLE_LINES = ("hopper", "blackwell")
 # mma.sync leaves pairs of results to a thread: a store of a warp touches eight lines, 16 bytes of each. assumed: a line
 # in a clock; calibration rows suit 12 to 24 bytes
 PAIRED_BYTES_PER_CLOCK = 16.0
+# mma.sync reads operands from registers, for 16 rows at a time; wgmma and tcgen05 have them in shared memory, for 64
+# and 128 rows. assumed: what a board may draw holds down the clock of the first alone, and voltage follows the clock:
+# calibration rows of L40S are slower the longer they take, those of A100 and A40 are not
+POWER_LIMITED = ("volta", "turing", "ampere", "ada", "blackwell-consumer")
+# assumed: a call that takes as long is timed half at the clock that power allows: collectors repeat a product 72 times,
+# warming up included, and limits act on means over tens of milliseconds; 0.2 to 1 ms suit calibration rows
+POWER_S = 0.5e-3
 # assumed: 1 would add what runs at once, infinity take the longest; calibration rows suit 4 to 6
 ORDER = 5
 AT_ONCE = 128  # products whose options are timed together: their arrays stay in the caches
@@ -57,6 +64,7 @@ class GemmTiming:
     dram_s: Reals
     launch_s: Reals
     total_s: Reals
+    slowed: Reals  # how many times as long blocks take as at the full clock
     dram_read_bytes: Reals
     dram_write_bytes: Reals
     options: TileOptions  # one of each product
@@ -223,14 +231,31 @@ def _timed(
     dram_s = dram_seconds(device, constants, (reads + writes) / dram_share(reads, writes))
     waves = np.ceil(blocks / device.sms)
     turn_s = 0.0 if device.generation in LOADS_AHEAD else ROUND_TRIP_S
-    schedule_s = waves * block_s + (waves - 1) * turn_s
+    busy = blocks * products / (waves * device.sms * block_cycles)
+    slowed = 1.0 if on_fp32_units(dtype) else slowed_by(device, constants, busy, waves * block_s)
+    schedule_s = waves * block_s * slowed + (waves - 1) * turn_s
     launch_s = small_kernel_s(device) * np.where(splits > 1, 2.0, 1.0)  # a second kernel sums (cuBLAS: splitKreduce)
     total_s = launch_s + _together(schedule_s, l2_s, dram_s)  # stages of loads run ahead of the products
     return {
         "tensor_s": blocks * block_s / device.sms, "l2_s": l2_s, "dram_s": dram_s,
-        "launch_s": launch_s, "total_s": total_s, "dram_read_bytes": reads,
-        "dram_write_bytes": np.broadcast_to(writes, total_s.shape),
+        "launch_s": launch_s, "total_s": total_s, "slowed": np.broadcast_to(slowed, total_s.shape),
+        "dram_read_bytes": reads, "dram_write_bytes": np.broadcast_to(writes, total_s.shape),
     }  # fmt: skip
+
+
+def slowed_by(device: Device, constants: Constants, busy: Reals, full_clock_s: Reals) -> Reals:
+    """How many times as long blocks take as at the full clock, for the power that the board is allowed.
+
+    At a clock f tensor cores draw as its cube: rate times energy, which goes with the square of the voltage. `busy`:
+    the share of them that multiply, on average; `full_clock_s`: how long all blocks take, the longer the more of it.
+    """
+    allowed_w = device.datasheet.power_w
+    if device.generation not in POWER_LIMITED or allowed_w is None:
+        return np.ones_like(full_clock_s)
+    operations_per_s = busy * device.sms * device.flop_per_clock_sm("fp16") * device.clock_hz
+    energy_j = 1e-12 * constants.tensor_energy_pj * (device.clock_hz / 1e9) ** 2
+    most = np.maximum(operations_per_s * energy_j / allowed_w, 1.0) ** (1 / 3)
+    return np.asarray(1 + (most - 1) * full_clock_s / (full_clock_s + POWER_S), dtype=np.float64)
 
 
 def _together(*parts: Reals) -> Reals:

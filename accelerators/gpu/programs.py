@@ -210,7 +210,7 @@ def product_program(
     step = {
         "fetch": _whole(_one(timing.dram_s) * share),
         "load": _whole(max(_one(timing.l2_s) * share, port)),
-        name: _whole(size * _one(products_cycles(device, constants, dtype, choice.options))),
+        name: _whole(size * _one(products_cycles(device, constants, dtype, choice.options)) * _one(timing.slowed)),
     }
     launched = After("launch", latest=True)
     stored = () if on_fp32_units(dtype) else (After("store", tiles_back=1),)

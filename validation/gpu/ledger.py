@@ -39,7 +39,9 @@ KINDS: Mapping[Kind, str] = {
     "assumed": "assumed, some of them the best of a few values on calibration rows",
     "measured": "a ceiling or latency that somebody measured",
 }
-READ_ON: Mapping[str, tuple[str, ...]] = {"mma_sync_rate": ("blackwell",)}  # shared, but not read on others
+READ_ON: Mapping[str, tuple[str, ...]] = {  # shared, but not read on others
+    "mma_sync_rate": ("blackwell",), "tensor_energy_pj": ("ampere", "ada"),
+}  # fmt: skip
 GENERATIONS = ("ampere", "ada", "hopper", "blackwell")  # those with published rows
 _FIELDS = ("emulated_exponentials", "dependent_loads", "widest_accumulators")
 _FIELD = re.compile(rf"\b({'|'.join(_FIELDS)}): ([0-9.]+)")

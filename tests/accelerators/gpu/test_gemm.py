@@ -19,6 +19,7 @@ from cascadesim.accelerators.gpu.gemm import (
     gemm_timing,
     loaded_bytes,
     products_cycles,
+    slowed_by,
 )
 from cascadesim.accelerators.gpu.spec import OperandTypes
 
@@ -133,6 +134,27 @@ def test_of_what_a_pair_of_sms_shares_a_half_arrives_at_each() -> None:
         options = TileOptions(128 * one, 256 * one, one, shares[0] * one, shares[1] * one)
         assert loaded_bytes(types, options, 4096 * one)[0] == 2 * (128 / shares[0] + 256 / shares[1])
         assert loaded_bytes(types, arriving_tiles(device(name), options), 4096 * one)[0] == 2 * arriving
+
+
+def test_power_holds_down_the_clock_by_its_cube_root() -> None:
+    """L40S: 142 x 1,024 operations a clock of 2.49 GHz, each 1 pJ x 2.49^2, are 2,245 W of 350; A100: 400 W are enough
+    for 0.5 pJ x 1.41^2, 310 W; wgmma is not held down. Half of it after 0.5 ms, next to all after a second."""
+    one = np.array([1.0])
+    most = (142 * 1024 * 2.49**3 * 1e-3 / 350) ** (1 / 3)
+    for name, energy_pj, slower in (("l40s", 1.0, most), ("a100-sxm", 0.5, 1.0), ("h100-sxm", 9.0, 1.0)):
+        on = device(name)
+        known = constants(on.generation).model_copy(update={"tensor_energy_pj": energy_pj})
+        assert slowed_by(on, known, one, 1e3 * one)[0] == pytest.approx(slower, rel=1e-5)
+        assert slowed_by(on, known, one, 0.5e-3 * one)[0] == pytest.approx((1 + slower) / 2)
+        assert slowed_by(on, known, one / 8, 1e3 * one)[0] == pytest.approx(max(slower / 2, 1.0), rel=1e-5)
+
+
+def test_long_products_are_held_down_and_short_ones_are_not() -> None:
+    """4096 cubed, 0.5 ms, and 64 of them; on FP32 units none."""
+    on = device("l40s")
+    one, many = gemm_timing(on, constants("ada"), 4096, 4096, 4096, [1, 64], "bf16").slowed
+    assert 1.1 < one < many - 0.1
+    assert gemm_timing(on, constants("ada"), 4096, 4096, 4096, 64, "fp32").slowed.tolist() == [1.0]
 
 
 def test_a_product_that_memory_bounds_waits_for_little_else() -> None:
