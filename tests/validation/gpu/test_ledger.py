@@ -89,3 +89,10 @@ def test_with_nothing_left_out_errors_are_those_of_the_model() -> None:
     mean, median = errors_without((), shapes)
     assert 0 < median < mean
     assert errors_without(("conversion_instructions",), shapes)[0] > mean
+
+
+def test_a_comment_of_the_next_number_is_not_that_of_the_one_before() -> None:
+    """gemm.py: two numbers, a comment above each."""
+    said = {one.name: one.said for one in numbers() if one.file == "gemm.py"}
+    assert said["PAIRED_BYTES_PER_CLOCK"].startswith("mma.sync leaves pairs")
+    assert said["ORDER"].startswith("1 would add what runs at once")
