@@ -11,6 +11,7 @@ from cascadesim.accelerators.catalogue import presets
 from cascadesim.accelerators.gpu.calibration import step_overhead_s
 from cascadesim.accelerators.gpu.engines.engine import find_engine
 from cascadesim.accelerators.gpu.engines.fusion import fused
+from cascadesim.accelerators.gpu.gemm import POWER_LIMITED
 from cascadesim.accelerators.gpu.generic.plans import plan_text
 from cascadesim.accelerators.gpu.grid import IntegerArray, Reals
 from cascadesim.accelerators.gpu.kernel import KERNELS, kernel_text, load_kernel, text_on
@@ -121,6 +122,8 @@ class Gpu:
 def unread(device: Device) -> Mapping[str, str]:
     """Fields and groups that no figure depends on, as the device is set up -> why."""
     found, measured, graphs = dict(DOCUMENTATION), device.measured, find_engine(device.engine).graphs
+    if device.generation in POWER_LIMITED:
+        del found["datasheet.power_w"]
     found |= ({"measured.launch_stream_s": "kernels are launched from graphs: measured.launch_graph_s"} if graphs else
               {"measured.launch_graph_s": "kernels are launched from a stream: measured.launch_stream_s"})
     if device.parallel.tensor == 1:

@@ -23,10 +23,12 @@ from cascadesim.accelerators.gpu.cache_writes import (
     rotated_seconds,
 )
 from cascadesim.accelerators.gpu.calibration import Constants
-from cascadesim.accelerators.gpu.gemm import GemmLibrary, InL2, gemm_timing
+from cascadesim.accelerators.gpu.engines.library_tiles import GemmLibrary
+from cascadesim.accelerators.gpu.gemm import InL2, gemm_timing
 from cascadesim.accelerators.gpu.grid import Reals, Shape, shape
 from cascadesim.accelerators.gpu.kernel import Kernel
 from cascadesim.accelerators.gpu.memory import (
+    VECTOR_BYTES,
     WalkedRows,
     copy_seconds,
     share_in_l2,
@@ -154,15 +156,18 @@ def gemm_seconds(
     elements = elements * np.asarray(copies, dtype=np.float64)
     written, multiplied = DTYPE_BYTES[dtype] * elements, in_l2
     if in_l2 is not None and quantises:  # 8-bit rows were written just before
-        multiplied = replace(in_l2, rows=share_in_l2(device.l2_bytes, 2 * elements + written))
+        multiplied = replace(in_l2, rows=share_in_l2(device.l2_kept_bytes, 2 * elements + written))
     product_s = gemm_timing(device, known, rows, outputs, depth, copies, dtype, library, in_l2=multiplied).total_s
     total = product_s + launches * small_kernel_s(device)
     if not quantises:
         return total
     warm = True if in_l2 is None else in_l2.rows
-    again = _quantised(device, rows, depth, DTYPE_BYTES[dtype]).again_bytes(device) if quantises == 1 else 0.0
-    casts = stream_seconds(device, known, 2 * elements + again, written, warm)
-    return total + casts + (quantises - 1) * stream_seconds(device, known, 2 * elements, 0 * written, warm)
+    if quantises > 1:
+        scales = stream_seconds(device, known, 2 * elements, 0 * written, warm)
+        return total + scales + stream_seconds(device, known, 2 * elements, written, warm)
+    walked = _quantised(device, rows, depth, DTYPE_BYTES[dtype])
+    casts = stream_seconds(device, known, 2 * elements + walked.again_bytes(device), written, warm)
+    return total + np.maximum(casts, small_kernel_s(device) + walked.waited_s(device, warm))
 
 
 def _quantised(device: Device, rows: ArrayLike, depth: ArrayLike, element_bytes: float) -> WalkedRows:
@@ -172,21 +177,24 @@ def _quantised(device: Device, rows: ArrayLike, depth: ArrayLike, element_bytes:
     """
     first, second = np.broadcast_arrays(*(np.atleast_1d(np.asarray(size, dtype=np.float64)) for size in (rows, depth)))
     threads = np.where(first >= MANY_ROWS * device.sms, 32.0, 256.0)
-    return WalkedRows(first, 2 * second, element_bytes * second, np.full_like(first, 2.0), threads)
+    return WalkedRows(first, 2 * second, element_bytes * second, np.full_like(first, 2.0), threads, 2 * VECTOR_BYTES)
 
 
 def elementwise_seconds(
-    device: Device, *, read_bytes: ArrayLike, write_bytes: ArrayLike, warm: bool = True, scalar_passes: int = 0,
-    walked: WalkedRows | None = None, constants: Constants | None = None,
+    device: Device, *, read_bytes: ArrayLike, write_bytes: ArrayLike, warm: bool = True, scalar_loads: int = 0,
+    just_written_bytes: ArrayLike = 0.0, walked: WalkedRows | None = None, constants: Constants | None = None,
 ) -> Reals:  # fmt: skip
-    """`walked`: rows that are walked over several times.
+    """`walked`: rows that are walked over several times. `just_written_bytes`: of those read, by the operation before.
 
-    `scalar_passes`: how often a kernel reads its rows, where its threads load 16-bit elements one at a time; 0: it
+    `scalar_loads`: how many a kernel needs for an element, where its threads load 16-bit elements one at a time; 0: it
     loads vectors.
     """
     known = constants or calibration.constants(device.generation)
+    reads, writes, new = (np.asarray(size, dtype=np.float64) for size in (read_bytes, write_bytes, just_written_bytes))
+    # between writing and reading pass half of what was written with it and half of what this kernel moves, on average
+    held = new * share_in_l2(device.l2_kept_bytes, (new + reads + writes) / 2)
     again = 0.0 if walked is None else walked.again_bytes(device)
-    streamed = stream_seconds(device, known, np.asarray(read_bytes) + again, write_bytes, warm)
-    if not scalar_passes:
+    streamed = stream_seconds(device, known, reads - held + again, writes, warm)
+    if not scalar_loads:
         return streamed
-    return np.maximum(streamed, small_kernel_s(device) + waiting_s(device, read_bytes, 2, scalar_passes))
+    return np.maximum(streamed, small_kernel_s(device) + waiting_s(device, reads, 2, scalar_loads))

@@ -28,7 +28,7 @@ NEAREST: Mapping[Generation, Generation] = {
 SHARED = (
     "special_fraction", "overlap_specialised", "instructions_specialised", "instructions_plain",
     "element_instructions", "conversion_instructions", "spilled_rate", "mma_sync_rate", "persistent_share",
-    "copied_bytes_per_clock", "narrow_share", "l2_fraction", "block_latency_s",
+    "copied_bytes_per_clock", "gemm_fraction", "narrow_share", "tensor_energy_pj", "l2_fraction", "block_latency_s",
 )  # fmt: skip
 
 
@@ -50,6 +50,7 @@ class Constants(Spec):
     persistent_share: Share  # of the block latency that is left in persistent kernels, which load ahead
     gemm_fraction: Share  # of the tensor peak, in the inner loop of products of matrices
     narrow_share: Share  # of that, which 8-bit products reach of theirs
+    tensor_energy_pj: NonNegativeFloat  # of a 16-bit operation of mma.sync in products, at 1 GHz; as the clock squared
     dram_fraction: Share  # of the measured DRAM ceiling, in attention that reads so much that its beginning is nothing
     dram_ramp_s: NonNegativeFloat  # what it loses at most, until as much is in flight as DRAM can answer
     l2_fraction: Share  # of the measured L2 ceiling

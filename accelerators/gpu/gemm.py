@@ -10,71 +10,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from math import ceil, inf
+from math import ceil
 from operator import mul
-from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.gpu.calibration import Constants
+from cascadesim.accelerators.gpu.engines.library_tiles import FINE_TILES, FIXED_TILES, TILES, XMMA_TILES, GemmLibrary
 from cascadesim.accelerators.gpu.grid import IntegerArray, Reals
 from cascadesim.accelerators.gpu.memory import ROUND_TRIP_S, dram_seconds, dram_share, share_in_l2, small_kernel_s
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation, OperandTypes
 
-# (rows, outputs) of a block; CUTLASS profiler lists. assumed: the same on every generation
-TILES = (
-    (256, 128), (128, 256), (192, 128), (128, 192), (128, 128), (256, 64), (64, 256), (128, 64), (64, 128), (64, 64),
-    (128, 32), (32, 128), (64, 32), (32, 64), (128, 16), (16, 128), (64, 16), (16, 64),
-)  # fmt: skip
-# cuBLAS names its kernels of Hopper and Blackwell by such tiles (nvjet_*_192x192 and others)
-FINE_TILES = (
-    *TILES, (192, 192), (192, 208), (160, 192), (192, 160), (256, 160), (160, 256), (256, 112), (112, 256), (320, 128),
-    (128, 320), (96, 256), (256, 96), (192, 96), (96, 192), (64, 320), (320, 64), (64, 192), (192, 64),
-)  # fmt: skip
-# cuBLAS before these, on Hopper: sm90_xmma_gemm_*_tilesize128x256x64_*_execute_segment_k_off_*, in powers of two, whose
-# blocks do not share the depth of a tile (names of kernels in public profiles, as recalled)
-XMMA_TILES = ((256, 128), (128, 256), (128, 128), (256, 64), (64, 256), (128, 64), (64, 128), (64, 64))
-GemmLibrary: TypeAlias = Literal["best", "cublas-12.1", "sgl-kernel"]
-
-
-@dataclass(frozen=True)
-class LibraryTile:
-    """A tile that a library takes up to `most_rows` and `most_outputs`.
-
-    `share_rows`, `share_outputs`: blocks of a cluster that share its rows, its outputs.
-    """
-
-    most_rows: float
-    tile: tuple[int, int]
-    share_rows: int = 1
-    share_outputs: int = 1
-    most_outputs: float = inf
-
-
-# sgl-kernel, csrc/gemm/fp8_gemm_kernel.cu: sm89_ and sm100_fp8_dispatch_shape of 2026, on Blackwell for each of the two
-# SMs that share a tile; those of Hopper as recalled of an older version (the newest has 64 x 64 up to 256 rows, which
-# calibration rows exclude: L2 would have to give 15 TB/s). A product takes the first that holds
-FIXED_TILES: Mapping[tuple[GemmLibrary, Generation], Sequence[LibraryTile]] = {
-    ("sgl-kernel", "ada"): (
-        LibraryTile(1, (16, 64), most_outputs=8192), LibraryTile(1, (32, 64)),
-        LibraryTile(16, (16, 64), most_outputs=8192), LibraryTile(16, (32, 64), most_outputs=16384),
-        LibraryTile(16, (16, 64)),
-        LibraryTile(64, (32, 64), most_outputs=16384), LibraryTile(64, (16, 64)),
-        LibraryTile(128, (64, 64), most_outputs=16384), LibraryTile(128, (32, 64)),
-        LibraryTile(256, (128, 64), most_outputs=8192), LibraryTile(256, (64, 128), most_outputs=16384),
-        LibraryTile(256, (128, 64)), LibraryTile(inf, (128, 128)),
-    ),
-    ("sgl-kernel", "hopper"): (
-        LibraryTile(64, (64, 64), 4), LibraryTile(128, (64, 128), 1, 2), LibraryTile(inf, (128, 128), 1, 2),
-    ),
-    ("sgl-kernel", "blackwell"): (
-        LibraryTile(16, (64, 64), 4), LibraryTile(64, (64, 64)), LibraryTile(256, (64, 128), 1, 2),
-        LibraryTile(inf, (128, 128), 2, 2),
-    ),
-}  # fmt: skip
 SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)  # blocks that share the depth of an output tile; 8-bit products do not split it
 CLUSTERED = ("hopper", "blackwell")  # TMA multicast: two blocks of a cluster share the larger operand (CUTLASS 2x1x1)
+# tcgen05 on two SMs (PTX ISA, cta_group::2): each loads its own operand and a half of what the pair shares. Names of
+# cuBLAS's kernels say as much: 128x256_64x6_2x1_2cta has six stages where 128x256_64x4_1x2 has four; two pairs of a
+# cluster (2x2_2cta) share the other operand, too
+PAIRED = ("blackwell",)
 FEWEST_ROWS: Mapping[Generation, int] = {"hopper": 64, "blackwell": 128}  # at full rate: of wgmma, of tcgen05 on one SM
 # tcgen05 accumulates in tensor memory, which holds two tiles: the next one begins while results are stored (CUTLASS,
 # Blackwell tutorial); elsewhere a block's first loads wait for the last stores of the one before
@@ -87,9 +40,16 @@ WHOLE_LINES = ("hopper", "blackwell")
 # mma.sync leaves pairs of results to a thread: a store of a warp touches eight lines, 16 bytes of each. assumed: a line
 # in a clock; calibration rows suit 12 to 24 bytes
 PAIRED_BYTES_PER_CLOCK = 16.0
+# mma.sync reads operands from registers, for 16 rows at a time; wgmma and tcgen05 have them in shared memory, for 64
+# and 128 rows. assumed: what a board may draw holds down the clock of the first alone, and voltage follows the clock:
+# calibration rows of L40S are slower the longer they take, those of A100 and A40 are not
+POWER_LIMITED = ("volta", "turing", "ampere", "ada", "blackwell-consumer")
+# assumed: a call that takes as long is timed half at the clock that power allows: collectors repeat a product 72 times,
+# warming up included, and limits act on means over tens of milliseconds; 0.2 to 1 ms suit calibration rows
+POWER_S = 0.5e-3
 # assumed: 1 would add what runs at once, infinity take the longest; calibration rows suit 4 to 6
 ORDER = 5
-AT_ONCE = 2048  # products whose options are timed together: their arrays stay in the caches
+AT_ONCE = 128  # products whose options are timed together: their arrays stay in the caches
 STEP, FP32_STEP = 64, 8  # of the depth; blocks work in whole ones. CUTLASS: 64 of tensor cores, 8 of FP32 units (SIMT)
 NARROWEST_OUTPUT_BYTES = 2  # results of 8-bit products are 16-bit
 PARTIAL_BYTES = 4
@@ -104,6 +64,7 @@ class GemmTiming:
     dram_s: Reals
     launch_s: Reals
     total_s: Reals
+    slowed: Reals  # how many times as long blocks take as at the full clock
     dram_read_bytes: Reals
     dram_write_bytes: Reals
     options: TileOptions  # one of each product
@@ -231,8 +192,12 @@ def _options(device: Device, product: GemmSizes, library: GemmLibrary) -> TileOp
     every = np.array([(*tile, splits) for tile in tiles for splits in known], dtype=np.float64)
     rows, outputs, splits = (np.repeat(column[:, None], len(product.rows), axis=1) for column in every.T)
     # the larger operand of a tile is shared, where there is a second tile to share it with
-    sharing = ((rows >= outputs) & (product.outputs > outputs), (rows < outputs) & (product.rows > rows))
-    return TileOptions(rows, outputs, splits, *(np.where(which & clustered, 2.0, 1.0) for which in sharing))
+    larger = rows >= outputs
+    shares = [((product.outputs > outputs) & larger, (product.rows > rows) & ~larger)]
+    if device.generation in PAIRED:  # none or both, whichever is faster: whole clusters may reach beyond the product
+        shares = [(np.zeros_like(larger),) * 2, (np.ones_like(larger),) * 2]
+    shared = (np.where(np.concatenate(one) & clustered, 2.0, 1.0) for one in zip(*shares, strict=True))
+    return TileOptions(*(np.concatenate([one] * len(shares)) for one in (rows, outputs, splits)), *shared)
 
 
 def _choices(
@@ -253,7 +218,8 @@ def _timed(
     blocks = product.copies * _tiles(options, product.rows, product.outputs) * splits
     step = depth_step(dtype)
     depth = np.ceil(product.depth / splits / step) * step
-    arriving, loaded = (loaded_bytes(operands, options, product.rows, shared) for shared in (False, True))
+    loaded = loaded_bytes(operands, options, product.rows)
+    arriving = loaded_bytes(operands, arriving_tiles(device, options), product.rows)
     cycles = np.maximum(products_cycles(device, constants, dtype, options), arriving / L2_PORT_BYTES_PER_CLOCK)
     products, stored = depth * cycles, stored_cycles(device, dtype, options)
     # nothing multiplies while results are stored, but on FP32 units: a second block fits beside the first
@@ -265,14 +231,31 @@ def _timed(
     dram_s = dram_seconds(device, constants, (reads + writes) / dram_share(reads, writes))
     waves = np.ceil(blocks / device.sms)
     turn_s = 0.0 if device.generation in LOADS_AHEAD else ROUND_TRIP_S
-    schedule_s = waves * block_s + (waves - 1) * turn_s
+    busy = blocks * products / (waves * device.sms * block_cycles)
+    slowed = 1.0 if on_fp32_units(dtype) else slowed_by(device, constants, busy, waves * block_s)
+    schedule_s = waves * block_s * slowed + (waves - 1) * turn_s
     launch_s = small_kernel_s(device) * np.where(splits > 1, 2.0, 1.0)  # a second kernel sums (cuBLAS: splitKreduce)
     total_s = launch_s + _together(schedule_s, l2_s, dram_s)  # stages of loads run ahead of the products
     return {
         "tensor_s": blocks * block_s / device.sms, "l2_s": l2_s, "dram_s": dram_s,
-        "launch_s": launch_s, "total_s": total_s, "dram_read_bytes": reads,
-        "dram_write_bytes": np.broadcast_to(writes, total_s.shape),
+        "launch_s": launch_s, "total_s": total_s, "slowed": np.broadcast_to(slowed, total_s.shape),
+        "dram_read_bytes": reads, "dram_write_bytes": np.broadcast_to(writes, total_s.shape),
     }  # fmt: skip
+
+
+def slowed_by(device: Device, constants: Constants, busy: Reals, full_clock_s: Reals) -> Reals:
+    """How many times as long blocks take as at the full clock, for the power that the board is allowed.
+
+    At a clock f tensor cores draw as its cube: rate times energy, which goes with the square of the voltage. `busy`:
+    the share of them that multiply, on average; `full_clock_s`: how long all blocks take, the longer the more of it.
+    """
+    allowed_w = device.datasheet.power_w
+    if device.generation not in POWER_LIMITED or allowed_w is None:
+        return np.ones_like(full_clock_s)
+    operations_per_s = busy * device.sms * device.flop_per_clock_sm("fp16") * device.clock_hz
+    energy_j = 1e-12 * constants.tensor_energy_pj * (device.clock_hz / 1e9) ** 2
+    most = np.maximum(operations_per_s * energy_j / allowed_w, 1.0) ** (1 / 3)
+    return np.asarray(1 + (most - 1) * full_clock_s / (full_clock_s + POWER_S), dtype=np.float64)
 
 
 def _together(*parts: Reals) -> Reals:
@@ -289,14 +272,26 @@ def _tiles(options: TileOptions, rows: Reals, outputs: Reals) -> Reals:
     return np.asarray(along_rows * along_outputs, dtype=np.float64)
 
 
-def loaded_bytes(operands: OperandTypes, options: TileOptions, product_rows: Reals, shared: bool = True) -> Reals:
-    """Bytes that one block loads for one element of the depth: no more rows than there are.
+def loaded_bytes(operands: OperandTypes, options: TileOptions, product_rows: Reals) -> Reals:
+    """Bytes for one element of the depth that L2 gives to one block: no more rows than there are.
 
-    `shared`: what L2 gives for it, which is once for all blocks of a cluster; otherwise what arrives at its SM.
+    What the blocks of a cluster share is given once for all of them.
     """
-    rows = np.minimum(options.rows, product_rows) / (options.share_rows if shared else 1.0)
-    outputs = options.outputs / (options.share_outputs if shared else 1.0)
+    rows = np.minimum(options.rows, product_rows) / options.share_rows
+    outputs = options.outputs / options.share_outputs
     return np.asarray(rows * DTYPE_BYTES[operands.rows] + outputs * DTYPE_BYTES[operands.second], dtype=np.float64)
+
+
+def arriving_tiles(device: Device, options: TileOptions) -> TileOptions:
+    """The tiles with what is shared as it arrives at an SM: all of it, or a half where two SMs multiply together.
+
+    A pair of a cluster that shares both shares the larger.
+    """
+    paired = device.generation in PAIRED
+    of_rows = (options.share_rows == 2) & ((options.share_outputs == 1) | (options.rows > options.outputs))
+    rows = np.where(of_rows & paired, 2.0, 1.0)
+    outputs = np.where((options.share_outputs == 2) & ~of_rows & paired, 2.0, 1.0)
+    return replace(options, share_rows=rows, share_outputs=outputs)
 
 
 def products_cycles(device: Device, constants: Constants, dtype: Dtype, options: TileOptions) -> Reals:
@@ -338,10 +333,10 @@ def _dram_bytes(device: Device, product: GemmSizes, options: TileOptions) -> tup
     rows_bytes = product.copies * product.rows * product.depth * product.row_bytes
     weight_bytes = product.copies * product.depth * product.outputs * product.weight_bytes
     writes = product.copies * product.rows * product.outputs * output_bytes(product.element_bytes)
-    kept = share_in_l2(device.l2_bytes, rows_bytes + writes)
+    kept = share_in_l2(device.l2_kept_bytes, rows_bytes + writes)
     in_l2 = product.in_l2 or InL2(kept, kept, np.zeros_like(kept))
     side = np.sqrt(device.sms * options.rows * options.outputs)  # a wave covers about a square of outputs
-    again = np.clip(1 - device.l2_bytes / np.minimum(rows_bytes, weight_bytes), 0, 1)
+    again = np.clip(1 - device.l2_kept_bytes / np.minimum(rows_bytes, weight_bytes), 0, 1)
     sweeps = np.ceil(np.maximum(product.outputs, 1) / side) - 1
     repeated = again * sweeps * np.minimum(rows_bytes, weight_bytes) * 0.5
     reads = rows_bytes * (1 - in_l2.rows) + weight_bytes * (1 - in_l2.weights) + repeated

@@ -23,6 +23,9 @@ DRAM_LATENCY_S = 0.6e-6  # gpu-benches' latency plots read 0.5 to 0.8 us beyond 
 ROUND_TRIP_S = 2 * DRAM_LATENCY_S  # a load, and a store that depends on it
 L2_SHARE = 0.5  # assumed: of a trip to DRAM, one to L2
 L2_LATENCY_S = L2_SHARE * DRAM_LATENCY_S
+# assumed: trips of kernels that wait for one element of each thread take as many clocks on every device as 0.6 us are
+# of an A100, since most of a trip passes in SMs, the crossbar and L2
+TRIP_CLOCK_HZ = 1.41e9
 SMALLER_SMS = {"7.5": 1024, "8.6": 1536, "8.9": 1536, "12.0": 1536}  # threads; others 2048 (CUDA guide, capabilities)
 WARP = 32
 LANES = 128  # threads that the four schedulers of an SM issue for in a clock
@@ -156,6 +159,19 @@ class WalkedRows:
     write_bytes: Reals
     walks: Reals
     threads: Reals
+    loaded_bytes: float = VECTOR_BYTES  # by a thread at a time
+
+    def waited_s(self, device: Device, warm: ArrayLike) -> Reals:
+        """Loads that follow one another, but the first, which every kernel waits for; walks after the first find L2.
+
+        A thread asks for its next vector when it has the last one: as many trips as it has vectors, in as many rounds
+        as SMs need for all rows.
+        """
+        vectors = np.ceil(self.read_bytes / (self.threads * self.loaded_bytes))
+        rounds = np.maximum(self.rows * self.threads / resident_threads(device), 1)
+        first_s = DRAM_LATENCY_S + (L2_LATENCY_S - DRAM_LATENCY_S) * np.asarray(warm, dtype=np.float64)
+        trips_s = vectors * (first_s + (self.walks - 1) * L2_LATENCY_S)
+        return np.asarray(rounds * trips_s - first_s, dtype=np.float64)
 
     def again_bytes(self, device: Device) -> Reals:
         """What walks after the first read from DRAM, as far as L2 has lost it.
@@ -202,13 +218,13 @@ def stream_timing(
     return StreamTiming(l2_s, dram_s, launch_s, total_s, reads * missed, writes * missed, issue_s, special_s)
 
 
-def waiting_s(device: Device, read_bytes: ArrayLike, element_bytes: float, passes: int) -> Reals:
-    """Of kernels whose threads load one element at a time, the first of `passes` from DRAM, others from L2.
+def waiting_s(device: Device, read_bytes: ArrayLike, element_bytes: float, loads: int) -> Reals:
+    """Of kernels whose threads load one element at a time; `loads` of each, the first from DRAM, others from L2.
 
     Little's law: an element of every thread that an SM holds is in flight during a trip.
     """
     threads = resident_threads(device)
-    trips_s = DRAM_LATENCY_S + L2_LATENCY_S * (passes - 1)
+    trips_s = (DRAM_LATENCY_S + L2_LATENCY_S * (loads - 1)) * TRIP_CLOCK_HZ / device.clock_hz
     return np.asarray(np.asarray(read_bytes) / (threads * element_bytes) * trips_s, dtype=np.float64)
 
 

@@ -191,7 +191,7 @@ def plan_linear(operation: Operation, device: Device) -> Plan:
               for tensor in cascade.inputs}  # fmt: skip
     widths |= dict.fromkeys(cascade.outputs, output_bytes(DTYPE_BYTES[dtype]))
     kept = [tensor for tensor in widths if "r" in ranks[tensor]]
-    passing = 1 - float(share_in_l2(device.l2_bytes, sum(widths[tensor] * least[tensor] for tensor in kept)))
+    passing = 1 - float(share_in_l2(device.l2_kept_bytes, sum(widths[tensor] * least[tensor] for tensor in kept)))
     stored = {tensor: width * (passing if tensor in kept else 1.0) for tensor, width in widths.items()}
     lines = (*product_lines(device, known, timing, sizes), *_resident_lines(stored, widths))
     return Plan(operation, "physical", lines, (phase,), None, {}, stored, types=operands.named)

@@ -18,6 +18,7 @@ from cascadesim.accelerators.gpu.gemm import (
     L2_PORT_BYTES_PER_CLOCK,
     GemmTiming,
     TileChoice,
+    arriving_tiles,
     depth_step,
     loaded_bytes,
     on_fp32_units,
@@ -203,13 +204,13 @@ def product_program(
     dtype = timing.operands.product
     size = depth_step(dtype)
     steps, blocks = ceil(choice.depth / size), ceil(choice.blocks / device.sms)
-    arriving = _one(loaded_bytes(timing.operands, choice.options, choice.rows, shared=False))
+    arriving = _one(loaded_bytes(timing.operands, arriving_tiles(device, choice.options), choice.rows))
     port = size * arriving / L2_PORT_BYTES_PER_CLOCK
     share = device.clock_hz / (steps * blocks)
     step = {
         "fetch": _whole(_one(timing.dram_s) * share),
         "load": _whole(max(_one(timing.l2_s) * share, port)),
-        name: _whole(size * _one(products_cycles(device, constants, dtype, choice.options))),
+        name: _whole(size * _one(products_cycles(device, constants, dtype, choice.options)) * _one(timing.slowed)),
     }
     launched = After("launch", latest=True)
     stored = () if on_fp32_units(dtype) else (After("store", tiles_back=1),)

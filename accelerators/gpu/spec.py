@@ -166,9 +166,9 @@ class Device(Spec):
     def l2_ceiling_bytes_per_s(self) -> float:
         """assumed, where nobody measured: 35 bytes per clock and SM (devices.csv: 15, L40S, to 41, H100).
 
-        The port's 64 on B200, whose products outrun 35.
+        Those of an H100 on B200, whose products outrun 35.
         """
-        per_clock = 64.0 if self.generation == "blackwell" else 35.0
+        per_clock = 41.0 if self.generation == "blackwell" else 35.0
         return self.measured.l2_bytes_per_s or per_clock * self.sms * self.clock_hz
 
     @property

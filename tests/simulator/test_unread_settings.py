@@ -203,3 +203,9 @@ def test_a_space_over_the_datasheet_bandwidth_finds_the_faster_design_faster() -
 def test_exponentials_that_an_array_cannot_make_subtract_nothing() -> None:
     with pytest.raises(SpecError, match="exp_subtracts needs the operation exp"):
         catalogue.load("flat", ["pe_array.operations.exp_subtracts=true"])
+
+
+def test_power_is_read_where_it_holds_down_the_clock() -> None:
+    assert gpu("l40s", "datasheet.power_w=300").spec.datasheet.power_w == 300
+    with pytest.raises(SpecError, match=r"datasheet\.power_w: changes nothing"):
+        gpu("h100-sxm", "datasheet.power_w=300")

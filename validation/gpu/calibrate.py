@@ -43,8 +43,8 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "persistent_share": (1, 0.5), "gemm_fraction": (1, 0.75),
     "dram_fraction": (1, 0.95), "dram_ramp_s": (1e-5, 3e-6), "l2_fraction": (1, 0.65),
     "copied_bytes_per_clock": (64, 16), "block_latency_s": (1e-5, 2e-6), "kernel_latency_s": (2e-5, 2e-6),
-    "narrow_share": (1, 0.8), "memory_overlap": (1, 0.8), "cycle_tensor_fraction": (1, 0.75),
-    "cycle_exponential_share": (1, 0.7),
+    "narrow_share": (1, 0.8), "tensor_energy_pj": (5, 0.65), "memory_overlap": (1, 0.8),
+    "cycle_tensor_fraction": (1, 0.75), "cycle_exponential_share": (1, 0.7),
 }  # fmt: skip
 MOST_CYCLE_ROWS = 150  # of an architecture, evenly over its calibration rows: each is run by the engine in every step
 WEIGHT_OF_SHORT = 0.2

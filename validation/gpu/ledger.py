@@ -39,13 +39,15 @@ KINDS: Mapping[Kind, str] = {
     "assumed": "assumed, some of them the best of a few values on calibration rows",
     "measured": "a ceiling or latency that somebody measured",
 }
-READ_ON: Mapping[str, tuple[str, ...]] = {"mma_sync_rate": ("blackwell",)}  # shared, but not read on others
+READ_ON: Mapping[str, tuple[str, ...]] = {  # shared, but not read on others
+    "mma_sync_rate": ("blackwell",), "tensor_energy_pj": ("ampere", "ada"),
+}  # fmt: skip
 GENERATIONS = ("ampere", "ada", "hopper", "blackwell")  # those with published rows
 _FIELDS = ("emulated_exponentials", "dependent_loads", "widest_accumulators")
 _FIELD = re.compile(rf"\b({'|'.join(_FIELDS)}): ([0-9.]+)")
 _OF_GENERATIONS = re.compile(r"generations: \[([^\]]+)\]")
 _NAME = r"[A-Z][A-Z0-9_]*"
-_CONSTANT = re.compile(rf"(?m)^((?:#[^\n]*\n)*)({_NAME}(?:, {_NAME})*)(?:: \w+)? = ([-0-9._e, ]+?)(?:\s+#\s*(.*))?$")
+_CONSTANT = re.compile(rf"(?m)^((?:#[^\n]*\n)*)({_NAME}(?:, {_NAME})*)(?:: \w+)? = ([-0-9._e, ]+?)(?:[ ]+#\s*(.*))?$")
 _OF_ENGINE = re.compile(r"(host_launch_s|tokens_per_pass): ([0-9.e-]+)")
 _SEEN = ("BETWEEN_SOCKETS_BYTES_PER_S",)  # of two figures of its source, the one that scored runs are nearer to
 _MODULES = (timing, memory, gemm, kernel, model, programs, blocks, generic_timing, collectives)

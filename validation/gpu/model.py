@@ -20,7 +20,8 @@ from cascadesim.accelerators.catalogue import presets
 from cascadesim.accelerators.gpu import batch as vectorised
 from cascadesim.accelerators.gpu.batch import Before
 from cascadesim.accelerators.gpu.calibration import Constants, CycleConstants, constants
-from cascadesim.accelerators.gpu.gemm import GemmLibrary, InL2
+from cascadesim.accelerators.gpu.engines.library_tiles import GemmLibrary
+from cascadesim.accelerators.gpu.gemm import InL2
 from cascadesim.accelerators.gpu.grid import shape
 from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.memory import WalkedRows, share_in_l2
@@ -46,14 +47,17 @@ KERNELS_ONLY = "vidur"
 UNLAUNCHED = ("measured.launch_graph_s=1e-9",)  # nothing: the field has to be positive
 SETS, MOST_WEIGHTS = 6, 5  # collect_gemm.py of SGLang and of TensorRT-LLM, outside_loop_count
 LIBRARY_KERNELS = 1  # TensorRT-LLM, attentionOp.cpp: invokeBuildDecoderInfo, offsets of the sequences
-SCALE_KERNELS = 1  # assumed: the one scale of a matrix is cleared before its largest element is sought
+# TensorRT-LLM: the one scale of a matrix is cleared before its largest element is sought (cudaFp8Utils.cu), has the
+# type of the rows, and is converted to FP32 for the product (fp8Op.cpp; linear.py, FP8QDQLinearMethod)
+SCALE_KERNELS = 2
 QUANTISES = ("sglang:fa3",)
 # flash-attention, benchmark_flash_attention.py, attention_pytorch: rearranged queries and keys, and values in an einsum
 UNFUSED = ("Pytorch", "Standard_attention")
 ATTENTION = ("encoder", "prefill", "decode")
 # vllm of that time, csrc/layernorm_kernels.cu and activation_kernels.cu: a thread loads an element at a time, a norm
-# reads its row for the sum of squares and once more
-SCALAR_PASSES = {"layernorm": 2, "mlp_act": 1}
+# those of its row for the sum of squares, and each once more with its weight
+SCALAR_LOADS = {"layernorm": 3, "mlp_act": 1}
+JUST_WRITTEN = {"add": 1 / 2}  # of what vidur's operations read: residuals are added to what the product before wrote
 LEFT_OUT_FILE = Path(__file__).with_name("left_out.yaml")
 # device -> (architecture, the nearest other one): the same kind of tensor instruction, warp-specialised kernels or not
 LEFT_OUT: Mapping[str, tuple[str, str]] = {
@@ -64,6 +68,7 @@ LEFT_OUT: Mapping[str, tuple[str, str]] = {
 REMOVABLE: Mapping[str, tuple[str, float]] = {
     "dram_ramp_s": ("ramp of DRAM (none)", 0), "spilled_rate": ("spills (none)", 1),
     "mma_sync_rate": ("slower mma.sync on Blackwell (not slower)", 1), "persistent_share": ("loads ahead (none)", 1),
+    "tensor_energy_pj": ("limit of power (none)", 0),
     "element_instructions": ("FP32 products (none)", 0), "narrow_share": ("slower 8-bit products (not slower)", 1),
     "conversion_instructions": ("conversions, element by element (none)", 0),
     "copied_bytes_per_clock": ("copies by index (as fast as streams)", 1e9),
@@ -119,11 +124,13 @@ def _seconds(kind: tuple[str, ...], part: Shapes, settings: tuple[str, ...], of:
             in_l2=in_l2(on, source, part), constants=known,
         )  # fmt: skip
     # all operands but the result are read; these sources run an operation between others, which empty L2
-    result = part.m * part.n * part.dtype_bytes
-    passes = SCALAR_PASSES.get(operation, 0) if source == "vidur" else 0
-    return vectorised.elementwise_seconds(on, read_bytes=part.bytes - result, write_bytes=result, warm=False,
-                                          scalar_passes=passes, walked=walked(operation, source, part),
-                                          constants=known)  # fmt: skip
+    result, vidur = part.m * part.n * part.dtype_bytes, source == KERNELS_ONLY
+    return vectorised.elementwise_seconds(
+        on, read_bytes=part.bytes - result, write_bytes=result, warm=False,
+        scalar_loads=SCALAR_LOADS.get(operation, 0) * vidur,
+        just_written_bytes=(part.bytes - result) * JUST_WRITTEN.get(operation, 0.0) * vidur,
+        walked=walked(operation, source, part), constants=known,
+    )  # fmt: skip
 
 
 def walked(operation: str, source: str, part: Shapes) -> WalkedRows | None:
@@ -151,7 +158,7 @@ def in_l2(on: Device, source: str, part: Shapes) -> InL2 | None:
     """What L2 has when a timed product of aiconfigurator starts: its collectors call several of them in turn.
 
     SGLang's six have operands of their own. TensorRT-LLM's share their rows and results, and have weights of their own,
-    as many as exceed L2, five at most.
+    as many as exceed L2, five at most. Every partition of L2 keeps copies of its own.
     """
     if not source.startswith(LIBRARY):
         return None
@@ -159,11 +166,11 @@ def in_l2(on: Device, source: str, part: Shapes) -> InL2 | None:
     rows, weights, results = 2 * part.m * part.k, width * part.k * part.n, 2 * part.m * part.n
     own = rows + results + np.where(width < 2, width * part.m * part.k, 0)
     if source.endswith("sglang"):
-        kept = share_in_l2(on.l2_bytes, SETS * (own + weights))
+        kept = share_in_l2(on.l2_kept_bytes, SETS * (own + weights))
         return InL2(kept, kept, kept)
     sets = np.clip(np.ceil(on.l2_bytes / weights), 1, MOST_WEIGHTS)
-    kept = share_in_l2(on.l2_bytes, own + weights)
-    return InL2(kept, kept, share_in_l2(on.l2_bytes, own + sets * weights))
+    kept = share_in_l2(on.l2_kept_bytes, own + weights)
+    return InL2(kept, kept, share_in_l2(on.l2_kept_bytes, own + sets * weights))
 
 
 def before(operation: str, source: str, impl: str = "", dtype: str = "", kv_dtype: str = "") -> Before:

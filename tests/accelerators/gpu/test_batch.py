@@ -160,6 +160,16 @@ def test_streams_take_their_bytes_over_the_ceiling() -> None:
     assert 1.9 < seconds[1] / seconds[0] <= 2.0
 
 
+def test_what_the_operation_before_has_written_is_read_from_l2() -> None:
+    """H100, 25 MiB a partition: of two operands and a result of 4 MB one was just written, and 8 MB passed since; of 30
+    MB each, 60 MB did."""
+    on = device("h100-sxm")
+    for size, kept in ((4e6, 1.0), (30e6, 0.0)):
+        cold, warm = (elementwise_seconds(on, read_bytes=2 * size, write_bytes=size, warm=False,
+                                          just_written_bytes=new)[0] for new in (0.0, size))  # fmt: skip
+        assert cold - warm == pytest.approx(kept * size / on.dram_ceiling_bytes_per_s)
+
+
 def test_heads_apart_are_three_copies() -> None:
     """Queries, keys and values of 16 x 4096 x 16 x 128 elements: 268 MB each are read and written, far beyond L2."""
     a100 = device("a100-sxm")

@@ -14,11 +14,14 @@ from cascadesim.accelerators.gpu.gemm import (
     InL2,
     TileOptions,
     _options,
-    _tiles,
+    arriving_tiles,
     choice_of,
     gemm_timing,
+    loaded_bytes,
     products_cycles,
+    slowed_by,
 )
+from cascadesim.accelerators.gpu.spec import OperandTypes
 
 
 def test_the_depth_of_a_product_is_padded_to_whole_steps() -> None:
@@ -28,16 +31,23 @@ def test_the_depth_of_a_product_is_padded_to_whole_steps() -> None:
     assert timed.tensor_s[0] < timed.tensor_s[1] == timed.tensor_s[2]
 
 
-@pytest.mark.parametrize(("rows", "blocks_of_rows"), [(3, 1), (16, 1), (17, 2)])
-def test_no_block_of_a_cluster_is_without_rows_of_its_own(rows: int, blocks_of_rows: int) -> None:
-    """111 experts of a few rows, tiles of 16 x 128 on B200: two blocks share weights where there are two of rows."""
-    on = device("b200")
-    product = GemmSizes(*(np.array([float(size)]) for size in (rows, 5760, 2880, 111)), 2, 2, 0.53)
-    options = _options(on, product, "best")
-    (found,) = np.flatnonzero((options.rows[:, 0] == 16) & (options.outputs[:, 0] == 128) & (options.splits[:, 0] == 1))
-    picked = options.picked(np.array([found]))
-    assert _tiles(picked, product.rows, product.outputs)[0] == blocks_of_rows * 5760 / 128
-    assert picked.share_outputs[0] == blocks_of_rows
+@pytest.mark.parametrize(("name", "rows"), [("b200", 3), ("b200", 16), ("b200", 130), ("h100-sxm", 3)])
+def test_no_block_of_a_cluster_is_without_rows_of_its_own(name: str, rows: int) -> None:
+    """111 experts of a few rows: blocks that share weights lie along rows, and there are as many tiles of them."""
+    on = device(name)
+    options = gemm_timing(on, constants(on.generation), rows, 5760, 2880, 111, "bf16").options
+    assert options.share_outputs[0] <= np.ceil(rows / options.rows[0])
+
+
+def test_clusters_of_blackwell_are_two_by_two_or_none() -> None:
+    on, sizes = device("b200"), GemmSizes(*(np.array([float(size)]) for size in (4096, 4096, 4096, 1)), 2, 2, 2)
+    options = _options(on, sizes, "best")
+    half = len(options.rows) // 2
+    assert options.rows[:half].tolist() == options.rows[half:].tolist()
+    assert set(options.share_rows[:half, 0]) == set(options.share_outputs[:half, 0]) == {1.0}
+    assert set(options.share_rows[half:, 0]) == set(options.share_outputs[half:, 0]) == {2.0}
+    one = _options(device("h100-sxm"), sizes, "best")
+    assert (one.share_rows * one.share_outputs == 2).all()
 
 
 def test_many_products_are_timed_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,6 +121,40 @@ def test_fifth_generation_tensor_cores_need_128_rows() -> None:
         half, full = (products_cycles(on, slow, "fp8", TileOptions(rows * one, 64 * one, one, one, one))[0]
                       for rows in (64, 128))  # fmt: skip
         assert half / full == pytest.approx(ratio)
+
+
+def test_of_what_a_pair_of_sms_shares_a_half_arrives_at_each() -> None:
+    """128 x 256 in 16 bits: outputs that two blocks share are 128 of 256 columns from L2, all of them at an SM of
+    Hopper, a half on Blackwell; where a cluster of two by two shares both, pairs lie along rows."""
+    one, types = np.array([1.0]), OperandTypes("bf16", "bf16")
+    for name, shares, arriving in (
+        ("h100-sxm", (1, 2), 128 + 256), ("b200", (1, 2), 128 + 128), ("b200", (2, 1), 64 + 256),
+        ("b200", (2, 2), 128 + 128), ("b200", (4, 1), 128 + 256),
+    ):  # fmt: skip
+        options = TileOptions(128 * one, 256 * one, one, shares[0] * one, shares[1] * one)
+        assert loaded_bytes(types, options, 4096 * one)[0] == 2 * (128 / shares[0] + 256 / shares[1])
+        assert loaded_bytes(types, arriving_tiles(device(name), options), 4096 * one)[0] == 2 * arriving
+
+
+def test_power_holds_down_the_clock_by_its_cube_root() -> None:
+    """L40S: 142 x 1,024 operations a clock of 2.49 GHz, each 1 pJ x 2.49^2, are 2,245 W of 350; A100: 400 W are enough
+    for 0.5 pJ x 1.41^2, 310 W; wgmma is not held down. Half of it after 0.5 ms, next to all after a second."""
+    one = np.array([1.0])
+    most = (142 * 1024 * 2.49**3 * 1e-3 / 350) ** (1 / 3)
+    for name, energy_pj, slower in (("l40s", 1.0, most), ("a100-sxm", 0.5, 1.0), ("h100-sxm", 9.0, 1.0)):
+        on = device(name)
+        known = constants(on.generation).model_copy(update={"tensor_energy_pj": energy_pj})
+        assert slowed_by(on, known, one, 1e3 * one)[0] == pytest.approx(slower, rel=1e-5)
+        assert slowed_by(on, known, one, 0.5e-3 * one)[0] == pytest.approx((1 + slower) / 2)
+        assert slowed_by(on, known, one / 8, 1e3 * one)[0] == pytest.approx(max(slower / 2, 1.0), rel=1e-5)
+
+
+def test_long_products_are_held_down_and_short_ones_are_not() -> None:
+    """4096 cubed, 0.5 ms, and 64 of them; on FP32 units none."""
+    on = device("l40s")
+    one, many = gemm_timing(on, constants("ada"), 4096, 4096, 4096, [1, 64], "bf16").slowed
+    assert 1.1 < one < many - 0.1
+    assert gemm_timing(on, constants("ada"), 4096, 4096, 4096, 64, "fp32").slowed.tolist() == [1.0]
 
 
 def test_a_product_that_memory_bounds_waits_for_little_else() -> None:

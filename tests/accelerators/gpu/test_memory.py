@@ -24,6 +24,7 @@ from cascadesim.accelerators.gpu.memory import (
     share_in_l2,
     small_kernel_s,
     token_copy_seconds,
+    waiting_s,
 )
 from cascadesim.accelerators.gpu.programs import ring_program
 from cascadesim.accelerators.gpu.spec import Device
@@ -241,3 +242,28 @@ def test_rows_that_are_walked_over_twice_are_read_again_where_l2_has_lost_them()
         row_bytes = 4 * columns * one
         rows = WalkedRows(131_072 * one, row_bytes, row_bytes, 2 * one, 128 * one)
         assert rows.again_bytes(spec("t4"))[0] == lost * 131_072 * row_bytes[0]
+
+
+def test_few_rows_wait_for_a_trip_a_vector_of_each_thread() -> None:
+    """64 rows of 65,536 16-bit numbers by 256 threads of 32 bytes: 16 vectors, 0.6 us from DRAM and 0.3 us from L2."""
+    one = np.array([1.0])
+    rows = WalkedRows(64 * one, 131_072 * one, 65_536 * one, 2 * one, 256 * one, 32)
+    assert rows.waited_s(spec("h100-sxm"), False)[0] == pytest.approx(16 * 0.9e-6 - 0.6e-6)
+    assert rows.waited_s(spec("h100-sxm"), True)[0] == pytest.approx(16 * 0.6e-6 - 0.3e-6)
+
+
+def test_more_rows_than_sms_hold_wait_in_rounds() -> None:
+    """132 SMs of 2,048 threads hold 8,448 rows of 32 threads; a thread has two vectors of 16 bytes."""
+    one = np.array([1.0])
+    rows = WalkedRows(2 * 8_448 * one, 1_024 * one, 512 * one, 2 * one, 32 * one)
+    assert rows.waited_s(spec("h100-sxm"), False)[0] == pytest.approx(2 * 2 * 0.9e-6 - 0.6e-6)
+
+
+def test_an_element_of_every_thread_is_in_flight_during_a_trip() -> None:
+    """270,336 threads of an H100: as many 16-bit elements take a trip of 846 clocks; two more loads of each, to L2,
+    half as many each. A100: as many clocks."""
+    for name, threads in (("h100-sxm", 132 * 2048), ("a100-sxm", 108 * 2048)):
+        on = spec(name)
+        one, three = (float(waiting_s(on, 2 * threads, 2, loads)) for loads in (1, 3))
+        assert one == pytest.approx(846 / on.clock_hz)
+        assert three == pytest.approx(2 * one)

@@ -117,7 +117,7 @@ def test_what_l2_keeps_is_said_and_no_longer_compulsory() -> None:
 
 PARTLY_KEPT = {
     "stream_timing": Operation("norm", "elementwise", find("layer-norm"), (("r", 8500), ("d", 768))),
-    "gemm_timing": Operation("up", "linear", find("linear"), (("r", 3200), ("k", 4096), ("n", 4096), ("x", 1))),
+    "gemm_timing": Operation("up", "linear", find("linear"), (("r", 1600), ("k", 4096), ("n", 4096), ("x", 1))),
     "attention_timing": next(one for one in operations("bert", "prefill", 4096, 1, "attention-1pass")
                              if one.kind == "attention"),
 }  # fmt: skip
@@ -130,7 +130,7 @@ def test_a_plan_with_half_its_traffic_is_refused(
 ) -> None:
     """What L2 keeps is not taken from the traffic: closed forms that lose half of it are found out.
 
-    Operands are as large as what L2 keeps of streams (26 MB), of products (52 MB), and of attention: a part of them
+    Operands are as large as what L2 keeps of streams and of products (26 MB), and of attention: a part of them
     passes by DRAM, and a part does not.
     """
     machine, asked, timing_of = load("h100-sxm"), PARTLY_KEPT[form], getattr(plans, form)

@@ -64,7 +64,7 @@ def test_a_row_reads_the_constants_of_its_architecture_and_the_shared_ones() -> 
     product = rows.operation == "gemm"
     assert not read["shared", "block_latency_s"][product].any()
     assert not read["shared", "special_fraction"][product].any()
-    assert read["hopper", "gemm_fraction"][product & (rows.architecture == "hopper")].any()
+    assert read["shared", "gemm_fraction"][product].any()
     assert read["hopper", "dram_ramp_s"][product & (rows.architecture == "hopper")].any()
     assert read["shared", "l2_fraction"][product].any()
     for (section, name), column in read.items():

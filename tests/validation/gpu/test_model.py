@@ -176,20 +176,33 @@ def test_vidur_adds_up_what_kernels_take_without_launches() -> None:
 
 
 def test_six_sets_of_operands_fit_l2_or_none_does() -> None:
-    """SGLang, B200: 126 MiB. 256 x 1024 over 1024, 2 bytes each: 3.1 MB a set; 4096 cubed: 100 MB."""
+    """SGLang, B200: 63 MiB a die. 256 x 1024 over 1024, 2 bytes each: 3.1 MB a set; 4096 cubed: 100 MB."""
     found = in_l2(device("b200"), "aiconfigurator sglang", shapes(gemm(256, 1024, 1024), gemm(4096, 4096, 4096)))
     assert found is not None
     assert found.rows.tolist() == found.weights.tolist() == found.results.tolist() == [1.0, 0.0]
 
 
 def test_calls_that_share_their_rows_keep_them_and_not_their_weights() -> None:
-    """TensorRT-LLM, H100: 50 MiB; two matrices of 29.4 MB in turn beside 0.1 MB of rows and results."""
-    found = in_l2(device("h100-sxm"), "aiconfigurator trtllm", shapes(gemm(8, 3584, 4096)))
+    """TensorRT-LLM, H100: 25 MiB a partition; three matrices of 14.7 MB in turn beside 0.1 MB of rows and results."""
+    found = in_l2(device("h100-sxm"), "aiconfigurator trtllm", shapes(gemm(8, 3584, 2048)))
     assert found is not None
-    assert (found.rows[0], found.results[0]) == (1.0, 1.0)
-    touched = 2 * 2 * 3584 * 4096 + 2 * 8 * (4096 + 3584)
-    assert found.weights[0] == pytest.approx((1.25 - touched / 50 / 2**20) / 0.5)
+    assert (found.rows[0], found.results[0], found.weights[0]) == (1.0, 1.0, 0.0)
     assert in_l2(device("h100-sxm"), "vidur", shapes(gemm(8, 4096, 4096))) is None
+
+
+def test_weights_in_turn_are_gone_as_far_as_they_exceed_a_partition() -> None:
+    """Five of 8 x 768 over 3584: 27.6 MB of the 26.2 MB that each partition of an H100 keeps."""
+    found = in_l2(device("h100-sxm"), "aiconfigurator trtllm", shapes(gemm(8, 768, 3584)))
+    assert found is not None
+    touched = 5 * 2 * 768 * 3584 + 2 * 8 * (768 + 3584)
+    assert found.weights[0] == pytest.approx((1.25 - touched / 25 / 2**20) / 0.5)
+
+
+def test_tensorrt_llm_scales_a_matrix_by_four_kernels() -> None:
+    """H100: each takes 2.5 us at least, so that a product of next to nothing takes 10 us longer in 8 bits."""
+    wide = gemm(16, 64, 64) | {"source": "aiconfigurator trtllm", "impl": "trtllm:torch_flow"}
+    first, second = predicted_s(shapes(wide, wide | {"dtype": "fp8", "kv_dtype": "fp8"}))
+    assert second - first == pytest.approx(4 * (1.3e-6 + 1.2e-6), rel=2e-2)
 
 
 def test_a_timed_product_has_the_tiles_of_its_library() -> None:
