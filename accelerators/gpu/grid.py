@@ -14,12 +14,14 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cascadesim.accelerators.gpu.kernel import Kernel, Tile
+from cascadesim.accelerators.gpu.kernel import CompiledLoop, Kernel, Tile
 from cascadesim.accelerators.gpu.spec import Device
 
 IntegerArray: TypeAlias = NDArray[np.int64]
 Reals: TypeAlias = NDArray[np.float64]
 BooleanArray: TypeAlias = NDArray[np.bool_]
+VECTOR = 16  # Triton takes a stride for a multiple of 16 where it is one (runtime/jit.py), and loads vectors only then
+UNCOUNTED = CompiledLoop(warps=1, plain=(1, 0, 0))
 FULL = 0.8  # of the places on SMs: from there on FlashAttention splits no keys (flash_api.cpp, num_splits_heuristic)
 
 
@@ -90,6 +92,28 @@ def shape(
 
 
 @dataclass(frozen=True)
+class WarpCounts:
+    """Of one warp for a key tile: instructions, barriers and loads of spilled registers among them."""
+
+    instructions: Reals
+    barriers: Reals
+    spilled: Reals
+
+
+@dataclass(frozen=True)
+class LoopCounts:
+    """Of loops that were counted (kernel.CompiledLoop), arrays of one size. `warps`: of a block; 0: it was not."""
+
+    warps: Reals
+    attended: WarpCounts
+    passed: WarpCounts  # of a tile that is only compared
+
+    @property
+    def known(self) -> BooleanArray:
+        return self.warps > 0
+
+
+@dataclass(frozen=True)
 class BlockTiles:
     """The tile each shape takes, arrays of one size."""
 
@@ -100,6 +124,7 @@ class BlockTiles:
     emulated: Reals
     overlapped: Reals
     supported: BooleanArray  # the kernel has a tile for the head dimension
+    loop: LoopCounts
 
 
 @dataclass(frozen=True)
@@ -116,6 +141,8 @@ class ThreadBlocks:
     masked: Reals  # of `visited`, those that a mask cuts
     appended: Reals  # of `visited`, those with keys of the call's own tokens
     most_appended: Reals  # of one block
+    passed: Reals  # key tiles before a window, compared and left, of all blocks
+    most_passed: Reals  # of one block
 
     @property
     def blocks(self) -> IntegerArray:
@@ -138,7 +165,21 @@ def tiles_of(kernel: Kernel, device: Device, shape: Shape, operand_bytes: float)
         column(field).astype(np.int64) for field in ("head_dim", "queries", "keys", "blocks_per_sm")
     )
     emulated, overlapped = map(column, ("emulated_exponentials", "overlapped"))
-    return BlockTiles(dim, queries, keys, blocks, emulated, overlapped, shape.head_dim <= dim)
+    loops = _loop_counts(kernel.tiles_on(device.generation, False, operand_bytes), shape)
+    return BlockTiles(dim, queries, keys, blocks, emulated, overlapped, shape.head_dim <= dim, loops)
+
+
+def _loop_counts(tiles: Sequence[Tile], shape: Shape) -> LoopCounts:
+    """Those of the tile of each shape, its window and its rows."""
+    index = np.minimum(np.searchsorted([tile.head_dim for tile in tiles], shape.head_dim), len(tiles) - 1)
+    loops = [tile.loop or UNCOUNTED for tile in tiles]
+    warps = np.array([tile.loop.warps if tile.loop else 0 for tile in tiles], dtype=np.float64)[index]
+    plain, windowed, unaligned, beyond = (
+        np.array([getattr(loop, kind) or loop.plain for loop in loops], dtype=np.float64)[index].T
+        for kind in ("plain", "windowed", "unaligned", "beyond")
+    )
+    own = np.where(shape.window > 0, windowed, plain)
+    return LoopCounts(warps, WarpCounts(*np.where(shape.head_dim % VECTOR > 0, unaligned, own)), WarpCounts(*beyond))
 
 
 def shrunk(kernel: Kernel, shape: Shape, tiles: BlockTiles) -> BlockTiles:
@@ -186,8 +227,12 @@ def work_of(kernel: Kernel, device: Device, shape: Shape, tiles: BlockTiles) -> 
     before = (shape.keys - shape.queries) // tiles.keys  # whole tiles of the cache
     appended: Reals = np.maximum(walked - row_tiles * before, 0)
     most_appended: Reals = np.minimum(np.maximum(longest - before, 0), most)
+    everything = replace(walk, window=np.zeros_like(walk.window))
+    windowed = kernel.passes_window & (seen.window > 0)
+    passed, most_passed = (np.where(windowed, getattr(everything, field) - getattr(walk, field), 0.0)
+                           for field in ("visited", "longest"))  # fmt: skip
     return ThreadBlocks(instances, row_tiles, splits, instances * walked, most, shortest, spread, instances * masked,
-                        instances * appended, most_appended)
+                        instances * appended, most_appended, instances * passed, most_passed)
 
 
 def column_parts(kernel: Kernel, shape: Shape) -> IntegerArray:

@@ -51,6 +51,21 @@ TILE = "tile of keys"
 BLOCK_SPARSE_FACTOR = 1.5
 
 
+class CompiledLoop(Spec):
+    """What a warp does for a key tile in a compiler's loop over the keys: instructions, all of them; among them
+    barriers of the block; and loads of registers that spilled, where the stacks of all threads do not fit L1.
+
+    `windowed`: the same where a window is configured; `beyond`: for a tile that no query's window reaches, which is
+    compared and left; `unaligned`: where rows are no multiples of 16 elements. None: as `plain`.
+    """
+
+    warps: Positive
+    plain: tuple[Positive, NonNegative, NonNegative]
+    windowed: tuple[Positive, NonNegative, NonNegative] | None = None
+    beyond: tuple[NonNegative, NonNegative, NonNegative] = (0, 0, 0)
+    unaligned: tuple[Positive, NonNegative, NonNegative] | None = None
+
+
 class Tile(Spec):
     """The tile of scores of one thread block, for queries and keys of up to `head_dim` elements (after padding).
 
@@ -66,6 +81,7 @@ class Tile(Spec):
     bytes: Positive | None = None
     emulated_exponentials: Fraction = 0.0  # computed on the FP32 units instead of the special-function units
     overlapped: bool = True  # False: softmax waits for the products, whatever the kernel does elsewhere
+    loop: CompiledLoop | None = None  # of kernels that a compiler made, where it was counted
 
 
 class Kernel(Spec):
@@ -93,10 +109,10 @@ class Kernel(Spec):
     instructions_per_score: PositiveFloat | None = None  # beside products and exponentials; None: those of its kind
     instructions: Literal["mma_sync", "wgmma", "tcgen05"]
     skips_window: bool = True  # tiles before the window; False: it computes them
+    passes_window: bool = False  # tiles before the window are compared, found empty and passed by
     compares_ends: bool = False  # tiles that a window cuts, with both its ends, whichever lies in the tile
     window_excludes_query: bool = False
-    heads_first: bool = False
-    sequence_last: bool = False  # with heads_first: of one sequence only
+    heads_first: bool = False  # and in the sequence: that changes fastest, then the head
     persistent: bool = False
     loads_ahead: bool = False  # by TMA, in a warp of its own, several tiles before they are used
     tiles_between: NonNegative = 0  # from one block to the next, in key tiles: its scheduler's own figure

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from cascadesim.accelerators.gpu import compiled
 from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.gemm import L2_PORT_BYTES_PER_CLOCK
 from cascadesim.accelerators.gpu.grid import (
@@ -86,7 +87,9 @@ class AttentionCase:
     @property
     def hidden(self) -> Reals:
         """The share of the shorter of products and softmax that runs unseen."""
-        return self.tiles.overlapped * (self.constants.overlap_specialised * (self.kernel.overlap == "specialised"))
+        specialised = self.constants.overlap_specialised * (self.kernel.overlap == "specialised")
+        counted = self.tiles.loop.known  # by other blocks alone, see `waiting_cycles`
+        return np.asarray(np.where(counted, 1.0, self.tiles.overlapped * specialised))
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ def loads_ahead(case: AttentionCase) -> BooleanArray:
     """A latent tile is keys and values at once and stays until multiplied twice: shared memory must hold two."""
     tile_bytes = case.tiles.keys * case.shape.head_dim * DTYPE_BYTES[case.kv_dtype]
     held = (2 * tile_bytes <= case.device.sm.shared_memory_bytes) | (not case.shape.shared_key_value)
-    return np.asarray(held & (case.kernel.splits_keys or case.kernel.loads_ahead))
+    return np.asarray(held & (case.kernel.splits_keys or case.kernel.loads_ahead) | case.tiles.loop.known)
 
 
 def tile_cycles(case: AttentionCase) -> Cycles:
@@ -190,7 +193,28 @@ def tile_cycles(case: AttentionCase) -> Cycles:
     shared_bytes = np.asarray((reads + tiles.keys * depth) * width, dtype=np.float64)
     cost = 1.0 if case.shape.listed is None else case.shape.listed.cost
     shared = cost * shared_bytes / device.sm.shared_memory_bytes_per_clock
-    return tensor * cost, special * cost, issue * cost, shared
+    found = tensor * cost, special * cost, issue * cost, shared
+    return compiled_cycles(case, found) if tiles.loop.known.any() else found
+
+
+def compiled_cycles(case: AttentionCase, by_score: Cycles) -> Cycles:
+    """Those of a loop whose instructions were counted, exponentials among them; `by_score` where they were not."""
+    device, tiles, generation = case.device, case.tiles, case.device.generation
+    scores, width = tiles.queries * tiles.keys, DTYPE_BYTES[case.dtype]
+    on_mma_sync = compiled.on_mma_sync(device, tiles)
+    # mma.sync of Hopper and Blackwell takes no 8-bit floats: they are converted (PTX ISA)
+    peak = np.where(on_mma_sync, device.flop_per_clock_sm("bf16"), device.flop_per_clock_sm(case.dtype))
+    reached = np.where(on_mma_sync, legacy_rate(case.constants, "mma_sync", generation),
+                       compiled.with_few_rows(device, tiles))  # fmt: skip
+    columns = tiles.head_dim * compiled.score_copies(device, tiles) + case.value_dim
+    tensor = 2.0 * scores * columns / (peak * case.constants.tensor_fraction * reached)
+    issue = compiled.issue_cycles(tiles.loop)
+    read = compiled.elements_read(tiles, case.value_dim) + tiles.keys * (tiles.head_dim + case.value_dim)
+    shared = np.where(on_mma_sync | (generation not in ("hopper", "blackwell")), read * width, 0.0)
+    shared = shared / device.sm.shared_memory_bytes_per_clock
+    shared = shared + compiled.transposed_cycles(device, tiles, case.value_dim, width)
+    own, known = (tensor, 0 * tensor, issue, shared), tiles.loop.known
+    return tuple(np.where(known, one, other) for one, other in zip(own, by_score, strict=True))  # type: ignore[return-value]
 
 
 def _beyond_registers(case: AttentionCase) -> Reals:
@@ -231,9 +255,28 @@ def _makespan_cycles(case: AttentionCase, iteration: Reals) -> Reals:
     blocks = work.blocks.astype(np.float64)
     together = np.minimum(case.tiles.blocks_per_sm, np.ceil(blocks / device.sms))
     turns = np.maximum(blocks - device.sms, 0) * turn_cycles(case, iteration, together)
-    trips = case.kernel.dependent_loads * DRAM_LATENCY_S * device.clock_hz
-    tiles = Blocks(work.visited, work.longest, work.shortest, work.spread)
-    return _of_last_sm(case, tiles, iteration, trips, turns) + append_cycles(case)
+    return _of_last_sm(case, _walked(case, iteration), iteration, waiting_cycles(case), turns) + append_cycles(case)
+
+
+def waiting_cycles(case: AttentionCase) -> Reals:
+    """Of a block in each iteration, which only other blocks of the SM hide: trips to memory, and what a loop that was
+    counted does one after another."""
+    trips = case.kernel.dependent_loads * DRAM_LATENCY_S * case.device.clock_hz
+    if not case.tiles.loop.known.any():
+        return np.full(len(case.tiles.keys), trips)
+    tensor, special, issue, shared = tile_cycles(case)
+    shorter = np.minimum(np.maximum(tensor, shared), np.maximum(special, issue))
+    own = shorter + compiled.waiting_cycles(case.device, case.tiles, DTYPE_BYTES[case.kv_dtype])
+    from_l2 = case.kernel.dependent_loads * L2_LATENCY_S * case.device.clock_hz
+    return np.asarray(np.where(case.tiles.loop.known, from_l2 + own, trips))
+
+
+def _walked(case: AttentionCase, iteration: Reals) -> Blocks:
+    """Key tiles of blocks, with those that they only compare, as far as these take as long."""
+    work = case.work
+    share = compiled.block_cycles(case.device, case.tiles.loop, case.tiles.loop.passed) / (iteration + waiting_cycles(case))
+    passed = share * work.most_passed
+    return Blocks(work.visited + share * work.passed, work.longest + passed, work.shortest, work.spread + passed)
 
 
 def append_cycles(case: AttentionCase) -> Reals:
@@ -283,8 +326,8 @@ def carried_bytes(case: AttentionCase) -> Reals:
 
 def tiles_of_last_sm(case: AttentionCase) -> Reals:
     """Key tiles that the SM which ends last walks over."""
-    work = case.work
-    return _of_last_sm(case, Blocks(work.visited, work.longest, work.shortest, work.spread), 1.0)
+    iteration = iteration_cycles(case, *tile_cycles(case))
+    return _of_last_sm(case, _walked(case, iteration), 1.0)
 
 
 @dataclass(frozen=True)
@@ -298,7 +341,7 @@ class Blocks:
 
 
 def _of_last_sm(
-    case: AttentionCase, tiles: Blocks, busy: Reals | float, waiting: float = 0.0, turns: Reals | float = 0.0
+    case: AttentionCase, tiles: Blocks, busy: Reals | float, waiting: Reals | float = 0.0, turns: Reals | float = 0.0
 ) -> Reals:
     """When the SM ends that ends last: rounds of as many blocks as are resident, each as long as the shortest.
 
