@@ -90,8 +90,9 @@ def _before_s(
         return stored + cast_seconds(device, known, queries)
     if before == "cache_by_token":
         return token_copy_seconds(device, tokens, heads_kv * depth, read + written)
-    moving = stream_seconds if before == "cache_stored" else copy_seconds
-    return moving(device, known, read, written)
+    if before == "cache_stored":
+        return stream_seconds(device, known, new * DTYPE_BYTES[dtype], written)
+    return copy_seconds(device, known, read, written)
 
 
 def mla_seconds(

@@ -184,7 +184,7 @@ def before(operation: str, source: str, impl: str = "", dtype: str = "", kv_dtyp
         return "cache_appended" if "flashinfer" in impl else "rotation"
     if impl == "sglang:trtllm_mha" and kv_dtype == "fp8":
         return "cache_converted"
-    return "rope_and_cache_write" if dtype == "fp8" else "cache_stored"  # 8-bit queries are written anew, too
+    return "cache_stored"
 
 
 def small_kernels(operation: str, source: str, impl: str, kv_dtype: str) -> int:
@@ -197,7 +197,7 @@ def small_kernels(operation: str, source: str, impl: str, kv_dtype: str) -> int:
         return _latent_kernels(operation, impl, kv_dtype)
     if source == f"{LIBRARY} trtllm":
         return 0 if operation == "decode" else LIBRARY_KERNELS
-    return int(kv_dtype == "fp8" and impl in QUANTISES)
+    return int(operation == "decode" and kv_dtype == "fp8" and impl in QUANTISES)
 
 
 def _latent_kernels(operation: str, impl: str, kv_dtype: str) -> int:
