@@ -114,6 +114,7 @@ class Kernel(Spec):
     window_excludes_query: bool = False
     heads_first: bool = False  # and in the sequence: that changes fastest, then the head
     persistent: bool = False
+    longest_first: bool = False  # blocks with most keys begin first, so that those that end last are the shortest
     loads_ahead: bool = False  # by TMA, in a warp of its own, several tiles before they are used
     tiles_between: NonNegative = 0  # from one block to the next, in key tiles: its scheduler's own figure
     sequences_per_scan: NonNegative = 0

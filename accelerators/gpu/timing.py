@@ -357,7 +357,8 @@ def _of_last_sm(
     last = np.where(rest > 0, np.maximum(left * busy, busy + waiting), 0)
     idle = tiles.shortest * (rounds * full + last - full * blocks / (sms * at_once))
     idle = idle + (rounds * at_once + left - blocks / sms) * turns / blocks
-    late = np.where(blocks > sms, idle + LATE * tiles.spread * full / at_once, 0)
+    spread = 0.0 if case.kernel.longest_first else tiles.spread
+    late = np.where(blocks > sms, idle + LATE * spread * full / at_once, 0)
     evenly = tiles.total * full / (sms * at_once) + turns / sms
     return np.asarray(np.maximum(evenly + late, tiles.longest * (busy + waiting)), dtype=np.float64)
 
