@@ -88,6 +88,7 @@ class AttentionCase:
     def hidden(self) -> Reals:
         """The share of the shorter of products and softmax that runs unseen."""
         specialised = self.constants.overlap_specialised * (self.kernel.overlap == "specialised")
+        specialised = specialised * (1 - self.work.blocks / np.maximum(self.work.visited, self.work.blocks))
         counted = self.tiles.loop.known  # by other blocks alone, see `waiting_cycles`
         return np.asarray(np.where(counted, 1.0, self.tiles.overlapped * specialised))
 
