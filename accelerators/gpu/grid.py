@@ -271,6 +271,9 @@ def _splits(
     if kernel.split_doublings_of is not None:
         waves = np.maximum(np.log2(shape.keys_in_reach / kernel.split_doublings_of), 1.0)
         wanted = np.ceil(np.floor(device.sms * waves) / blocks)
+    if kernel.split_load is not None:
+        wanted = np.ceil(longest / np.ceil(kernel.split_load * blocks * longest / device.sms))
+    wanted = np.where(longest > kernel.uncut_tiles, wanted, 1)
     if kernel.split_share:
         filled, wanted = blocks / (device.sms * kernel.split_blocks_per_sm), np.ones_like(blocks)
         few = filled < FULL

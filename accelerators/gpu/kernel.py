@@ -133,6 +133,8 @@ class Kernel(Spec):
     most_splits: Positive = 128
     split_share: Fraction = 0.0  # the fewest parts that fill rounds of blocks to this share of what any number does
     split_blocks_per_sm: Positive = 2  # of such a round, whatever fits
+    split_load: PositiveFloat | None = None  # keys are split into parts of so many times an SM's share of all key tiles
+    uncut_tiles: NonNegative = 0  # of a block that has no more of them, keys stay together
     split_waves: Positive | None = None  # keys are split until there are this many waves of blocks; None: one, if that
     keys_per_split: Positive = 1  # at least
     split_doublings_of: Positive | None = None  # waves are as many as the keys are doublings of it, one at least

@@ -159,7 +159,8 @@ def loads_ahead(case: AttentionCase) -> BooleanArray:
     """A latent tile is keys and values at once and stays until multiplied twice: shared memory must hold two."""
     tile_bytes = case.tiles.keys * case.shape.head_dim * DTYPE_BYTES[case.kv_dtype]
     held = (2 * tile_bytes <= case.device.sm.shared_memory_bytes) | (not case.shape.shared_key_value)
-    return np.asarray(held & (case.kernel.splits_keys or case.kernel.loads_ahead) | case.tiles.loop.known)
+    ahead = case.kernel.loads_ahead or (case.kernel.splits_keys and case.kernel.split_load is None)
+    return np.asarray(held & ahead | case.tiles.loop.known)
 
 
 def tile_cycles(case: AttentionCase) -> Cycles:
