@@ -263,14 +263,14 @@ def _makespan_cycles(case: AttentionCase, iteration: Reals) -> Reals:
 def waiting_cycles(case: AttentionCase) -> Reals:
     """Of a block in each iteration, which only other blocks of the SM hide: trips to memory, and what a loop that was
     counted does one after another."""
-    trips = case.kernel.dependent_loads * DRAM_LATENCY_S * case.device.clock_hz
+    trip_s = L2_LATENCY_S if case.kernel.keys_from_l2 else DRAM_LATENCY_S
+    trips = np.full(len(case.tiles.keys), case.kernel.dependent_loads * trip_s * case.device.clock_hz)
     if not case.tiles.loop.known.any():
-        return np.full(len(case.tiles.keys), trips)
+        return trips
     tensor, special, issue, shared = tile_cycles(case)
     shorter = np.minimum(np.maximum(tensor, shared), np.maximum(special, issue))
     own = shorter + compiled.waiting_cycles(case.device, case.tiles, DTYPE_BYTES[case.kv_dtype])
-    from_l2 = case.kernel.dependent_loads * L2_LATENCY_S * case.device.clock_hz
-    return np.asarray(np.where(case.tiles.loop.known, from_l2 + own, trips))
+    return np.asarray(trips + np.where(case.tiles.loop.known, own, 0.0))
 
 
 def _walked(case: AttentionCase, iteration: Reals) -> Blocks:
