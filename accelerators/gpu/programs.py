@@ -34,6 +34,7 @@ from cascadesim.accelerators.gpu.timing import (
     append_cycles,
     iteration_cycles,
     mask_instructions,
+    scan_cycles,
     tile_cycles,
     tiles_of_last_sm,
     turn_cycles,
@@ -107,7 +108,7 @@ def attention_program(case: AttentionCase, timing: AttentionTiming, known: Cycle
     """
     found = residents(case)
     using = _group_cycles(case, found, known or cycle_constants(case.device.generation))
-    launch = {"launch": _whole(_one(timing.launch_s) * case.device.clock_hz + _one(append_cycles(case)))}
+    launch = {"launch": _whole(_one(timing.launch_s) * case.device.clock_hz + _one(append_cycles(case) + scan_cycles(case)))}
     turn = {"turn": 1}
     loading = [using | _arrival_cycles(case, timing, found, one) for one in found.rounds()]
     classes = [launch, using, using | turn, *(each | next for each in loading for next in ({}, turn))]

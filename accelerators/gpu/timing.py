@@ -88,7 +88,6 @@ class AttentionCase:
     def hidden(self) -> Reals:
         """The share of the shorter of products and softmax that runs unseen."""
         specialised = self.constants.overlap_specialised * (self.kernel.overlap == "specialised")
-        specialised = specialised * (1 - self.work.blocks / np.maximum(self.work.visited, self.work.blocks))
         counted = self.tiles.loop.known  # by other blocks alone, see `waiting_cycles`
         return np.asarray(np.where(counted, 1.0, self.tiles.overlapped * specialised))
 
@@ -257,7 +256,32 @@ def _makespan_cycles(case: AttentionCase, iteration: Reals) -> Reals:
     blocks = work.blocks.astype(np.float64)
     together = np.minimum(case.tiles.blocks_per_sm, np.ceil(blocks / device.sms))
     turns = np.maximum(blocks - device.sms, 0) * turn_cycles(case, iteration, together)
-    return _of_last_sm(case, _walked(case, iteration), iteration, waiting_cycles(case), turns) + append_cycles(case)
+    tiles = _filled(_walked(case, iteration), hidden_cycles(case) / iteration, blocks)
+    busy = _of_last_sm(case, tiles, iteration, waiting_cycles(case), turns)
+    return busy + append_cycles(case) + scan_cycles(case)
+
+
+def _filled(tiles: Blocks, share: Reals, blocks: Reals) -> Blocks:
+    """With what every block takes besides, in key tiles."""
+    return Blocks(tiles.total + share * blocks, tiles.longest + share, tiles.shortest + share, tiles.spread)
+
+
+def hidden_cycles(case: AttentionCase) -> Reals:
+    """What a block does not hide of its first scores, whose softmax has no products beside it, and of its last weights.
+
+    FlashAttention-3, section 3.2: its loop begins with the scores of a tile and ends with the products of one.
+    """
+    tensor, special, issue, shared = tile_cycles(case)
+    hidden = case.hidden * np.minimum(np.maximum(tensor, shared), np.maximum(special, issue))
+    return np.asarray(np.where(case.tiles.loop.known, 0.0, hidden))
+
+
+def scan_cycles(case: AttentionCase) -> Reals:
+    """Trips to L2 in which the scheduler of an SM that has several blocks walks over all sequences but once."""
+    if not case.kernel.sequences_per_scan:
+        return np.zeros(len(case.work.visited))
+    scans = case.shape.batch / case.kernel.sequences_per_scan * (case.work.blocks > case.device.sms)
+    return np.asarray(scans * L2_LATENCY_S * case.device.clock_hz, dtype=np.float64)
 
 
 def waiting_cycles(case: AttentionCase) -> Reals:
@@ -302,9 +326,8 @@ def append_cycles(case: AttentionCase) -> Reals:
 def turn_cycles(case: AttentionCase, iteration: Reals, together: Reals | float = 1.0) -> Reals:
     """Cycles from one block of an SM to its next: its scheduler's own figure, or the calibrated latency and a search.
 
-    Blocks of all SMs lie between one block and the next of its SM; the search scans their sequences some at a time,
-    each time a trip to L2: all blocks read the same few bytes. `together`: blocks that wait at once. Their queries and
-    outputs pass by the one port of the SM.
+    The search reads some sequences, a trip to L2: all blocks read the same few bytes. `together`: blocks that wait at
+    once. Their queries and outputs pass by the one port of the SM.
     """
     device, kernel = case.device, case.kernel
     if kernel.tiles_between:
@@ -312,8 +335,7 @@ def turn_cycles(case: AttentionCase, iteration: Reals, together: Reals | float =
     exposed = case.constants.persistent_share if kernel.persistent else 1.0
     waited_s: Reals | float = case.constants.block_latency_s * exposed
     if kernel.sequences_per_scan:
-        sequences = device.sms * case.shape.batch / case.work.blocks
-        waited_s = waited_s + np.ceil(sequences / kernel.sequences_per_scan) * L2_LATENCY_S
+        waited_s = waited_s + L2_LATENCY_S
     waited = waited_s * device.clock_hz / together + carried_bytes(case) / L2_PORT_BYTES_PER_CLOCK
     return np.asarray(np.broadcast_to(waited, iteration.shape))
 
