@@ -12,7 +12,7 @@ from cascadesim.accelerators.gpu.calibration import step_overhead_s
 from cascadesim.accelerators.gpu.engines.engine import find_engine
 from cascadesim.accelerators.gpu.engines.fusion import fused
 from cascadesim.accelerators.gpu.generic.plans import plan_text
-from cascadesim.accelerators.gpu.grid import IntegerArray, Reals
+from cascadesim.accelerators.gpu.grid import Reals
 from cascadesim.accelerators.gpu.kernel import KERNELS, kernel_text, load_kernel, text_on
 from cascadesim.accelerators.gpu.plans import (
     cycles_by_keys,
@@ -24,6 +24,7 @@ from cascadesim.accelerators.gpu.plans import (
     plan_linear,
 )
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, ByDtype, Device, Dtype, OperandTypes, TensorKind
+from cascadesim.accelerators.gpu.walk import IntegerArray
 from cascadesim.accelerators.protocol import Accounting, Capabilities, ListedSeconds, Plan, Stored, Unit
 from cascadesim.einsum_cascades.models.operation import PATTERN, Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError

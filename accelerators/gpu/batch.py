@@ -36,7 +36,8 @@ from cascadesim.accelerators.gpu.memory import (
     waiting_s,
 )
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
-from cascadesim.accelerators.gpu.timing import attention_timing, case_of
+from cascadesim.accelerators.gpu.tile import case_of
+from cascadesim.accelerators.gpu.timing import attention_timing
 
 MANY_ROWS = 16  # an SM: sgl-kernel, per_token_quant_fp8.cu, twice the eight rows of a block
 # new keys and values: SGLang's rows as they lie, or in 8 bits; vLLM's; FlashInfer's; TensorRT-LLM's, which are rotated,

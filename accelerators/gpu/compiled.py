@@ -14,10 +14,11 @@ from cascadesim.accelerators.gpu.memory import L2_LATENCY_S, WARP
 from cascadesim.accelerators.gpu.spec import Device
 
 SCHEDULERS = 4  # of an SM, each of which issues one instruction a clock
-# assumed: clocks from one instruction of a warp to its next. Arithmetic takes 4 (Jia et al., arXiv 1804.06826, table of
-# latencies), loads of shared memory and exponentials 20 to 30; 4 to 6 suit calibration rows
+# clocks from an instruction to one that depends on it: arithmetic (Jia et al., arXiv 1804.06826, table of latencies).
+# What waits longer, and instructions in between that wait for nothing, are left out; 4 to 4.5 suit calibration rows
 BETWEEN_INSTRUCTIONS = 4.0
-BARRIER_CYCLES = 40.0  # assumed: a store to shared memory and a load of it, of 20 clocks each (the same table); 40 to 80 suit
+# assumed: a store to shared memory and a load of it, of 20 clocks each (the same table); 40 to 80 suit calibration rows
+BARRIER_CYCLES = 40.0
 SPILLED_IN_FLIGHT = 4.0  # assumed: loads of spilled registers from L2, which instructions after some of them wait for
 BYTES_OF_THREAD = 16  # the widest load
 WARP_ROWS = 16  # of a tile's products: mma.sync, and a warp's part of wgmma (PTX ISA)

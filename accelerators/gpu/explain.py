@@ -20,13 +20,8 @@ from cascadesim.accelerators.gpu.kernel import key_tiles, text_on
 from cascadesim.accelerators.gpu.memory import StreamTiming, stream_timing
 from cascadesim.accelerators.gpu.programs import residents
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, with_cache
-from cascadesim.accelerators.gpu.timing import (
-    AttentionCase,
-    AttentionTiming,
-    attention_timing,
-    iteration_cycles,
-    tile_cycles,
-)
+from cascadesim.accelerators.gpu.tile import AttentionCase, iteration_cycles, tile_cycles
+from cascadesim.accelerators.gpu.timing import AttentionTiming, attention_timing
 from cascadesim.accelerators.protocol import EinsumActivity
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY
 from cascadesim.einsum_cascades.models.operation import Operation, work_of

@@ -145,8 +145,6 @@ class Kernel(Spec):
     converts_cache: bool = False  # a cache narrower than the products' type, element by element
     adds_apart: bool = False  # 8-bit products with values are summed tile by tile, each sum added to those before
     transposes_values: bool = False  # 8-bit values, element by element
-    masks_padding: bool = False  # rows shorter than the tile's depth are loaded element by element
-    widest_accumulators: Positive | None = None  # columns beyond which they spill from registers
     most_value_columns: Positive | None = None  # of one block; for more, several blocks each multiply queries and keys
     stores_scores: bool = False  # scores and weights pass by DRAM (unfused)
     extra_kernels: NonNegative = 0  # launched beside it in every call

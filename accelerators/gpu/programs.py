@@ -24,21 +24,19 @@ from cascadesim.accelerators.gpu.gemm import (
     products_cycles,
     stored_cycles,
 )
-from cascadesim.accelerators.gpu.grid import IntegerArray, Reals
+from cascadesim.accelerators.gpu.grid import Reals
+from cascadesim.accelerators.gpu.makespan import append_cycles, scan_cycles, tiles_of_last_sm, turn_cycles
 from cascadesim.accelerators.gpu.memory import DRAM_LATENCY_S, LANES, StreamTiming, small_kernel_s
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device
-from cascadesim.accelerators.gpu.timing import (
+from cascadesim.accelerators.gpu.tile import (
     ROWS_PER_READ,
     AttentionCase,
-    AttentionTiming,
-    append_cycles,
     iteration_cycles,
     mask_instructions,
-    scan_cycles,
     tile_cycles,
-    tiles_of_last_sm,
-    turn_cycles,
 )
+from cascadesim.accelerators.gpu.timing import AttentionTiming
+from cascadesim.accelerators.gpu.walk import IntegerArray
 from cascadesim.accelerators.program import After, Program, Repeat, Task, TileRun
 
 COMPARISONS = 1.0  # a score, for the running maximum: before any exponential of the row
@@ -108,7 +106,8 @@ def attention_program(case: AttentionCase, timing: AttentionTiming, known: Cycle
     """
     found = residents(case)
     using = _group_cycles(case, found, known or cycle_constants(case.device.generation))
-    launch = {"launch": _whole(_one(timing.launch_s) * case.device.clock_hz + _one(append_cycles(case) + scan_cycles(case)))}
+    first = _one(append_cycles(case) + scan_cycles(case))
+    launch = {"launch": _whole(_one(timing.launch_s) * case.device.clock_hz + first)}
     turn = {"turn": 1}
     loading = [using | _arrival_cycles(case, timing, found, one) for one in found.rounds()]
     classes = [launch, using, using | turn, *(each | next for each in loading for next in ({}, turn))]

@@ -26,7 +26,8 @@ from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.memory import WalkedRows, share_in_l2
 from cascadesim.accelerators.gpu.programs import attention_program
 from cascadesim.accelerators.gpu.spec import Device, Dtype
-from cascadesim.accelerators.gpu.timing import attention_timing, case_of
+from cascadesim.accelerators.gpu.tile import case_of
+from cascadesim.accelerators.gpu.timing import attention_timing
 from cascadesim.einsum_cascades.notation.schema import read_yaml, validate, with_settings
 from cascadesim.simulator.engine.engine import run
 from cascadesim.validation.gpu.layouts import CALIBRATION, SHAPE, Floats, Shapes

@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeAlias
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.memory import DRAM_LATENCY_S
 from cascadesim.accelerators.gpu.spec import Device, Dtype
-from cascadesim.accelerators.gpu.timing import legacy_rate
+from cascadesim.accelerators.gpu.tile import legacy_rate
 from cascadesim.validation.gpu.model import device
 from cascadesim.validation.kernels.model import (
     HALF_BYTES,

@@ -21,7 +21,7 @@ from cascadesim.accelerators.gpu.generic.fusion import fused_kernels
 from cascadesim.accelerators.gpu.generic.problem import Problem
 from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.memory import FLOAT_BYTES, dram_seconds, dram_share, share_in_l2, small_kernel_s
-from cascadesim.accelerators.gpu.timing import legacy_rate
+from cascadesim.accelerators.gpu.tile import legacy_rate
 from cascadesim.accelerators.protocol import EinsumActivity
 from cascadesim.einsum_cascades.models.operation import kept_states
 from cascadesim.einsum_cascades.notation.ir import Access

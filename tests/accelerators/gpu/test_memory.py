@@ -27,7 +27,8 @@ from cascadesim.accelerators.gpu.memory import (
 )
 from cascadesim.accelerators.gpu.programs import ring_program
 from cascadesim.accelerators.gpu.spec import Device
-from cascadesim.accelerators.gpu.timing import attention_timing, case_of
+from cascadesim.accelerators.gpu.tile import case_of
+from cascadesim.accelerators.gpu.timing import attention_timing
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import SpecError
 from cascadesim.simulator.engine.engine import run

@@ -12,18 +12,10 @@ from preset_devices import device
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.grid import shape
 from cascadesim.accelerators.gpu.kernel import load_kernel
+from cascadesim.accelerators.gpu.makespan import append_cycles, carried_bytes, tiles_of_last_sm, turn_cycles
 from cascadesim.accelerators.gpu.memory import DRAM_LATENCY_S
-from cascadesim.accelerators.gpu.timing import (
-    AttentionCase,
-    append_cycles,
-    attention_timing,
-    carried_bytes,
-    case_of,
-    iteration_cycles,
-    tile_cycles,
-    tiles_of_last_sm,
-    turn_cycles,
-)
+from cascadesim.accelerators.gpu.tile import AttentionCase, case_of, iteration_cycles, tile_cycles
+from cascadesim.accelerators.gpu.timing import attention_timing
 
 
 def test_a_scheduler_searches_for_the_next_sequence() -> None:

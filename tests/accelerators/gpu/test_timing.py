@@ -14,15 +14,8 @@ from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.grid import shape
 from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.spec import Dtype
-from cascadesim.accelerators.gpu.timing import (
-    AttentionCase,
-    attention_timing,
-    case_of,
-    legacy_rate,
-    loads_ahead,
-    mask_instructions,
-    tile_cycles,
-)
+from cascadesim.accelerators.gpu.tile import AttentionCase, case_of, legacy_rate, mask_instructions, tile_cycles
+from cascadesim.accelerators.gpu.timing import attention_timing, loads_ahead
 
 
 def tflops(name: str, kernel: str, head_dim: int, **sizes: int) -> float:
