@@ -45,7 +45,7 @@ MANY_ROWS = 16  # an SM: sgl-kernel, per_token_quant_fp8.cu, twice the eight row
 # by a kernel, as its batched products want the rows of a head together
 Before: TypeAlias = Literal[
     "nothing", "cache_stored", "cache_converted", "cache_by_token", "cache_appended", "rotation", "passed",
-    "rope_and_cache_write", "heads_apart",
+    "heads_apart",
 ]
 LatentLibrary: TypeAlias = Literal["tensorrt-llm", "sglang"]
 
@@ -74,7 +74,7 @@ def _before_s(
     tokens, heads_kv = (asked.batch * asked.queries).astype(np.float64), asked.heads_kv.astype(np.float64)
     depth, new = asked.head_dim.astype(np.float64), tokens * heads_kv * asked.key_elements
     queries = tokens * asked.heads * asked.head_dim
-    turned = queries if before in ("rotation", "rope_and_cache_write") else 0 * queries
+    turned = queries if before == "rotation" else 0 * queries
     read, written = 2 * (new + turned), new * DTYPE_BYTES[cached] + turned * DTYPE_BYTES[dtype]
     if before == "passed":
         moved = (2 * queries + new) * DTYPE_BYTES[dtype]  # queries and keys, read and written
@@ -91,9 +91,7 @@ def _before_s(
         return stored + cast_seconds(device, known, queries)
     if before == "cache_by_token":
         return token_copy_seconds(device, tokens, heads_kv * depth, read + written)
-    if before == "cache_stored":
-        return stream_seconds(device, known, new * DTYPE_BYTES[dtype], written)
-    return copy_seconds(device, known, read, written)
+    return stream_seconds(device, known, new * DTYPE_BYTES[dtype], written)
 
 
 def mla_seconds(

@@ -14,11 +14,8 @@ from cascadesim.accelerators.gpu.memory import L2_LATENCY_S, WARP
 from cascadesim.accelerators.gpu.spec import Device
 
 SCHEDULERS = 4  # of an SM, each of which issues one instruction a clock
-# clocks from an instruction to one that depends on it: arithmetic (Jia et al., arXiv 1804.06826, table of latencies).
-# What waits longer, and instructions in between that wait for nothing, are left out; 4 to 4.5 suit calibration rows
-BETWEEN_INSTRUCTIONS = 4.0
-# assumed: a store to shared memory and a load of it, of 20 clocks each (the same table); 40 to 80 suit calibration rows
-BARRIER_CYCLES = 40.0
+BETWEEN_INSTRUCTIONS = 4.0  # clocks to one that depends: arithmetic (Jia et al., arXiv 1804.06826); 4 to 4.5 suit rows
+SHARED_LATENCY = 19.0  # clocks, a load of shared memory on Volta (the same)
 SPILLED_IN_FLIGHT = 4.0  # assumed: loads of spilled registers from L2, which instructions after some of them wait for
 BYTES_OF_THREAD = 16  # the widest load
 WARP_ROWS = 16  # of a tile's products: mma.sync, and a warp's part of wgmma (PTX ISA)
@@ -40,10 +37,10 @@ def waiting_cycles(device: Device, tiles: BlockTiles, key_bytes: float) -> Reals
 
 
 def block_cycles(device: Device, loop: LoopCounts, counts: WarpCounts) -> Reals:
-    """Of a block by itself, without its products."""
+    """Of a block by itself, without its products. At a barrier a store to shared memory ends, and a load begins."""
     issued = counts.instructions * np.maximum(BETWEEN_INSTRUCTIONS, loop.warps / SCHEDULERS)
     reloaded = counts.spilled * L2_LATENCY_S / SPILLED_IN_FLIGHT * device.clock_hz
-    return np.asarray(issued + counts.barriers * BARRIER_CYCLES + reloaded, dtype=np.float64)
+    return np.asarray(issued + counts.barriers * 2 * SHARED_LATENCY + reloaded, dtype=np.float64)
 
 
 def transposed_cycles(device: Device, tiles: BlockTiles, value_dim: Reals, width: float) -> Reals:

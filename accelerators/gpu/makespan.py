@@ -59,16 +59,23 @@ def scan_cycles(case: AttentionCase) -> Reals:
 def waiting_cycles(case: AttentionCase) -> Reals:
     """Of a block in each iteration, which only other blocks of the SM hide.
 
-    Trips to memory, and what a loop that was counted does one after another.
+    Trips, and where a loop was counted, whose warps do everything in turn, also products or instructions, whichever are
+    shorter.
     """
-    trip_s = L2_LATENCY_S if case.kernel.keys_from_l2 else DRAM_LATENCY_S
-    trips = np.full(len(case.tiles.keys), case.kernel.dependent_loads * trip_s * case.device.clock_hz)
+    trips = trip_cycles(case)
     if not case.tiles.loop.known.any():
         return trips
     tensor, special, issue, shared = tile_cycles(case)
     shorter = np.minimum(np.maximum(tensor, shared), np.maximum(special, issue))
-    own = shorter + compiled.waiting_cycles(case.device, case.tiles, DTYPE_BYTES[case.kv_dtype])
-    return np.asarray(trips + np.where(case.tiles.loop.known, own, 0.0))
+    return np.asarray(trips + np.where(case.tiles.loop.known, shorter, 0.0))
+
+
+def trip_cycles(case: AttentionCase) -> Reals:
+    """In which a block neither multiplies nor issues: keys are on their way, or an instruction waits for another."""
+    trip_s = L2_LATENCY_S if case.kernel.keys_from_l2 else DRAM_LATENCY_S
+    trips = case.kernel.dependent_loads * trip_s * case.device.clock_hz
+    own = compiled.waiting_cycles(case.device, case.tiles, DTYPE_BYTES[case.kv_dtype])
+    return np.asarray(trips + own, dtype=np.float64)
 
 
 def _walked(case: AttentionCase, iteration: Reals) -> Blocks:

@@ -25,8 +25,8 @@ from cascadesim.accelerators.gpu.gemm import (
     stored_cycles,
 )
 from cascadesim.accelerators.gpu.grid import Reals
-from cascadesim.accelerators.gpu.makespan import append_cycles, scan_cycles, tiles_of_last_sm, turn_cycles
-from cascadesim.accelerators.gpu.memory import DRAM_LATENCY_S, LANES, StreamTiming, small_kernel_s
+from cascadesim.accelerators.gpu.makespan import append_cycles, scan_cycles, tiles_of_last_sm, trip_cycles, turn_cycles
+from cascadesim.accelerators.gpu.memory import LANES, StreamTiming, small_kernel_s
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device
 from cascadesim.accelerators.gpu.tile import (
     ROWS_PER_READ,
@@ -139,8 +139,7 @@ def _attention_tasks(case: AttentionCase) -> tuple[Task, ...]:
     Registers take the next scores once the group's weights are done in specialised kernels, once they are multiplied in
     others.
     """
-    device, kernel = case.device, case.kernel
-    trips = ceil(kernel.dependent_loads * DRAM_LATENCY_S * device.clock_hz)
+    kernel, trips = case.kernel, ceil(_one(trip_cycles(case)))
     turn = ceil(_one(turn_cycles(case, iteration_cycles(case, *tile_cycles(case)))))
     registers = After("SLN" if kernel.overlap == "specialised" else "SLNV", same_column=True)
     launched = After("launch", latest=True)

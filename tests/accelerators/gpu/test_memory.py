@@ -145,6 +145,15 @@ def test_heads_of_all_sequences_alternate() -> None:
     assert several.again_bytes == one.again_bytes
 
 
+def test_heads_of_a_group_find_what_another_walked_over_in_all_sequences() -> None:
+    """SGLang's Triton kernel: 8 sequences of one key head are 8 MB, of all key heads 67; L2 keeps 26."""
+    alone, grouped = (moved([2048], "triton-extend", heads, 8, True, batch=8).again_bytes[0] for heads in (8, 64))
+    assert alone > 0
+    assert grouped == pytest.approx(alone)
+    many = moved([2048], "triton-extend", 64, 8, True, batch=64).again_bytes[0]
+    assert many > 8 * grouped  # 67 MB of one key head
+
+
 def test_blocks_that_share_nothing_stream_once_each_and_no_more() -> None:
     """600 heads in turn on 132 SMs, causal: a block alone with its head, whose first stream is the compulsory one."""
     found = moved([8192], "triton-extend", 600, 600, causal=True)
