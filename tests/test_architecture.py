@@ -32,7 +32,7 @@ SHORT_MODULES = {  # besides kernels' siblings with one signature
     "accelerators/mapped_array/accelerator.py": "an accelerator is a folder with this module, and everything is shared",
 }
 MOST_MODULES_OF_A_RUN = 60  # that one run imports
-MOST_CALLED = {"h100-sxm": 45, "spatten": 45, "flat": 50, "fusemax": 54}  # of them, with a function that it calls
+MOST_CALLED = {"h100-sxm": 46, "spatten": 45, "flat": 50, "fusemax": 54}  # of them, with a function that it calls
 PURE_MODULES = [path for path in MODULES if path.relative_to(ROOT).parts[0] in LAYERS[:3]]
 
 

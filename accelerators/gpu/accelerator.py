@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cascadesim.accelerators.catalogue import presets
+from cascadesim.accelerators.gpu.attention.walk import IntegerArray
 from cascadesim.accelerators.gpu.calibration import step_overhead_s
 from cascadesim.accelerators.gpu.engines.engine import find_engine
 from cascadesim.accelerators.gpu.engines.fusion import fused
@@ -24,7 +25,6 @@ from cascadesim.accelerators.gpu.plans import (
     plan_linear,
 )
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, ByDtype, Device, Dtype, OperandTypes, TensorKind
-from cascadesim.accelerators.gpu.walk import IntegerArray
 from cascadesim.accelerators.protocol import Accounting, Capabilities, ListedSeconds, Plan, Stored, Unit
 from cascadesim.einsum_cascades.models.operation import PATTERN, Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError

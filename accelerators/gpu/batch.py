@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.gpu import calibration
+from cascadesim.accelerators.gpu.attention.tile import case_of
 from cascadesim.accelerators.gpu.cache_writes import (
     PASSING_LINES,
     appended_seconds,
@@ -36,7 +37,6 @@ from cascadesim.accelerators.gpu.memory import (
     waiting_s,
 )
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
-from cascadesim.accelerators.gpu.tile import case_of
 from cascadesim.accelerators.gpu.timing import attention_timing
 
 MANY_ROWS = 16  # an SM: sgl-kernel, per_token_quant_fp8.cu, twice the eight rows of a block

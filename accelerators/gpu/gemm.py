@@ -17,11 +17,11 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
+from cascadesim.accelerators.gpu.attention.walk import IntegerArray
 from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.grid import Reals
 from cascadesim.accelerators.gpu.memory import ROUND_TRIP_S, dram_seconds, dram_share, share_in_l2, small_kernel_s
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation, OperandTypes
-from cascadesim.accelerators.gpu.walk import IntegerArray
 
 # (rows, outputs) of a block; CUTLASS profiler lists. assumed: the same on every generation
 TILES = (

@@ -14,9 +14,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from cascadesim.accelerators.gpu.attention.walk import IntegerArray, Walk
 from cascadesim.accelerators.gpu.kernel import CompiledLoop, Kernel, Tile
 from cascadesim.accelerators.gpu.spec import Device
-from cascadesim.accelerators.gpu.walk import IntegerArray, Walk
 
 Reals: TypeAlias = NDArray[np.float64]
 BooleanArray: TypeAlias = NDArray[np.bool_]

@@ -12,6 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 
+from cascadesim.accelerators.gpu.attention.tile import (
+    ROWS_PER_READ,
+    AttentionCase,
+    iteration_cycles,
+    mask_instructions,
+    tile_cycles,
+)
+from cascadesim.accelerators.gpu.attention.walk import IntegerArray
 from cascadesim.accelerators.gpu.calibration import Constants, CycleConstants, cycle_constants
 from cascadesim.accelerators.gpu.engines.collectives import RingTiming
 from cascadesim.accelerators.gpu.gemm import (
@@ -25,18 +33,16 @@ from cascadesim.accelerators.gpu.gemm import (
     stored_cycles,
 )
 from cascadesim.accelerators.gpu.grid import Reals
-from cascadesim.accelerators.gpu.makespan import append_cycles, scan_cycles, tiles_of_last_sm, trip_cycles, turn_cycles
 from cascadesim.accelerators.gpu.memory import LANES, StreamTiming, small_kernel_s
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device
-from cascadesim.accelerators.gpu.tile import (
-    ROWS_PER_READ,
-    AttentionCase,
-    iteration_cycles,
-    mask_instructions,
-    tile_cycles,
+from cascadesim.accelerators.gpu.timing import (
+    AttentionTiming,
+    append_cycles,
+    scan_cycles,
+    tiles_of_last_sm,
+    trip_cycles,
+    turn_cycles,
 )
-from cascadesim.accelerators.gpu.timing import AttentionTiming
-from cascadesim.accelerators.gpu.walk import IntegerArray
 from cascadesim.accelerators.program import After, Program, Repeat, Task, TileRun
 
 COMPARISONS = 1.0  # a score, for the running maximum: before any exponential of the row

@@ -1,4 +1,4 @@
-"""How long attention takes: key tiles of thread blocks over SMs, memory beside them, launches.
+"""How long attention takes: key tiles of thread blocks over SMs, what blocks wait for, memory beside them, launches.
 
 Closed form over arrays of shapes; one shape is an array of one.
 """
@@ -10,13 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cascadesim.accelerators.gpu.attention import compiled
+from cascadesim.accelerators.gpu.attention.tile import AttentionCase, Cycles, iteration_cycles, tile_cycles
 from cascadesim.accelerators.gpu.gemm import L2_PORT_BYTES_PER_CLOCK
-from cascadesim.accelerators.gpu.grid import BooleanArray, Reals
-from cascadesim.accelerators.gpu.makespan import makespan_cycles
+from cascadesim.accelerators.gpu.grid import BooleanArray, Reals, column_parts
 from cascadesim.accelerators.gpu.memory import (
+    DRAM_LATENCY_S,
     FLOAT_BYTES,
     L2_LATENCY_S,
     ROUND_TRIP_S,
+    VECTOR_BYTES,
     Movement,
     dram_seconds,
     dram_share,
@@ -25,11 +28,12 @@ from cascadesim.accelerators.gpu.memory import (
     threads_of_sm,
 )
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES
-from cascadesim.accelerators.gpu.tile import AttentionCase, Cycles, iteration_cycles, tile_cycles
 
+LATE = 0.5  # assumed: of what the longest block has more than the shortest, when all other SMs are done
 # assumed: kernels that split keys, or load by TMA, load far ahead, so that the norm of memory and schedule is of twice
 # the order; 2.5 to 4 suit calibration rows, the longer of the two does not
 AHEAD = 2.0
+
 
 
 @dataclass(frozen=True)
@@ -115,3 +119,157 @@ def _blocks_of_all_splits_s(case: AttentionCase) -> Reals:
     empty = work.blocks / work.splits * (kernel.most_splits - work.splits)
     rows = shape.batch * shape.heads * shape.queries
     return np.asarray((empty * L2_LATENCY_S + rows * ROUND_TRIP_S) / resident, dtype=np.float64)
+
+
+def makespan_cycles(case: AttentionCase, iteration: Reals) -> Reals:
+    """Blocks over SMs: all of the work evenly spread, plus what the last blocks leave idle; at least the longest.
+
+    Every block but the first of an SM waits for its loads, unless blocks run together or the kernel is persistent.
+    """
+    device, work = case.device, case.work
+    blocks = work.blocks.astype(np.float64)
+    together = np.minimum(case.tiles.blocks_per_sm, np.ceil(blocks / device.sms))
+    turns = np.maximum(blocks - device.sms, 0) * turn_cycles(case, iteration, together)
+    tiles = _filled(_walked(case, iteration), hidden_cycles(case) / iteration, blocks)
+    busy = _of_last_sm(case, tiles, iteration, waiting_cycles(case), turns)
+    return busy + append_cycles(case) + scan_cycles(case)
+
+
+def _filled(tiles: Blocks, share: Reals, blocks: Reals) -> Blocks:
+    """With what every block takes besides, in key tiles."""
+    return Blocks(tiles.total + share * blocks, tiles.longest + share, tiles.shortest + share, tiles.spread)
+
+
+def hidden_cycles(case: AttentionCase) -> Reals:
+    """What a block does not hide of its first scores, whose softmax has no products beside it, and of its last weights.
+
+    FlashAttention-3, section 3.2: its loop begins with the scores of a tile and ends with the products of one.
+    """
+    tensor, special, issue, shared = tile_cycles(case)
+    hidden = case.hidden * np.minimum(np.maximum(tensor, shared), np.maximum(special, issue))
+    return np.asarray(np.where(case.tiles.loop.known, 0.0, hidden))
+
+
+def scan_cycles(case: AttentionCase) -> Reals:
+    """Trips to L2 in which the scheduler of an SM that has several blocks walks over all sequences but once."""
+    if not case.kernel.sequences_per_scan:
+        return np.zeros(len(case.work.visited))
+    scans = case.shape.batch / case.kernel.sequences_per_scan * (case.work.blocks > case.device.sms)
+    return np.asarray(scans * L2_LATENCY_S * case.device.clock_hz, dtype=np.float64)
+
+
+def waiting_cycles(case: AttentionCase) -> Reals:
+    """Of a block in each iteration, which only other blocks of the SM hide.
+
+    Trips, and where a loop was counted, whose warps do everything in turn, also products or instructions, whichever are
+    shorter.
+    """
+    trips = trip_cycles(case)
+    if not case.tiles.loop.known.any():
+        return trips
+    tensor, special, issue, shared = tile_cycles(case)
+    shorter = np.minimum(np.maximum(tensor, shared), np.maximum(special, issue))
+    return np.asarray(trips + np.where(case.tiles.loop.known, shorter, 0.0))
+
+
+def trip_cycles(case: AttentionCase) -> Reals:
+    """In which a block neither multiplies nor issues: keys are on their way, or an instruction waits for another."""
+    trip_s = L2_LATENCY_S if case.kernel.keys_from_l2 else DRAM_LATENCY_S
+    trips = np.full(len(case.tiles.keys), case.kernel.dependent_loads * trip_s * case.device.clock_hz)
+    if not case.tiles.loop.known.any():
+        return trips
+    own = compiled.waiting_cycles(case.device, case.tiles, DTYPE_BYTES[case.kv_dtype])
+    return np.asarray(trips + own, dtype=np.float64)
+
+
+def _walked(case: AttentionCase, iteration: Reals) -> Blocks:
+    """Key tiles of blocks, with those that they only compare, as far as these take as long."""
+    work = case.work
+    if not case.kernel.passes_window:
+        return Blocks(work.visited, work.longest, work.shortest, work.spread)
+    passing = compiled.block_cycles(case.device, case.tiles.loop, case.tiles.loop.passed)
+    share = passing / (iteration + waiting_cycles(case))
+    passed = share * work.most_passed
+    return Blocks(work.visited + share * work.passed, work.longest + passed, work.shortest, work.spread + passed)
+
+
+def append_cycles(case: AttentionCase) -> Reals:
+    """Before all else every block copies the new keys and values that it walks over, whoever else copies them, too.
+
+    A load may not pass the store before it, as both could be of one place: an SM has a vector of each thread that it
+    has room for in flight during a trip to L2 (Little's law). assumed: also where a single block runs, as calibration
+    rows say (mean error 6 %; 9 % where a block has no more in flight than its own threads). Blocks of a head's first
+    queries have a tile with new keys at least; where keys are split, those of the first parts have none.
+    """
+    kernel, work, device = case.kernel, case.work, case.device
+    if not kernel.appends_keys:
+        return np.zeros(len(work.visited))
+    tile_bytes = case.tiles.keys * case.shape.key_elements * DTYPE_BYTES[case.kv_dtype]
+    in_flight = kernel.threads * case.tiles.blocks_per_sm * VECTOR_BYTES
+    least = np.where(work.splits > 1, 0.0, np.minimum(work.most_appended, 1.0))
+    tiles = Blocks(work.appended, work.most_appended, least, work.most_appended - least)
+    return _of_last_sm(case, tiles, tile_bytes / in_flight * L2_LATENCY_S * device.clock_hz)
+
+
+def turn_cycles(case: AttentionCase, iteration: Reals, together: Reals | float = 1.0) -> Reals:
+    """Cycles from one block of an SM to its next: its scheduler's own figure, or the calibrated latency and a search.
+
+    The search reads some sequences, a trip to L2: all blocks read the same few bytes. `together`: blocks that wait at
+    once. Their queries and outputs pass by the one port of the SM.
+    """
+    device, kernel = case.device, case.kernel
+    if kernel.tiles_between:
+        return kernel.tiles_between * iteration / together
+    exposed = case.constants.persistent_share if kernel.persistent else 1.0
+    waited_s: Reals | float = case.constants.block_latency_s * exposed
+    if kernel.sequences_per_scan:
+        waited_s = waited_s + L2_LATENCY_S
+    waited = waited_s * device.clock_hz / together + carried_bytes(case) / L2_PORT_BYTES_PER_CLOCK
+    return np.asarray(np.broadcast_to(waited, iteration.shape))
+
+
+def carried_bytes(case: AttentionCase) -> Reals:
+    """Queries and outputs of a block, which it loads before the first key and stores after the last."""
+    shape, width = case.shape, DTYPE_BYTES[case.dtype]
+    parts = column_parts(case.kernel, shape)
+    rows = shape.batch * shape.heads * shape.queries * parts * case.work.splits / case.work.blocks
+    return np.asarray(rows * (shape.head_dim * width + shape.value_dim / parts * max(width, 2)), dtype=np.float64)
+
+
+def tiles_of_last_sm(case: AttentionCase) -> Reals:
+    """Key tiles that the SM which ends last walks over."""
+    iteration = iteration_cycles(case, *tile_cycles(case))
+    return _of_last_sm(case, _walked(case, iteration), 1.0)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Key tiles of thread blocks: of all, of the longest, of the shortest; `spread`: see ThreadBlocks."""
+
+    total: Reals
+    longest: Reals
+    shortest: Reals
+    spread: Reals
+
+
+def _of_last_sm(
+    case: AttentionCase, tiles: Blocks, busy: Reals | float, waiting: Reals | float = 0.0, turns: Reals | float = 0.0
+) -> Reals:
+    """When the SM ends that ends last: rounds of as many blocks as are resident, each as long as the shortest.
+
+    A key tile keeps an SM `busy`, and its block `waiting` besides. Blocks of an SM use it one after the other, and wait
+    at the same time: their tiles take as long as all of them use it, or as long as one takes by itself. What blocks
+    have beyond the shortest is spread evenly, but for a part of the last one's. `turns`: cycles between blocks, of all.
+    """
+    sms, at_once = case.device.sms, case.tiles.blocks_per_sm
+    blocks = case.work.blocks.astype(np.float64)
+    rounds, rest = np.divmod(blocks, sms * at_once)
+    left = np.ceil(rest / sms)
+    full = np.maximum(at_once * busy, busy + waiting)
+    last = np.where(rest > 0, np.maximum(left * busy, busy + waiting), 0)
+    idle = tiles.shortest * (rounds * full + last - full * blocks / (sms * at_once))
+    idle = idle + (rounds * at_once + left - blocks / sms) * turns / blocks
+    spread = 0.0 if case.kernel.longest_first else tiles.spread
+    late = np.where(blocks > sms, idle + LATE * spread * full / at_once, 0)
+    evenly = tiles.total * full / (sms * at_once) + turns / sms
+    return np.asarray(np.maximum(evenly + late, tiles.longest * (busy + waiting)), dtype=np.float64)

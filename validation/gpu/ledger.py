@@ -19,7 +19,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from cascadesim.accelerators.catalogue import presets
-from cascadesim.accelerators.gpu import compiled, gemm, kernel, makespan, memory, programs, tile, timing
+from cascadesim.accelerators.gpu import gemm, kernel, memory, programs, timing
+from cascadesim.accelerators.gpu.attention import compiled, tile
 from cascadesim.accelerators.gpu.calibration import estimates, step_overheads
 from cascadesim.accelerators.gpu.engines import collectives
 from cascadesim.accelerators.gpu.engines.engine import FILE as ENGINES
@@ -48,7 +49,7 @@ _NAME = r"[A-Z][A-Z0-9_]*"
 _CONSTANT = re.compile(rf"(?m)^((?:#[^\n]*\n)*)({_NAME}(?:, {_NAME})*)(?:: \w+)? = ([-0-9._e, ]+?)(?:\s+#\s*(.*))?$")
 _OF_ENGINE = re.compile(r"(host_launch_s|tokens_per_pass): ([0-9.e-]+)")
 _SEEN = ("BETWEEN_SOCKETS_BYTES_PER_S",)  # of two figures of its source, the one that scored runs are nearer to
-_MODULES = (tile, compiled, makespan, timing, memory, gemm, kernel, model, programs, blocks, generic_timing,
+_MODULES = (tile, compiled, timing, memory, gemm, kernel, model, programs, blocks, generic_timing,
             collectives)  # fmt: skip
 ROWS_OF: Mapping[str, RowSelection] = {
     "encoder": RowSelection(("encoder",), ("encoder",)), "prefill": RowSelection(("prefill",), ("prefill",)),

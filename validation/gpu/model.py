@@ -18,6 +18,7 @@ import numpy as np
 
 from cascadesim.accelerators.catalogue import presets
 from cascadesim.accelerators.gpu import batch as vectorised
+from cascadesim.accelerators.gpu.attention.tile import case_of
 from cascadesim.accelerators.gpu.batch import Before
 from cascadesim.accelerators.gpu.calibration import Constants, CycleConstants, constants
 from cascadesim.accelerators.gpu.gemm import GemmLibrary, InL2
@@ -26,7 +27,6 @@ from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.memory import WalkedRows, share_in_l2
 from cascadesim.accelerators.gpu.programs import attention_program
 from cascadesim.accelerators.gpu.spec import Device, Dtype
-from cascadesim.accelerators.gpu.tile import case_of
 from cascadesim.accelerators.gpu.timing import attention_timing
 from cascadesim.einsum_cascades.notation.schema import read_yaml, validate, with_settings
 from cascadesim.simulator.engine.engine import run

@@ -18,14 +18,15 @@ from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
-from cascadesim.accelerators.gpu import tile, timing
+from cascadesim.accelerators.gpu import timing
+from cascadesim.accelerators.gpu.attention import tile
+from cascadesim.accelerators.gpu.attention.tile import AttentionCase, Cycles
 from cascadesim.accelerators.gpu.batch import attention_seconds
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.grid import Shape, shape
 from cascadesim.accelerators.gpu.kernel import Kernel, Tile, load_kernel
 from cascadesim.accelerators.gpu.memory import stream_seconds
 from cascadesim.accelerators.gpu.spec import Device, Dtype
-from cascadesim.accelerators.gpu.tile import AttentionCase, Cycles
 from cascadesim.accelerators.gpu.timing import AttentionTiming
 from cascadesim.validation.claim import PredictedFigures, Settings
 from cascadesim.validation.gpu.model import device

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.accelerator import Gpu
+from cascadesim.accelerators.gpu.attention.walk import Walk, floor_sum
 from cascadesim.accelerators.gpu.grid import ThreadBlocks, shape, shrunk, tiles_of, work_of
 from cascadesim.accelerators.gpu.kernel import Kernel, load_kernel
-from cascadesim.accelerators.gpu.walk import Walk, floor_sum
 from cascadesim.einsum_cascades.sparsity.masks import KeyInterval
 
 SIZES = ("batch", "heads", "heads_kv", "queries", "keys", "head_dim", "value_dim", "causal", "window")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.catalogue import load, presets
 from cascadesim.accelerators.gpu.accelerator import Gpu
+from cascadesim.accelerators.gpu.attention.tile import case_of
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.engines.collectives import ring_timing
 from cascadesim.accelerators.gpu.grid import Reals, shape
@@ -27,7 +28,6 @@ from cascadesim.accelerators.gpu.memory import (
 )
 from cascadesim.accelerators.gpu.programs import ring_program
 from cascadesim.accelerators.gpu.spec import Device
-from cascadesim.accelerators.gpu.tile import case_of
 from cascadesim.accelerators.gpu.timing import attention_timing
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import SpecError

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from preset_devices import device
 
 from cascadesim.accelerators.catalogue import load
-from cascadesim.accelerators.gpu import makespan, tile
+from cascadesim.accelerators.gpu import timing
+from cascadesim.accelerators.gpu.attention import tile
+from cascadesim.accelerators.gpu.attention.tile import AttentionCase, case_of
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.gemm import gemm_timing
 from cascadesim.accelerators.gpu.grid import BooleanArray, Reals, Shape, shape
@@ -26,7 +28,6 @@ from cascadesim.accelerators.gpu.kernel import Kernel, kernels
 from cascadesim.accelerators.gpu.memory import stream_timing
 from cascadesim.accelerators.gpu.programs import attention_program
 from cascadesim.accelerators.gpu.spec import Device
-from cascadesim.accelerators.gpu.tile import AttentionCase, case_of
 from cascadesim.accelerators.gpu.timing import attention_timing
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.simulator.engine.engine import run
@@ -131,7 +132,7 @@ def test_more_attention_is_never_faster_and_moves_no_less(name: str, monkeypatch
     Parts of the keys are whole tiles, and assumed to be as many short ones as long ones: there 2 % is allowed.
     """
     monkeypatch.setattr(tile, "MASK_INSTRUCTIONS", 0.0)
-    monkeypatch.setattr(makespan, "append_cycles", lambda case: 0.0)
+    monkeypatch.setattr(timing, "append_cycles", lambda case: 0.0)
     draw = Random(np.random.default_rng(21))
     for kernel, decode in cases(name):
         asked = draw.shapes(decode)
@@ -145,7 +146,7 @@ def test_more_attention_is_never_faster_and_moves_no_less(name: str, monkeypatch
 
 
 def test_comparisons_at_the_edge_of_a_mask_are_worth_six_percent_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(makespan, "append_cycles", lambda case: 0.0)
+    monkeypatch.setattr(timing, "append_cycles", lambda case: 0.0)
     draw = Random(np.random.default_rng(22))
     for kernel, decode in cases("h100-sxm"):
         asked = draw.shapes(decode)

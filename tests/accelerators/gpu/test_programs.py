@@ -11,11 +11,11 @@ from preset_devices import device
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.accelerator import Gpu
+from cascadesim.accelerators.gpu.attention.tile import AttentionCase, case_of
 from cascadesim.accelerators.gpu.calibration import constants, cycle_constants
 from cascadesim.accelerators.gpu.gemm import choice_of, gemm_timing
 from cascadesim.accelerators.gpu.grid import shape
 from cascadesim.accelerators.gpu.kernel import kernels, load_kernel
-from cascadesim.accelerators.gpu.makespan import tiles_of_last_sm
 from cascadesim.accelerators.gpu.memory import stream_timing
 from cascadesim.accelerators.gpu.programs import (
     LOADS,
@@ -27,8 +27,7 @@ from cascadesim.accelerators.gpu.programs import (
     stream_program,
 )
 from cascadesim.accelerators.gpu.spec import Dtype
-from cascadesim.accelerators.gpu.tile import AttentionCase, case_of
-from cascadesim.accelerators.gpu.timing import attention_timing
+from cascadesim.accelerators.gpu.timing import attention_timing, tiles_of_last_sm
 from cascadesim.accelerators.program import Program
 from cascadesim.simulator.engine.engine import Schedule, record, run
 

@@ -9,11 +9,14 @@ import pytest
 from attention_cases import case_of_sizes
 from preset_devices import device
 
+from cascadesim.accelerators.gpu.attention.tile import AttentionCase, case_of, iteration_cycles, tile_cycles
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.grid import shape
 from cascadesim.accelerators.gpu.kernel import load_kernel
-from cascadesim.accelerators.gpu.makespan import (
+from cascadesim.accelerators.gpu.memory import DRAM_LATENCY_S
+from cascadesim.accelerators.gpu.timing import (
     append_cycles,
+    attention_timing,
     carried_bytes,
     hidden_cycles,
     makespan_cycles,
@@ -21,9 +24,6 @@ from cascadesim.accelerators.gpu.makespan import (
     tiles_of_last_sm,
     turn_cycles,
 )
-from cascadesim.accelerators.gpu.memory import DRAM_LATENCY_S
-from cascadesim.accelerators.gpu.tile import AttentionCase, case_of, iteration_cycles, tile_cycles
-from cascadesim.accelerators.gpu.timing import attention_timing
 
 
 def test_a_scheduler_searches_for_the_next_sequence() -> None:

@@ -10,11 +10,17 @@ import pytest
 from attention_cases import PAPER, case_of_sizes, timing
 from preset_devices import device
 
+from cascadesim.accelerators.gpu.attention.tile import (
+    AttentionCase,
+    case_of,
+    legacy_rate,
+    mask_instructions,
+    tile_cycles,
+)
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.grid import shape
 from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.spec import Dtype
-from cascadesim.accelerators.gpu.tile import AttentionCase, case_of, legacy_rate, mask_instructions, tile_cycles
 from cascadesim.accelerators.gpu.timing import attention_timing, loads_ahead
 
 

@@ -9,13 +9,13 @@ import pytest
 from attention_cases import case_of_sizes
 from preset_devices import device
 
-from cascadesim.accelerators.gpu import compiled
+from cascadesim.accelerators.gpu.attention import compiled
+from cascadesim.accelerators.gpu.attention.tile import AttentionCase, case_of, iteration_cycles, tile_cycles
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.grid import shape
 from cascadesim.accelerators.gpu.kernel import load_kernel
-from cascadesim.accelerators.gpu.makespan import makespan_cycles, trip_cycles, waiting_cycles
 from cascadesim.accelerators.gpu.spec import Dtype
-from cascadesim.accelerators.gpu.tile import AttentionCase, case_of, iteration_cycles, tile_cycles
+from cascadesim.accelerators.gpu.timing import makespan_cycles, trip_cycles, waiting_cycles
 
 
 def extend(name: str, depth: int, dtype: Dtype = "bf16", window: int = 0, tokens: int = 4096) -> AttentionCase:

@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from cascadesim.accelerators.gpu import compiled
+from cascadesim.accelerators.gpu.attention import compiled
 from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.grid import (
     BlockTiles,
