@@ -40,12 +40,12 @@ from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
 from cascadesim.accelerators.gpu.timing import attention_timing
 
 MANY_ROWS = 16  # an SM: sgl-kernel, per_token_quant_fp8.cu, twice the eight rows of a block
-# new keys and values: SGLang's rows as they lie, or in 8 bits; vLLM's; FlashInfer's; TensorRT-LLM's, which are rotated,
-# or passed by the same kernel where there is no cache; copies by index, of queries, too; PyTorch's of all three, each
-# by a kernel, as its batched products want the rows of a head together
+# new keys and values: SGLang's rows as they lie, or in 8 bits, with one scale of all queries that is sought first in
+# prompts; vLLM's; FlashInfer's; TensorRT-LLM's, which are rotated, or passed by the same kernel where there is no
+# cache; PyTorch's of all three, each by a kernel, as its batched products want the rows of a head together
 Before: TypeAlias = Literal[
     "nothing", "cache_stored", "cache_converted", "cache_by_token", "cache_appended", "rotation", "passed",
-    "heads_apart",
+    "heads_apart", "scale_sought",
 ]
 LatentLibrary: TypeAlias = Literal["tensorrt-llm", "sglang"]
 
@@ -86,9 +86,10 @@ def _before_s(
         return rotated_seconds(device, tokens, asked.heads.astype(np.float64), depth, read + written)
     if before == "cache_appended":
         return appended_seconds(device, tokens, heads_kv, depth, read + written)
-    if before == "cache_converted":  # and queries are cast by a kernel of their own
+    if before in ("cache_converted", "scale_sought"):  # and queries are cast by a kernel of their own
         stored = converted_seconds(device, tokens, heads_kv, depth, read + written)
-        return stored + cast_seconds(device, known, queries)
+        sought = stream_seconds(device, known, 2 * queries, 0 * queries) if before == "scale_sought" else 0.0
+        return stored + sought + cast_seconds(device, known, queries)
     if before == "cache_by_token":
         return token_copy_seconds(device, tokens, heads_kv * depth, read + written)
     return stream_seconds(device, known, new * DTYPE_BYTES[dtype], written)

@@ -170,8 +170,9 @@ def in_l2(on: Device, source: str, part: Shapes) -> InL2 | None:
 def before(operation: str, source: str, impl: str = "", dtype: str = "", kv_dtype: str = "") -> Before:
     """What the measured call runs ahead of attention (headers of the public files).
 
-    vLLM's kernel copies token by token, SGLang's stores 16-bit rows as they lie; beside trtllm-gen one of its own
-    converts them to 8 bits. TensorRT-LLM rotates, but where it calls FlashInfer; its kernel runs in encoders, too
+    vLLM's kernel copies token by token, SGLang's stores rows as they lie; beside trtllm-gen one of its own converts
+    them to 8 bits, and the largest query of a prompt is sought first (scaled_fp8_quant without a scale; that decoding does
+    without is assumed). TensorRT-LLM rotates, but where it calls FlashInfer; its kernel runs in encoders, too
     (attentionOp.cpp, invokeQKVPreprocessing).
     """
     own = source.endswith("trtllm")
@@ -184,7 +185,7 @@ def before(operation: str, source: str, impl: str = "", dtype: str = "", kv_dtyp
     if own:
         return "cache_appended" if "flashinfer" in impl else "rotation"
     if impl == "sglang:trtllm_mha" and kv_dtype == "fp8":
-        return "cache_converted"
+        return "scale_sought" if operation == "prefill" else "cache_converted"
     return "cache_stored"
 
 

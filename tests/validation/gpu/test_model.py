@@ -147,7 +147,7 @@ def test_small_kernels_are_those_of_timed_calls_of_libraries(
     ("aiconfigurator sglang", "sglang:fa3", "bf16", "bf16", "cache_stored"),
     ("aiconfigurator sglang", "sglang:fa3", "fp8", "fp8", "cache_stored"),  # 8 bits before the clock starts
     ("aiconfigurator sglang", "sglang:trtllm_mha", "bf16", "bf16", "cache_stored"),
-    ("aiconfigurator sglang", "sglang:trtllm_mha", "bf16", "fp8", "cache_converted"),
+    ("aiconfigurator sglang", "sglang:trtllm_mha", "bf16", "fp8", "scale_sought"),
     ("aiconfigurator vllm", "vllm:vllm_flash_attn_fa3", "fp8", "fp8", "cache_by_token"),
     ("aiconfigurator trtllm", "trtllm:torch_flow", "bf16", "bf16", "rotation"),
     ("aiconfigurator trtllm", "trtllm:torch_flow_flashinfer", "bf16", "bf16", "cache_appended"),
