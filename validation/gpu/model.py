@@ -171,8 +171,8 @@ def before(operation: str, source: str, impl: str = "", dtype: str = "", kv_dtyp
     """What the measured call runs ahead of attention (headers of the public files).
 
     vLLM's kernel copies token by token, SGLang's stores rows as they lie; beside trtllm-gen one of its own converts
-    them to 8 bits, and the largest query of a prompt is sought first (scaled_fp8_quant without a scale; that decoding does
-    without is assumed). TensorRT-LLM rotates, but where it calls FlashInfer; its kernel runs in encoders, too
+    them to 8 bits, and the largest query of a prompt is sought first (scaled_fp8_quant without a scale; that decoding
+    does without is assumed). TensorRT-LLM rotates, but where it calls FlashInfer; its kernel runs in encoders, too
     (attentionOp.cpp, invokeQKVPreprocessing).
     """
     own = source.endswith("trtllm")
