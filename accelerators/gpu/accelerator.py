@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cascadesim.accelerators.catalogue import presets
+from cascadesim.accelerators.gpu.attention.walk import IntegerArray
 from cascadesim.accelerators.gpu.calibration import step_overhead_s
 from cascadesim.accelerators.gpu.engines.engine import find_engine
 from cascadesim.accelerators.gpu.engines.fusion import fused
 from cascadesim.accelerators.gpu.gemm import POWER_LIMITED
 from cascadesim.accelerators.gpu.generic.plans import plan_text
-from cascadesim.accelerators.gpu.grid import IntegerArray, Reals
+from cascadesim.accelerators.gpu.grid import Reals
 from cascadesim.accelerators.gpu.kernel import KERNELS, kernel_text, load_kernel, text_on
 from cascadesim.accelerators.gpu.plans import (
     cycles_by_keys,

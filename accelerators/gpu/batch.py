@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.gpu import calibration
+from cascadesim.accelerators.gpu.attention.tile import case_of
 from cascadesim.accelerators.gpu.cache_writes import (
     PASSING_LINES,
     appended_seconds,
@@ -38,15 +39,15 @@ from cascadesim.accelerators.gpu.memory import (
     waiting_s,
 )
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype
-from cascadesim.accelerators.gpu.timing import attention_timing, case_of
+from cascadesim.accelerators.gpu.timing import attention_timing
 
 MANY_ROWS = 16  # an SM: sgl-kernel, per_token_quant_fp8.cu, twice the eight rows of a block
-# new keys and values: SGLang's rows as they lie, or in 8 bits; vLLM's; FlashInfer's; TensorRT-LLM's, which are rotated,
-# or passed by the same kernel where there is no cache; copies by index, of queries, too; PyTorch's of all three, each
-# by a kernel, as its batched products want the rows of a head together
+# new keys and values: SGLang's rows as they lie, or in 8 bits, with one scale of all queries that is sought first in
+# prompts; vLLM's; FlashInfer's; TensorRT-LLM's, which are rotated, or passed by the same kernel where there is no
+# cache; PyTorch's of all three, each by a kernel, as its batched products want the rows of a head together
 Before: TypeAlias = Literal[
     "nothing", "cache_stored", "cache_converted", "cache_by_token", "cache_appended", "rotation", "passed",
-    "rope_and_cache_write", "heads_apart",
+    "heads_apart", "scale_sought",
 ]
 LatentLibrary: TypeAlias = Literal["tensorrt-llm", "sglang"]
 
@@ -75,7 +76,7 @@ def _before_s(
     tokens, heads_kv = (asked.batch * asked.queries).astype(np.float64), asked.heads_kv.astype(np.float64)
     depth, new = asked.head_dim.astype(np.float64), tokens * heads_kv * asked.key_elements
     queries = tokens * asked.heads * asked.head_dim
-    turned = queries if before in ("rotation", "rope_and_cache_write") else 0 * queries
+    turned = queries if before == "rotation" else 0 * queries
     read, written = 2 * (new + turned), new * DTYPE_BYTES[cached] + turned * DTYPE_BYTES[dtype]
     if before == "passed":
         moved = (2 * queries + new) * DTYPE_BYTES[dtype]  # queries and keys, read and written
@@ -87,13 +88,13 @@ def _before_s(
         return rotated_seconds(device, tokens, asked.heads.astype(np.float64), depth, read + written)
     if before == "cache_appended":
         return appended_seconds(device, tokens, heads_kv, depth, read + written)
-    if before == "cache_converted":  # and queries are cast by a kernel of their own
+    if before in ("cache_converted", "scale_sought"):  # and queries are cast by a kernel of their own
         stored = converted_seconds(device, tokens, heads_kv, depth, read + written)
-        return stored + cast_seconds(device, known, queries)
+        sought = stream_seconds(device, known, 2 * queries, 0 * queries) if before == "scale_sought" else 0.0
+        return stored + sought + cast_seconds(device, known, queries)
     if before == "cache_by_token":
         return token_copy_seconds(device, tokens, heads_kv * depth, read + written)
-    moving = stream_seconds if before == "cache_stored" else copy_seconds
-    return moving(device, known, read, written)
+    return stream_seconds(device, known, new * DTYPE_BYTES[dtype], written)
 
 
 def mla_seconds(

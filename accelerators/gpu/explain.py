@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Literal
 
 from cascadesim.accelerators.binding import DEPTHS, contracts
+from cascadesim.accelerators.gpu.attention.tile import AttentionCase, iteration_cycles, tile_cycles
 from cascadesim.accelerators.gpu.calibration import NEAREST, Constants
 from cascadesim.accelerators.gpu.engines.collectives import RingTiming, link_of
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing
@@ -20,13 +21,7 @@ from cascadesim.accelerators.gpu.kernel import key_tiles, text_on
 from cascadesim.accelerators.gpu.memory import StreamTiming, stream_timing
 from cascadesim.accelerators.gpu.programs import residents
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, with_cache
-from cascadesim.accelerators.gpu.timing import (
-    AttentionCase,
-    AttentionTiming,
-    attention_timing,
-    iteration_cycles,
-    tile_cycles,
-)
+from cascadesim.accelerators.gpu.timing import AttentionTiming, attention_timing
 from cascadesim.accelerators.protocol import EinsumActivity
 from cascadesim.accelerators.spec import point_operations
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY

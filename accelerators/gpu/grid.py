@@ -14,12 +14,14 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cascadesim.accelerators.gpu.kernel import Kernel, Tile
+from cascadesim.accelerators.gpu.attention.walk import IntegerArray, Walk
+from cascadesim.accelerators.gpu.kernel import CompiledLoop, Kernel, Tile
 from cascadesim.accelerators.gpu.spec import Device
 
-IntegerArray: TypeAlias = NDArray[np.int64]
 Reals: TypeAlias = NDArray[np.float64]
 BooleanArray: TypeAlias = NDArray[np.bool_]
+VECTOR = 16  # Triton takes a stride for a multiple of 16 where it is one (runtime/jit.py), and loads vectors only then
+UNCOUNTED = CompiledLoop(warps=1, plain=(1, 0, 0))
 FULL = 0.8  # of the places on SMs: from there on FlashAttention splits no keys (flash_api.cpp, num_splits_heuristic)
 
 
@@ -90,6 +92,28 @@ def shape(
 
 
 @dataclass(frozen=True)
+class WarpCounts:
+    """Of one warp for a key tile: instructions, barriers and loads of spilled registers among them."""
+
+    instructions: Reals
+    barriers: Reals
+    spilled: Reals
+
+
+@dataclass(frozen=True)
+class LoopCounts:
+    """Of loops that were counted (kernel.CompiledLoop), arrays of one size. `warps`: of a block; 0: it was not."""
+
+    warps: Reals
+    attended: WarpCounts
+    passed: WarpCounts  # of a tile that is only compared
+
+    @property
+    def known(self) -> BooleanArray:
+        return self.warps > 0
+
+
+@dataclass(frozen=True)
 class BlockTiles:
     """The tile each shape takes, arrays of one size."""
 
@@ -100,6 +124,7 @@ class BlockTiles:
     emulated: Reals
     overlapped: Reals
     supported: BooleanArray  # the kernel has a tile for the head dimension
+    loop: LoopCounts
 
 
 @dataclass(frozen=True)
@@ -116,6 +141,8 @@ class ThreadBlocks:
     masked: Reals  # of `visited`, those that a mask cuts
     appended: Reals  # of `visited`, those with keys of the call's own tokens
     most_appended: Reals  # of one block
+    passed: Reals  # key tiles before a window, compared and left, of all blocks
+    most_passed: Reals  # of one block
 
     @property
     def blocks(self) -> IntegerArray:
@@ -138,7 +165,21 @@ def tiles_of(kernel: Kernel, device: Device, shape: Shape, operand_bytes: float)
         column(field).astype(np.int64) for field in ("head_dim", "queries", "keys", "blocks_per_sm")
     )
     emulated, overlapped = map(column, ("emulated_exponentials", "overlapped"))
-    return BlockTiles(dim, queries, keys, blocks, emulated, overlapped, shape.head_dim <= dim)
+    loops = _loop_counts(kernel.tiles_on(device.generation, False, operand_bytes), shape)
+    return BlockTiles(dim, queries, keys, blocks, emulated, overlapped, shape.head_dim <= dim, loops)
+
+
+def _loop_counts(tiles: Sequence[Tile], shape: Shape) -> LoopCounts:
+    """Those of the tile of each shape, its window and its rows."""
+    index = np.minimum(np.searchsorted([tile.head_dim for tile in tiles], shape.head_dim), len(tiles) - 1)
+    loops = [tile.loop or UNCOUNTED for tile in tiles]
+    warps = np.array([tile.loop.warps if tile.loop else 0 for tile in tiles], dtype=np.float64)[index]
+    plain, windowed, unaligned, beyond = (
+        np.array([getattr(loop, kind) or loop.plain for loop in loops], dtype=np.float64)[index].T
+        for kind in ("plain", "windowed", "unaligned", "beyond")
+    )
+    own = np.where(shape.window > 0, windowed, plain)
+    return LoopCounts(warps, WarpCounts(*np.where(shape.head_dim % VECTOR > 0, unaligned, own)), WarpCounts(*beyond))
 
 
 def shrunk(kernel: Kernel, shape: Shape, tiles: BlockTiles) -> BlockTiles:
@@ -186,8 +227,12 @@ def work_of(kernel: Kernel, device: Device, shape: Shape, tiles: BlockTiles) -> 
     before = (shape.keys - shape.queries) // tiles.keys  # whole tiles of the cache
     appended: Reals = np.maximum(walked - row_tiles * before, 0)
     most_appended: Reals = np.minimum(np.maximum(longest - before, 0), most)
+    everything = replace(walk, window=np.zeros_like(walk.window))
+    windowed = kernel.passes_window & (seen.window > 0)
+    passed, most_passed = (np.where(windowed, more - less, 0).astype(np.float64) for more, less in
+                           ((everything.visited, walk.visited), (everything.longest, walk.longest)))  # fmt: skip
     return ThreadBlocks(instances, row_tiles, splits, instances * walked, most, shortest, spread, instances * masked,
-                        instances * appended, most_appended)
+                        instances * appended, most_appended, instances * passed, most_passed)
 
 
 def column_parts(kernel: Kernel, shape: Shape) -> IntegerArray:
@@ -226,6 +271,9 @@ def _splits(
     if kernel.split_doublings_of is not None:
         waves = np.maximum(np.log2(shape.keys_in_reach / kernel.split_doublings_of), 1.0)
         wanted = np.ceil(np.floor(device.sms * waves) / blocks)
+    if kernel.split_load is not None:
+        wanted = np.ceil(longest / np.ceil(kernel.split_load * blocks * longest / device.sms))
+    wanted = np.where(longest > kernel.uncut_tiles, wanted, 1)
     if kernel.split_share:
         filled, wanted = blocks / (device.sms * kernel.split_blocks_per_sm), np.ones_like(blocks)
         few = filled < FULL
@@ -251,94 +299,4 @@ def _filling_splits(filled: Reals, key_tiles: Reals, kernel: Kernel) -> Reals:
         best = np.maximum(best, share(parts))
     for parts in reversed(numbers):
         found = np.where(share(parts) >= kernel.split_share * best, parts, found)
-    return found
-
-
-@dataclass(frozen=True)
-class Walk:
-    """Key tiles that the row tiles of one head walk over: `row_tile` rows over tiles of `key_tile` keys.
-
-    Queries are the last of the keys; rows of a packed group are counted one by one, `group` to a query.
-    `window`: keys a query sees, its own included; 0 for all before it.
-    """
-
-    queries: IntegerArray
-    keys: IntegerArray
-    window: IntegerArray
-    group: IntegerArray
-    row_tile: IntegerArray
-    key_tile: IntegerArray
-
-    @property
-    def row_tiles(self) -> IntegerArray:
-        return -(-self.queries * self.group // self.row_tile)
-
-    @property
-    def visited(self) -> IntegerArray:
-        """Key tiles of all row tiles: from the first key that the first query sees up to the key of the last query."""
-        return self._to_last(self.keys - self.queries) - self._skipped
-
-    @property
-    def longest(self) -> IntegerArray:
-        """Most of one row tile: first keys lie in a tile as far back as the steps from one to the next allow."""
-        steps = np.where(self.row_tile % self.group == 0, self.row_tile // self.group, 1)
-        step = np.gcd(steps, self.key_tile)
-        offset = self.group - np.gcd(self.row_tile, self.group)  # of the first row in its query, at most
-        span = np.minimum((offset + self.row_tile - 1) // self.group + 1, self.queries)
-        begin = (self.keys - self.queries - self.window + 1) % step
-        in_window = (self.key_tile - step + begin + self.window + span - 2) // self.key_tile + 1
-        full = -(-self.keys // self.key_tile)
-        found = np.where(self.window > 0, np.minimum(in_window, full), full)
-        return np.asarray(np.minimum(found, self.visited))
-
-    @property
-    def shortest(self) -> IntegerArray:
-        """Those of the first row tile, which reaches the fewest keys; in a window a later one may skip one more."""
-        earlier = self.keys - self.queries
-        last = earlier + np.minimum((self.row_tile - 1) // self.group, self.queries - 1)
-        first = np.where(self.window > 0, np.maximum(earlier - self.window + 1, 0), 0)
-        return np.asarray(np.maximum(last // self.key_tile - first // self.key_tile + 1, 0))
-
-    @property
-    def cut(self) -> IntegerArray:
-        """Those among `visited` with a key that some of their queries do not see."""
-        earlier = self.keys - self.queries
-        behind = self._to_first(earlier + 1 - self.key_tile)
-        diagonal = self._to_last(earlier) - behind
-        left = np.where(self.window > 0, self._to_last(earlier - self.window) - self._skipped, 0)
-        return np.asarray(np.minimum(diagonal + left, self.visited))
-
-    @property
-    def _skipped(self) -> IntegerArray:
-        """Tiles before the window of the first query of each row tile."""
-        first = self._to_first(self.keys - self.queries - self.window + 1 - self.key_tile)
-        return np.where(self.window > 0, first, 0)
-
-    def _to_first(self, offset: IntegerArray) -> IntegerArray:
-        """Summed over row tiles: tiles that begin at or before `offset` plus the place of the first query."""
-        return self._tiles_to(self.row_tiles, offset * self.group)
-
-    def _to_last(self, offset: IntegerArray) -> IntegerArray:
-        """The same of the last query."""
-        whole = self._tiles_to(self.row_tiles - 1, offset * self.group + self.row_tile - 1)
-        last = np.maximum((offset + self.queries - 1) // self.key_tile + 1, 0)
-        return np.asarray(whole + last)
-
-    def _tiles_to(self, count: IntegerArray, row: IntegerArray) -> IntegerArray:
-        """Tiles that begin at or before `row`, `row + row_tile`, …; none before row 0."""
-        negative = np.clip(-(row // self.row_tile), 0, count)
-        left = count - negative
-        begin = row + negative * self.row_tile
-        return np.asarray(left + floor_sum(left, self.row_tile, begin, self.group * self.key_tile))
-
-
-def floor_sum(count: IntegerArray, step: IntegerArray, offset: IntegerArray, divisor: IntegerArray) -> IntegerArray:
-    """Sum over i < count of (offset + i step) // divisor, element by element, by Euclid's algorithm."""
-    count, step, offset, divisor = (np.array(value) for value in np.broadcast_arrays(count, step, offset, divisor))
-    found = np.zeros_like(count)
-    while count.any():
-        found += count * (count - 1) // 2 * (step // divisor) + count * (offset // divisor)
-        step, offset = step % divisor, offset % divisor
-        top = step * count + offset
-        count, offset, step, divisor = top // divisor, top % divisor, divisor, np.maximum(step, 1)
     return found

@@ -50,6 +50,21 @@ TILE = "tile of keys"
 BLOCK_SPARSE_FACTOR = 1.5
 
 
+class CompiledLoop(Spec):
+    """What a warp does for a key tile in a compiler's loop over the keys: instructions, all of them; among them
+    barriers of the block; and loads of registers that spilled, where the stacks of all threads do not fit L1.
+
+    `windowed`: the same where a window is configured; `beyond`: for a tile that no query's window reaches, which is
+    compared and left; `unaligned`: where rows are no multiples of 16 elements. None: as `plain`.
+    """
+
+    warps: Positive
+    plain: tuple[Positive, NonNegative, NonNegative]
+    windowed: tuple[Positive, NonNegative, NonNegative] | None = None
+    beyond: tuple[NonNegative, NonNegative, NonNegative] = (0, 0, 0)
+    unaligned: tuple[Positive, NonNegative, NonNegative] | None = None
+
+
 class Tile(Spec):
     """The tile of scores of one thread block, for queries and keys of up to `head_dim` elements (after padding).
 
@@ -65,6 +80,7 @@ class Tile(Spec):
     bytes: Positive | None = None
     emulated_exponentials: Fraction = 0.0  # computed on the FP32 units instead of the special-function units
     overlapped: bool = True  # False: softmax waits for the products, whatever the kernel does elsewhere
+    loop: CompiledLoop | None = None  # of kernels that a compiler made, where it was counted
 
 
 class Kernel(Spec):
@@ -92,11 +108,12 @@ class Kernel(Spec):
     instructions_per_score: PositiveFloat | None = None  # beside products and exponentials; None: those of its kind
     instructions: Literal["mma_sync", "wgmma", "tcgen05"]
     skips_window: bool = True  # tiles before the window; False: it computes them
+    passes_window: bool = False  # tiles before the window are compared, found empty and passed by
     compares_ends: bool = False  # tiles that a window cuts, with both its ends, whichever lies in the tile
     window_excludes_query: bool = False
-    heads_first: bool = False
-    sequence_last: bool = False  # with heads_first: of one sequence only
+    heads_first: bool = False  # and in the sequence: that changes fastest, then the head
     persistent: bool = False
+    longest_first: bool = False  # blocks with most keys begin first, so that those that end last are the shortest
     loads_ahead: bool = False  # by TMA, in a warp of its own, several tiles before they are used
     tiles_between: NonNegative = 0  # from one block to the next, in key tiles: its scheduler's own figure
     sequences_per_scan: NonNegative = 0
@@ -106,7 +123,8 @@ class Kernel(Spec):
     row_choices: tuple[Positive, ...] = ()  # smaller tiles it has: the first that holds the rows of a head
     narrow_rows: tuple[Positive, Positive] | None = None  # rows of a tile, where a head has up to so many
     most_group: Positive | None = None  # query heads of a key head that it takes
-    dependent_loads: NonNegative = 0  # round trips to DRAM in each iteration that only other blocks of the SM hide
+    dependent_loads: NonNegative = 0  # round trips in each iteration that only other blocks of the SM hide, to DRAM
+    keys_from_l2: bool = False  # or to L2, as blocks of a head read the same keys
     appends_keys: bool = False  # a block first copies into the cache the new keys and values that it walks over
     splits_keys: bool = False
     combines_afterwards: bool = False  # by a kernel that loads nothing before all parts are stored
@@ -115,6 +133,8 @@ class Kernel(Spec):
     most_splits: Positive = 128
     split_share: Fraction = 0.0  # the fewest parts that fill rounds of blocks to this share of what any number does
     split_blocks_per_sm: Positive = 2  # of such a round, whatever fits
+    split_load: PositiveFloat | None = None  # keys are split into parts of so many times an SM's share of all key tiles
+    uncut_tiles: NonNegative = 0  # of a block that has no more of them, keys stay together
     split_waves: Positive | None = None  # keys are split until there are this many waves of blocks; None: one, if that
     keys_per_split: Positive = 1  # at least
     split_doublings_of: Positive | None = None  # waves are as many as the keys are doublings of it, one at least
@@ -124,8 +144,6 @@ class Kernel(Spec):
     converts_cache: bool = False  # a cache narrower than the products' type, element by element
     adds_apart: bool = False  # 8-bit products with values are summed tile by tile, each sum added to those before
     transposes_values: bool = False  # 8-bit values, element by element
-    masks_padding: bool = False  # rows shorter than the tile's depth are loaded element by element
-    widest_accumulators: Positive | None = None  # columns beyond which they spill from registers
     most_value_columns: Positive | None = None  # of one block; for more, several blocks each multiply queries and keys
     stores_scores: bool = False  # scores and weights pass by DRAM (unfused)
     extra_kernels: NonNegative = 0  # launched beside it in every call

@@ -82,7 +82,7 @@ def movement(
     partial_bytes = partial * (shape.value_dim + 1) * FLOAT_BYTES
     pairs = (shape.batch * shape.heads * shape.queries * shape.keys).astype(np.float64)
     scores = pairs * 2 * width * kernel.stores_scores  # scores written and read, weights written and read
-    again = walked * _rounds_share(device, kernel, shape, work, tiles) * _missed(device, kernel, shape, tiles, kv_width)
+    again = walked * _again_share(device, kernel, shape, work, tiles, kv_width)
     again = np.minimum(again, np.maximum(walked - cache, 0))  # never more than a stream for each block
     warm = share_in_l2(device.l2_kept_bytes, queries + cache + outputs + partial_bytes)
     keys_warm = np.zeros_like(warm) if cold else warm
@@ -92,10 +92,12 @@ def movement(
     return Movement(l2_bytes, reads, writes, again, warm, keys_warm)
 
 
-def _rounds_share(device: Device, kernel: Kernel, shape: Shape, work: ThreadBlocks, tiles: BlockTiles) -> Reals:
-    """What rounds of resident blocks after the first read again, as a share of what all blocks walk over.
+def _again_share(
+    device: Device, kernel: Kernel, shape: Shape, work: ThreadBlocks, tiles: BlockTiles, key_bytes: float
+) -> Reals:
+    """What rounds of resident blocks after the first read from DRAM again, as a share of what all blocks walk over.
 
-    Of `readers` blocks of the same keys, `resident` run at once; a round fetches what its mean block walks over, and
+    Of the blocks that read the same keys, `resident` run at once; a round fetches what its mean block walks over, and
     the first round of each head is the compulsory one.
     assumed: the blocks of a round stay within an L2 of one another: whoever is ahead waits for DRAM, those behind only
     for L2, so that they catch up. Evidence: FlashAttention-2 and -3 report no fall of throughput at 16K, where a
@@ -103,17 +105,33 @@ def _rounds_share(device: Device, kernel: Kernel, shape: Shape, work: ThreadBloc
     """
     readers = work.blocks / (shape.batch * shape.heads_kv * work.splits)
     running = device.sms * tiles.blocks_per_sm / work.splits
-    resident = np.clip(running / _key_heads_between(kernel, shape), 1, readers)
-    return np.asarray(1 / resident - 1 / readers, dtype=np.float64)
+    if not kernel.heads_first:
+        resident = np.clip(running, 1, readers)
+        lost = _missed(device, kernel, shape, tiles, key_bytes, np.ones_like(readers))
+        return np.asarray((1 / resident - 1 / readers) * lost, dtype=np.float64)
+    # a tile of queries in all sequences of a head, then in all heads, before the next tile: heads of a group find keys
+    # that its other heads walked over in all sequences, the next tile what all heads of all sequences did
+    sharing = np.where(kernel.packs_group, 1, shape.group).astype(np.float64)
+    heads = np.clip(running / shape.batch, 1, sharing)
+    row_tiles = readers / sharing
+    rounds = row_tiles / np.clip(running * sharing / (shape.batch * shape.heads), 1, row_tiles)
+    lost_between_heads, lost_between_tiles = (
+        _missed(device, kernel, shape, tiles, key_bytes, between.astype(np.float64))
+        for between in (shape.batch, shape.batch * shape.heads_kv)
+    )
+    again = (rounds - 1) * lost_between_tiles + rounds * (sharing / heads - 1) * lost_between_heads
+    return np.asarray(again / readers, dtype=np.float64)
 
 
-def _missed(device: Device, kernel: Kernel, shape: Shape, tiles: BlockTiles, key_bytes: float) -> Reals:
+def _missed(
+    device: Device, kernel: Kernel, shape: Shape, tiles: BlockTiles, key_bytes: float, between: Reals
+) -> Reals:
     """Share of later rounds that finds its keys gone, as L2 kept them or not while a whole round was walked over.
 
     A round walks over what its blocks do: under a causal mask as evenly distributed between those of the first query
-    and of the last.
+    and of the last. `between`: key heads that blocks walk over from one round to the next, its own included.
     """
-    each = shape.key_elements * key_bytes * _key_heads_between(kernel, shape) / device.l2_kept_bytes
+    each = shape.key_elements * key_bytes * between / device.l2_kept_bytes
     shortest, longest = (keys * each for keys in walked_keys(kernel, shape, tiles))
     spread, mean = longest - shortest, (longest + shortest) / 2
     evenly = (_gone_up_to(longest) - _gone_up_to(shortest)) / np.where(spread > 0, spread * mean, 1)
@@ -126,14 +144,6 @@ def _gone_up_to(touched: Reals) -> Reals:
     ramp = np.clip(touched, fewest, most)
     rising = (ramp**3 - fewest**3) / 3 - fewest * (ramp**2 - fewest**2) / 2
     return np.asarray(rising / (2 * UNEVEN) + (np.maximum(touched, most) ** 2 - most**2) / 2, dtype=np.float64)
-
-
-def _key_heads_between(kernel: Kernel, shape: Shape) -> Reals:
-    """Key heads that blocks walk over between two rounds of one: itself, or all where neighbours differ in the head."""
-    if not kernel.heads_first:
-        return np.ones(shape.batch.shape)
-    heads = shape.heads_kv if kernel.sequence_last else shape.heads_kv * shape.batch
-    return heads.astype(np.float64)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from cascadesim.accelerators.gpu.attention.tile import AttentionCase, case_of
+from cascadesim.accelerators.gpu.attention.walk import IntegerArray
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.engines.collectives import fastest_sum
 from cascadesim.accelerators.gpu.engines.engine import find_engine
@@ -34,12 +36,12 @@ from cascadesim.accelerators.gpu.explain import (
     stream_lines,
 )
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing, output_bytes
-from cascadesim.accelerators.gpu.grid import IntegerArray, KeyList, Reals, Shape, shape, tiles_of
+from cascadesim.accelerators.gpu.grid import KeyList, Reals, Shape, shape, tiles_of
 from cascadesim.accelerators.gpu.kernel import Asked, Kernel, KernelPhase, choose_kernel, kernel_text, key_tiles
 from cascadesim.accelerators.gpu.memory import Movement, StreamTiming, copy_timing, share_in_l2, stream_timing
 from cascadesim.accelerators.gpu.programs import attention_program, product_program, ring_program, stream_program
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, OperandTypes, with_cache
-from cascadesim.accelerators.gpu.timing import AttentionCase, AttentionTiming, attention_timing, case_of
+from cascadesim.accelerators.gpu.timing import AttentionTiming, attention_timing
 from cascadesim.accelerators.program import Program
 from cascadesim.accelerators.protocol import EinsumActivity, ListedSeconds, Phase, Plan, Traffic
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY

@@ -12,6 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 
+from cascadesim.accelerators.gpu.attention.tile import (
+    ROWS_PER_READ,
+    AttentionCase,
+    iteration_cycles,
+    mask_instructions,
+    tile_cycles,
+)
+from cascadesim.accelerators.gpu.attention.walk import IntegerArray
 from cascadesim.accelerators.gpu.calibration import Constants, CycleConstants, cycle_constants
 from cascadesim.accelerators.gpu.engines.collectives import RingTiming
 from cascadesim.accelerators.gpu.gemm import (
@@ -25,18 +33,15 @@ from cascadesim.accelerators.gpu.gemm import (
     products_cycles,
     stored_cycles,
 )
-from cascadesim.accelerators.gpu.grid import IntegerArray, Reals
-from cascadesim.accelerators.gpu.memory import DRAM_LATENCY_S, LANES, StreamTiming, small_kernel_s
+from cascadesim.accelerators.gpu.grid import Reals
+from cascadesim.accelerators.gpu.memory import LANES, StreamTiming, small_kernel_s
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device
 from cascadesim.accelerators.gpu.timing import (
-    ROWS_PER_READ,
-    AttentionCase,
     AttentionTiming,
     append_cycles,
-    iteration_cycles,
-    mask_instructions,
-    tile_cycles,
+    scan_cycles,
     tiles_of_last_sm,
+    trip_cycles,
     turn_cycles,
 )
 from cascadesim.accelerators.program import After, Program, Repeat, Task, TileRun
@@ -108,7 +113,8 @@ def attention_program(case: AttentionCase, timing: AttentionTiming, known: Cycle
     """
     found = residents(case)
     using = _group_cycles(case, found, known or cycle_constants(case.device.generation))
-    launch = {"launch": _whole(_one(timing.launch_s) * case.device.clock_hz + _one(append_cycles(case)))}
+    first = _one(append_cycles(case) + scan_cycles(case))
+    launch = {"launch": _whole(_one(timing.launch_s) * case.device.clock_hz + first)}
     turn = {"turn": 1}
     loading = [using | _arrival_cycles(case, timing, found, one) for one in found.rounds()]
     classes = [launch, using, using | turn, *(each | next for each in loading for next in ({}, turn))]
@@ -140,8 +146,7 @@ def _attention_tasks(case: AttentionCase) -> tuple[Task, ...]:
     Registers take the next scores once the group's weights are done in specialised kernels, once they are multiplied in
     others.
     """
-    device, kernel = case.device, case.kernel
-    trips = ceil(kernel.dependent_loads * DRAM_LATENCY_S * device.clock_hz)
+    kernel, trips = case.kernel, ceil(_one(trip_cycles(case)))
     turn = ceil(_one(turn_cycles(case, iteration_cycles(case, *tile_cycles(case)))))
     registers = After("SLN" if kernel.overlap == "specialised" else "SLNV", same_column=True)
     launched = After("launch", latest=True)

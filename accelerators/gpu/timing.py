@@ -1,36 +1,23 @@
-"""How long attention takes: cycles of each unit per tile, the overlap of the kernel, thread blocks over SMs, memory.
+"""How long attention takes: key tiles of thread blocks over SMs, what blocks wait for, memory beside them, launches.
 
-Closed form over arrays of shapes; one shape is an array of one. Every number comes from instruction counts, sizes and
-rates, and from the constants of `calibration`. FlashAttention-3 (arXiv 2407.08608), section 3; FA4 (2603.05451).
+Closed form over arrays of shapes; one shape is an array of one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 
-from cascadesim.accelerators.gpu.calibration import Constants
+from cascadesim.accelerators.gpu.attention import compiled
+from cascadesim.accelerators.gpu.attention.tile import AttentionCase, Cycles, iteration_cycles, tile_cycles
 from cascadesim.accelerators.gpu.gemm import L2_PORT_BYTES_PER_CLOCK
-from cascadesim.accelerators.gpu.grid import (
-    BlockTiles,
-    BooleanArray,
-    Reals,
-    Shape,
-    ThreadBlocks,
-    column_parts,
-    shrunk,
-    tiles_of,
-    work_of,
-)
-from cascadesim.accelerators.gpu.kernel import Kernel
+from cascadesim.accelerators.gpu.grid import BooleanArray, Reals, column_parts
 from cascadesim.accelerators.gpu.memory import (
     DRAM_LATENCY_S,
     FLOAT_BYTES,
     L2_LATENCY_S,
-    LANES,
     ROUND_TRIP_S,
     VECTOR_BYTES,
     Movement,
@@ -40,53 +27,13 @@ from cascadesim.accelerators.gpu.memory import (
     small_kernel_s,
     threads_of_sm,
 )
-from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation
+from cascadesim.accelerators.gpu.spec import DTYPE_BYTES
 
-FP32_PER_SCORE = 2.0  # of the instructions: the scaled difference and the sum, on lanes that A100 has 64 of, not 128
-EMULATION_INSTRUCTIONS = 8.0  # FA4, section on software exp2: range reduction, degree-3 polynomial, exponent bits
-MMA_SYNC_ON_HOPPER = 2 / 3  # of the tensor peak (FA3 paper)
-ROWS_PER_READ = {"mma_sync": 32, "wgmma": 64, "tcgen05": 128}  # rows that one reading of keys or values serves
 LATE = 0.5  # assumed: of what the longest block has more than the shortest, when all other SMs are done
-MASK_INSTRUCTIONS = 2.0  # a comparison and a select
-WINDOW_INSTRUCTIONS = 10.0  # assumed: comparisons with both ends, spills among them; 8 to 12 suit calibration rows
 # assumed: kernels that split keys, or load by TMA, load far ahead, so that the norm of memory and schedule is of twice
 # the order; 2.5 to 4 suit calibration rows, the longer of the two does not
 AHEAD = 2.0
-CONSUMER_REGISTERS = 240  # of a thread in two consumer groups: FA3, hopper/flash_fwd_kernel_sm90.h
-Cycles: TypeAlias = tuple[Reals, Reals, Reals, Reals]  # of one SM: products, exponentials, instructions, shared memory
 
-
-@dataclass(frozen=True)
-class AttentionCase:
-    """One kernel on one device, with many shapes."""
-
-    device: Device
-    kernel: Kernel
-    constants: Constants
-    shape: Shape
-    dtype: Dtype
-    kv_dtype: Dtype
-    tiles: BlockTiles
-    work: ThreadBlocks
-    cold_keys: bool = False  # keys and values are not in L2 when the kernel starts
-
-    @property
-    def value_dim(self) -> Reals:
-        """Of one block. Padded like the head dimension where it is as large."""
-        padded = np.where(self.shape.value_dim == self.shape.head_dim, self.tiles.head_dim, self.shape.value_dim)
-        return np.asarray(padded / column_parts(self.kernel, self.shape), dtype=np.float64)
-
-    @property
-    def instructions_per_score(self) -> float:
-        """Its own where they were counted, else those of its kind."""
-        known, specialised = self.constants, self.kernel.overlap == "specialised"
-        kind = known.instructions_specialised if specialised else known.instructions_plain
-        return self.kernel.instructions_per_score or kind
-
-    @property
-    def hidden(self) -> Reals:
-        """The share of the shorter of products and softmax that runs unseen."""
-        return self.tiles.overlapped * (self.constants.overlap_specialised * (self.kernel.overlap == "specialised"))
 
 
 @dataclass(frozen=True)
@@ -105,17 +52,6 @@ class AttentionTiming:
     movement: Movement
 
 
-def case_of(
-    device: Device, kernel: Kernel, constants: Constants, shape: Shape, dtype: Dtype, kv_dtype: Dtype,
-    cold_keys: bool = False,
-) -> AttentionCase:  # fmt: skip
-    if kernel.multiplies_in_cache_type:
-        dtype = min(dtype, kv_dtype, key=DTYPE_BYTES.__getitem__)
-    tiles = shrunk(kernel, shape, tiles_of(kernel, device, shape, DTYPE_BYTES[dtype]))
-    work = work_of(kernel, device, shape, tiles)
-    return AttentionCase(device, kernel, constants, shape, dtype, kv_dtype, tiles, work, cold_keys)
-
-
 def attention_timing(case: AttentionCase, loops: Sequence[Cycles] = ()) -> AttentionTiming:
     """`loops`: cycles of a key tile in each loop over the keys, of kernels whose instructions were counted."""
     device, work, constants = case.device, case.work, case.constants
@@ -123,14 +59,12 @@ def attention_timing(case: AttentionCase, loops: Sequence[Cycles] = ()) -> Atten
     per_tile = (np.sum(unit, axis=0) for unit in zip(*each, strict=True))
     tensor, special, issue, shared = (cycles * work.visited / device.sms / device.clock_hz for cycles in per_tile)
     iteration = np.sum([iteration_cycles(case, *loop) for loop in each], axis=0)
-    moved = movement(
-        device, case.kernel, case.shape, case.tiles, work, case.dtype, case.kv_dtype, case.cold_keys
-    )
+    moved = movement(device, case.kernel, case.shape, case.tiles, work, case.dtype, case.kv_dtype, case.cold_keys)
     l2_s = moved.l2_bytes / device.l2_ceiling_bytes_per_s  # asked for ahead, evenly: what benchmarks reach
     share = dram_share(moved.dram_read_bytes, moved.dram_write_bytes)
     dram_s = dram_seconds(device, constants, moved.dram_bytes / share)
     memory_s = np.maximum(l2_s, dram_s)
-    schedule_s = _makespan_cycles(case, iteration) / device.clock_hz
+    schedule_s = makespan_cycles(case, iteration) / device.clock_hz
     launch_s = np.full_like(tensor, device.launch_s + constants.kernel_latency_s) + _extra_kernels_s(case)
     softmax_s = _softmax_s(case)
     beside_s = memory_s - softmax_s
@@ -155,168 +89,8 @@ def loads_ahead(case: AttentionCase) -> BooleanArray:
     """A latent tile is keys and values at once and stays until multiplied twice: shared memory must hold two."""
     tile_bytes = case.tiles.keys * case.shape.head_dim * DTYPE_BYTES[case.kv_dtype]
     held = (2 * tile_bytes <= case.device.sm.shared_memory_bytes) | (not case.shape.shared_key_value)
-    return np.asarray(held & (case.kernel.splits_keys or case.kernel.loads_ahead))
-
-
-def tile_cycles(case: AttentionCase) -> Cycles:
-    """Cycles of one SM for one tile: products, exponentials, instructions issued, shared memory; each (shapes) float64.
-
-    Shared memory: keys and values are written once and read by every group of rows, queries are read.
-    """
-    device, tiles, constants, kernel = case.device, case.tiles, case.constants, case.kernel
-    scores, width = tiles.queries * tiles.keys, DTYPE_BYTES[case.dtype]
-    depth = tiles.head_dim + case.value_dim
-    spills = tiles.head_dim > (kernel.widest_accumulators or np.inf)
-    newest = legacy_rate(constants, kernel.instructions, device.generation)
-    reached = newest * np.where(spills, constants.spilled_rate, 1.0)
-    rate = device.flop_per_clock_sm(case.dtype) * constants.tensor_fraction * reached
-    slowed = 1 + _beyond_registers(case) * (1 / constants.spilled_rate - 1)
-    tensor = 2.0 * scores * (tiles.head_dim + case.value_dim * slowed) / rate
-    by_unit = scores * (1 - tiles.emulated)
-    special = by_unit / (device.sm.special_per_clock * constants.special_fraction)
-    per_score = case.instructions_per_score + 1 + mask_instructions(case) + tiles.emulated * EMULATION_INSTRUCTIONS
-    sums = 2 if kernel.adds_apart and width < 2 else 1  # the running output, once a tile, and those of the tile
-    rescale = tiles.queries * case.value_dim * sums
-    narrow = DTYPE_BYTES[case.kv_dtype] < width
-    padded = kernel.masks_padding & (case.shape.head_dim < tiles.head_dim)
-    one_by_one = depth * (padded | (kernel.converts_cache and narrow))
-    transposed = case.value_dim * (kernel.transposes_values and width < 2)
-    converted = constants.conversion_instructions * (one_by_one + transposed)
-    on_lanes = constants.element_instructions * depth * kernel.on_fp32_units
-    issued = (scores * per_score + rescale + tiles.keys * (converted + on_lanes)) / LANES
-    issue = np.maximum(issued, (scores * FP32_PER_SCORE + rescale) / device.sm.fp32_fma_per_clock)
-    groups = np.ceil(tiles.queries / np.minimum(tiles.queries, ROWS_PER_READ[kernel.instructions]))
-    reads = groups * tiles.keys * depth + tiles.queries * tiles.head_dim
-    shared_bytes = np.asarray((reads + tiles.keys * depth) * width, dtype=np.float64)
-    cost = 1.0 if case.shape.listed is None else case.shape.listed.cost
-    shared = cost * shared_bytes / device.sm.shared_memory_bytes_per_clock
-    return tensor * cost, special * cost, issue * cost, shared
-
-
-def _beyond_registers(case: AttentionCase) -> Reals:
-    """Share of the tiles whose products with values find two sums where registers hold one.
-
-    vllm-project/flash-attention#104, hopper/utils.h: the sums so far wait while those of an 8-bit tile are made, unless
-    it is the first, which begins at zero. Two of 64 rows in 128 threads are as many as a value has elements.
-    """
-    two = case.kernel.adds_apart & (DTYPE_BYTES[case.dtype] < 2) & (case.value_dim > CONSUMER_REGISTERS)
-    return np.asarray(np.maximum(1 - case.work.blocks / case.work.visited, 0) * two, dtype=np.float64)
-
-
-def legacy_rate(constants: Constants, instructions: str, generation: Generation) -> float:
-    """Share of the tensor peak that a kind of instruction reaches on devices that have newer ones."""
-    newer = {"hopper": MMA_SYNC_ON_HOPPER, "blackwell": constants.mma_sync_rate}
-    return newer.get(generation, 1.0) if instructions == "mma_sync" else 1.0
-
-
-def mask_instructions(case: AttentionCase) -> Reals:
-    """Instructions a score for the mask, on average over all tiles: those that no mask cuts have none."""
-    windowed = (case.shape.window > 0) & (case.shape.window < case.shape.keys)  # others take the causal kernel
-    in_a_cut_tile = MASK_INSTRUCTIONS + WINDOW_INSTRUCTIONS * (case.kernel.compares_ends & windowed)
-    return np.asarray(in_a_cut_tile * case.work.masked / case.work.visited)
-
-
-def iteration_cycles(case: AttentionCase, tensor: Reals, special: Reals, issue: Reals, shared: Reals) -> Reals:
-    """One key tile of one block on an SM of its own (or its share of blocks that run together)."""
-    products, softmax = np.maximum(tensor, shared), np.maximum(special, issue)
-    return products + softmax - case.hidden * np.minimum(products, softmax)
-
-
-def _makespan_cycles(case: AttentionCase, iteration: Reals) -> Reals:
-    """Blocks over SMs: all of the work evenly spread, plus what the last blocks leave idle; at least the longest.
-
-    Every block but the first of an SM waits for its loads, unless blocks run together or the kernel is persistent.
-    """
-    device, work = case.device, case.work
-    blocks = work.blocks.astype(np.float64)
-    together = np.minimum(case.tiles.blocks_per_sm, np.ceil(blocks / device.sms))
-    turns = np.maximum(blocks - device.sms, 0) * turn_cycles(case, iteration, together)
-    trips = case.kernel.dependent_loads * DRAM_LATENCY_S * device.clock_hz
-    tiles = Blocks(work.visited, work.longest, work.shortest, work.spread)
-    return _of_last_sm(case, tiles, iteration, trips, turns) + append_cycles(case)
-
-
-def append_cycles(case: AttentionCase) -> Reals:
-    """Before all else every block copies the new keys and values that it walks over, whoever else copies them, too.
-
-    A load may not pass the store before it, as both could be of one place: an SM has a vector of each thread that it
-    has room for in flight during a trip to L2 (Little's law). assumed: also where a single block runs, as calibration
-    rows say (mean error 6 %; 9 % where a block has no more in flight than its own threads). Blocks of a head's first
-    queries have a tile with new keys at least; where keys are split, those of the first parts have none.
-    """
-    kernel, work, device = case.kernel, case.work, case.device
-    if not kernel.appends_keys:
-        return np.zeros(len(work.visited))
-    tile_bytes = case.tiles.keys * case.shape.key_elements * DTYPE_BYTES[case.kv_dtype]
-    in_flight = kernel.threads * case.tiles.blocks_per_sm * VECTOR_BYTES
-    least = np.where(work.splits > 1, 0.0, np.minimum(work.most_appended, 1.0))
-    tiles = Blocks(work.appended, work.most_appended, least, work.most_appended - least)
-    return _of_last_sm(case, tiles, tile_bytes / in_flight * L2_LATENCY_S * device.clock_hz)
-
-
-def turn_cycles(case: AttentionCase, iteration: Reals, together: Reals | float = 1.0) -> Reals:
-    """Cycles from one block of an SM to its next: its scheduler's own figure, or the calibrated latency and a search.
-
-    Blocks of all SMs lie between one block and the next of its SM; the search scans their sequences some at a time,
-    each time a trip to L2: all blocks read the same few bytes. `together`: blocks that wait at once. Their queries and
-    outputs pass by the one port of the SM.
-    """
-    device, kernel = case.device, case.kernel
-    if kernel.tiles_between:
-        return kernel.tiles_between * iteration / together
-    exposed = case.constants.persistent_share if kernel.persistent else 1.0
-    waited_s: Reals | float = case.constants.block_latency_s * exposed
-    if kernel.sequences_per_scan:
-        sequences = device.sms * case.shape.batch / case.work.blocks
-        waited_s = waited_s + np.ceil(sequences / kernel.sequences_per_scan) * L2_LATENCY_S
-    waited = waited_s * device.clock_hz / together + carried_bytes(case) / L2_PORT_BYTES_PER_CLOCK
-    return np.asarray(np.broadcast_to(waited, iteration.shape))
-
-
-def carried_bytes(case: AttentionCase) -> Reals:
-    """Queries and outputs of a block, which it loads before the first key and stores after the last."""
-    shape, width = case.shape, DTYPE_BYTES[case.dtype]
-    parts = column_parts(case.kernel, shape)
-    rows = shape.batch * shape.heads * shape.queries * parts * case.work.splits / case.work.blocks
-    return np.asarray(rows * (shape.head_dim * width + shape.value_dim / parts * max(width, 2)), dtype=np.float64)
-
-
-def tiles_of_last_sm(case: AttentionCase) -> Reals:
-    """Key tiles that the SM which ends last walks over."""
-    work = case.work
-    return _of_last_sm(case, Blocks(work.visited, work.longest, work.shortest, work.spread), 1.0)
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """Key tiles of thread blocks: of all, of the longest, of the shortest; `spread`: see ThreadBlocks."""
-
-    total: Reals
-    longest: Reals
-    shortest: Reals
-    spread: Reals
-
-
-def _of_last_sm(
-    case: AttentionCase, tiles: Blocks, busy: Reals | float, waiting: float = 0.0, turns: Reals | float = 0.0
-) -> Reals:
-    """When the SM ends that ends last: rounds of as many blocks as are resident, each as long as the shortest.
-
-    A key tile keeps an SM `busy`, and its block `waiting` besides. Blocks of an SM use it one after the other, and wait
-    at the same time: their tiles take as long as all of them use it, or as long as one takes by itself. What blocks
-    have beyond the shortest is spread evenly, but for a part of the last one's. `turns`: cycles between blocks, of all.
-    """
-    sms, at_once = case.device.sms, case.tiles.blocks_per_sm
-    blocks = case.work.blocks.astype(np.float64)
-    rounds, rest = np.divmod(blocks, sms * at_once)
-    left = np.ceil(rest / sms)
-    full = np.maximum(at_once * busy, busy + waiting)
-    last = np.where(rest > 0, np.maximum(left * busy, busy + waiting), 0)
-    idle = tiles.shortest * (rounds * full + last - full * blocks / (sms * at_once))
-    idle = idle + (rounds * at_once + left - blocks / sms) * turns / blocks
-    late = np.where(blocks > sms, idle + LATE * tiles.spread * full / at_once, 0)
-    evenly = tiles.total * full / (sms * at_once) + turns / sms
-    return np.asarray(np.maximum(evenly + late, tiles.longest * (busy + waiting)), dtype=np.float64)
+    ahead = case.kernel.loads_ahead or (case.kernel.splits_keys and case.kernel.split_load is None)
+    return np.asarray(held & ahead | case.tiles.loop.known)
 
 
 def _extra_kernels_s(case: AttentionCase) -> Reals:
@@ -345,3 +119,157 @@ def _blocks_of_all_splits_s(case: AttentionCase) -> Reals:
     empty = work.blocks / work.splits * (kernel.most_splits - work.splits)
     rows = shape.batch * shape.heads * shape.queries
     return np.asarray((empty * L2_LATENCY_S + rows * ROUND_TRIP_S) / resident, dtype=np.float64)
+
+
+def makespan_cycles(case: AttentionCase, iteration: Reals) -> Reals:
+    """Blocks over SMs: all of the work evenly spread, plus what the last blocks leave idle; at least the longest.
+
+    Every block but the first of an SM waits for its loads, unless blocks run together or the kernel is persistent.
+    """
+    device, work = case.device, case.work
+    blocks = work.blocks.astype(np.float64)
+    together = np.minimum(case.tiles.blocks_per_sm, np.ceil(blocks / device.sms))
+    turns = np.maximum(blocks - device.sms, 0) * turn_cycles(case, iteration, together)
+    tiles = _filled(_walked(case, iteration), hidden_cycles(case) / iteration, blocks)
+    busy = _of_last_sm(case, tiles, iteration, waiting_cycles(case), turns)
+    return busy + append_cycles(case) + scan_cycles(case)
+
+
+def _filled(tiles: Blocks, share: Reals, blocks: Reals) -> Blocks:
+    """With what every block takes besides, in key tiles."""
+    return Blocks(tiles.total + share * blocks, tiles.longest + share, tiles.shortest + share, tiles.spread)
+
+
+def hidden_cycles(case: AttentionCase) -> Reals:
+    """What a block does not hide of its first scores, whose softmax has no products beside it, and of its last weights.
+
+    FlashAttention-3, section 3.2: its loop begins with the scores of a tile and ends with the products of one.
+    """
+    tensor, special, issue, shared = tile_cycles(case)
+    hidden = case.hidden * np.minimum(np.maximum(tensor, shared), np.maximum(special, issue))
+    return np.asarray(np.where(case.tiles.loop.known, 0.0, hidden))
+
+
+def scan_cycles(case: AttentionCase) -> Reals:
+    """Trips to L2 in which the scheduler of an SM that has several blocks walks over all sequences but once."""
+    if not case.kernel.sequences_per_scan:
+        return np.zeros(len(case.work.visited))
+    scans = case.shape.batch / case.kernel.sequences_per_scan * (case.work.blocks > case.device.sms)
+    return np.asarray(scans * L2_LATENCY_S * case.device.clock_hz, dtype=np.float64)
+
+
+def waiting_cycles(case: AttentionCase) -> Reals:
+    """Of a block in each iteration, which only other blocks of the SM hide.
+
+    Trips, and where a loop was counted, whose warps do everything in turn, also products or instructions, whichever are
+    shorter.
+    """
+    trips = trip_cycles(case)
+    if not case.tiles.loop.known.any():
+        return trips
+    tensor, special, issue, shared = tile_cycles(case)
+    shorter = np.minimum(np.maximum(tensor, shared), np.maximum(special, issue))
+    return np.asarray(trips + np.where(case.tiles.loop.known, shorter, 0.0))
+
+
+def trip_cycles(case: AttentionCase) -> Reals:
+    """In which a block neither multiplies nor issues: keys are on their way, or an instruction waits for another."""
+    trip_s = L2_LATENCY_S if case.kernel.keys_from_l2 else DRAM_LATENCY_S
+    trips = np.full(len(case.tiles.keys), case.kernel.dependent_loads * trip_s * case.device.clock_hz)
+    if not case.tiles.loop.known.any():
+        return trips
+    own = compiled.waiting_cycles(case.device, case.tiles, DTYPE_BYTES[case.kv_dtype])
+    return np.asarray(trips + own, dtype=np.float64)
+
+
+def _walked(case: AttentionCase, iteration: Reals) -> Blocks:
+    """Key tiles of blocks, with those that they only compare, as far as these take as long."""
+    work = case.work
+    if not case.kernel.passes_window:
+        return Blocks(work.visited, work.longest, work.shortest, work.spread)
+    passing = compiled.block_cycles(case.device, case.tiles.loop, case.tiles.loop.passed)
+    share = passing / (iteration + waiting_cycles(case))
+    passed = share * work.most_passed
+    return Blocks(work.visited + share * work.passed, work.longest + passed, work.shortest, work.spread + passed)
+
+
+def append_cycles(case: AttentionCase) -> Reals:
+    """Before all else every block copies the new keys and values that it walks over, whoever else copies them, too.
+
+    A load may not pass the store before it, as both could be of one place: an SM has a vector of each thread that it
+    has room for in flight during a trip to L2 (Little's law). assumed: also where a single block runs, as calibration
+    rows say (mean error 6 %; 9 % where a block has no more in flight than its own threads). Blocks of a head's first
+    queries have a tile with new keys at least; where keys are split, those of the first parts have none.
+    """
+    kernel, work, device = case.kernel, case.work, case.device
+    if not kernel.appends_keys:
+        return np.zeros(len(work.visited))
+    tile_bytes = case.tiles.keys * case.shape.key_elements * DTYPE_BYTES[case.kv_dtype]
+    in_flight = kernel.threads * case.tiles.blocks_per_sm * VECTOR_BYTES
+    least = np.where(work.splits > 1, 0.0, np.minimum(work.most_appended, 1.0))
+    tiles = Blocks(work.appended, work.most_appended, least, work.most_appended - least)
+    return _of_last_sm(case, tiles, tile_bytes / in_flight * L2_LATENCY_S * device.clock_hz)
+
+
+def turn_cycles(case: AttentionCase, iteration: Reals, together: Reals | float = 1.0) -> Reals:
+    """Cycles from one block of an SM to its next: its scheduler's own figure, or the calibrated latency and a search.
+
+    The search reads some sequences, a trip to L2: all blocks read the same few bytes. `together`: blocks that wait at
+    once. Their queries and outputs pass by the one port of the SM.
+    """
+    device, kernel = case.device, case.kernel
+    if kernel.tiles_between:
+        return kernel.tiles_between * iteration / together
+    exposed = case.constants.persistent_share if kernel.persistent else 1.0
+    waited_s: Reals | float = case.constants.block_latency_s * exposed
+    if kernel.sequences_per_scan:
+        waited_s = waited_s + L2_LATENCY_S
+    waited = waited_s * device.clock_hz / together + carried_bytes(case) / L2_PORT_BYTES_PER_CLOCK
+    return np.asarray(np.broadcast_to(waited, iteration.shape))
+
+
+def carried_bytes(case: AttentionCase) -> Reals:
+    """Queries and outputs of a block, which it loads before the first key and stores after the last."""
+    shape, width = case.shape, DTYPE_BYTES[case.dtype]
+    parts = column_parts(case.kernel, shape)
+    rows = shape.batch * shape.heads * shape.queries * parts * case.work.splits / case.work.blocks
+    return np.asarray(rows * (shape.head_dim * width + shape.value_dim / parts * max(width, 2)), dtype=np.float64)
+
+
+def tiles_of_last_sm(case: AttentionCase) -> Reals:
+    """Key tiles that the SM which ends last walks over."""
+    iteration = iteration_cycles(case, *tile_cycles(case))
+    return _of_last_sm(case, _walked(case, iteration), 1.0)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Key tiles of thread blocks: of all, of the longest, of the shortest; `spread`: see ThreadBlocks."""
+
+    total: Reals
+    longest: Reals
+    shortest: Reals
+    spread: Reals
+
+
+def _of_last_sm(
+    case: AttentionCase, tiles: Blocks, busy: Reals | float, waiting: Reals | float = 0.0, turns: Reals | float = 0.0
+) -> Reals:
+    """When the SM ends that ends last: rounds of as many blocks as are resident, each as long as the shortest.
+
+    A key tile keeps an SM `busy`, and its block `waiting` besides. Blocks of an SM use it one after the other, and wait
+    at the same time: their tiles take as long as all of them use it, or as long as one takes by itself. What blocks
+    have beyond the shortest is spread evenly, but for a part of the last one's. `turns`: cycles between blocks, of all.
+    """
+    sms, at_once = case.device.sms, case.tiles.blocks_per_sm
+    blocks = case.work.blocks.astype(np.float64)
+    rounds, rest = np.divmod(blocks, sms * at_once)
+    left = np.ceil(rest / sms)
+    full = np.maximum(at_once * busy, busy + waiting)
+    last = np.where(rest > 0, np.maximum(left * busy, busy + waiting), 0)
+    idle = tiles.shortest * (rounds * full + last - full * blocks / (sms * at_once))
+    idle = idle + (rounds * at_once + left - blocks / sms) * turns / blocks
+    spread = 0.0 if case.kernel.longest_first else tiles.spread
+    late = np.where(blocks > sms, idle + LATE * spread * full / at_once, 0)
+    evenly = tiles.total * full / (sms * at_once) + turns / sms
+    return np.asarray(np.maximum(evenly + late, tiles.longest * (busy + waiting)), dtype=np.float64)

@@ -20,6 +20,7 @@ import numpy as np
 
 from cascadesim.accelerators.catalogue import presets
 from cascadesim.accelerators.gpu import gemm, kernel, memory, programs, timing
+from cascadesim.accelerators.gpu.attention import compiled, tile
 from cascadesim.accelerators.gpu.calibration import estimates, step_overheads
 from cascadesim.accelerators.gpu.engines import collectives
 from cascadesim.accelerators.gpu.engines.engine import FILE as ENGINES
@@ -43,14 +44,15 @@ READ_ON: Mapping[str, tuple[str, ...]] = {  # shared, but not read on others
     "mma_sync_rate": ("blackwell",), "tensor_energy_pj": ("ampere", "ada"),
 }  # fmt: skip
 GENERATIONS = ("ampere", "ada", "hopper", "blackwell")  # those with published rows
-_FIELDS = ("emulated_exponentials", "dependent_loads", "widest_accumulators")
+_FIELDS = ("emulated_exponentials", "dependent_loads")
 _FIELD = re.compile(rf"\b({'|'.join(_FIELDS)}): ([0-9.]+)")
 _OF_GENERATIONS = re.compile(r"generations: \[([^\]]+)\]")
 _NAME = r"[A-Z][A-Z0-9_]*"
 _CONSTANT = re.compile(rf"(?m)^((?:#[^\n]*\n)*)({_NAME}(?:, {_NAME})*)(?:: \w+)? = ([-0-9._e, ]+?)(?:[ ]+#\s*(.*))?$")
 _OF_ENGINE = re.compile(r"(host_launch_s|tokens_per_pass): ([0-9.e-]+)")
 _SEEN = ("BETWEEN_SOCKETS_BYTES_PER_S",)  # of two figures of its source, the one that scored runs are nearer to
-_MODULES = (timing, memory, gemm, kernel, model, programs, blocks, generic_timing, collectives)
+_MODULES = (tile, compiled, timing, memory, gemm, kernel, model, programs, blocks, generic_timing,
+            collectives)  # fmt: skip
 ROWS_OF: Mapping[str, RowSelection] = {
     "encoder": RowSelection(("encoder",), ("encoder",)), "prefill": RowSelection(("prefill",), ("prefill",)),
     "decode": RowSelection(("decode",), ("decode",)), "products": RowSelection(("gemm",), ("gemm",)),

@@ -18,6 +18,7 @@ import numpy as np
 
 from cascadesim.accelerators.catalogue import presets
 from cascadesim.accelerators.gpu import batch as vectorised
+from cascadesim.accelerators.gpu.attention.tile import case_of
 from cascadesim.accelerators.gpu.batch import Before
 from cascadesim.accelerators.gpu.calibration import Constants, CycleConstants, constants
 from cascadesim.accelerators.gpu.engines.library_tiles import GemmLibrary
@@ -27,7 +28,7 @@ from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.memory import WalkedRows, share_in_l2
 from cascadesim.accelerators.gpu.programs import attention_program
 from cascadesim.accelerators.gpu.spec import Device, Dtype
-from cascadesim.accelerators.gpu.timing import attention_timing, case_of
+from cascadesim.accelerators.gpu.timing import attention_timing
 from cascadesim.einsum_cascades.notation.schema import read_yaml, validate, with_settings
 from cascadesim.simulator.engine.engine import run
 from cascadesim.validation.gpu.layouts import CALIBRATION, SHAPE, Floats, Shapes
@@ -176,8 +177,9 @@ def in_l2(on: Device, source: str, part: Shapes) -> InL2 | None:
 def before(operation: str, source: str, impl: str = "", dtype: str = "", kv_dtype: str = "") -> Before:
     """What the measured call runs ahead of attention (headers of the public files).
 
-    vLLM's kernel copies token by token, SGLang's stores 16-bit rows as they lie; beside trtllm-gen one of its own
-    converts them to 8 bits. TensorRT-LLM rotates, but where it calls FlashInfer; its kernel runs in encoders, too
+    vLLM's kernel copies token by token, SGLang's stores rows as they lie; beside trtllm-gen one of its own converts
+    them to 8 bits, and the largest query of a prompt is sought first (scaled_fp8_quant without a scale; that decoding
+    does without is assumed). TensorRT-LLM rotates, but where it calls FlashInfer; its kernel runs in encoders, too
     (attentionOp.cpp, invokeQKVPreprocessing).
     """
     own = source.endswith("trtllm")
@@ -190,8 +192,8 @@ def before(operation: str, source: str, impl: str = "", dtype: str = "", kv_dtyp
     if own:
         return "cache_appended" if "flashinfer" in impl else "rotation"
     if impl == "sglang:trtllm_mha" and kv_dtype == "fp8":
-        return "cache_converted"
-    return "rope_and_cache_write" if dtype == "fp8" else "cache_stored"  # 8-bit queries are written anew, too
+        return "scale_sought" if operation == "prefill" else "cache_converted"
+    return "cache_stored"
 
 
 def small_kernels(operation: str, source: str, impl: str, kv_dtype: str) -> int:
@@ -204,7 +206,7 @@ def small_kernels(operation: str, source: str, impl: str, kv_dtype: str) -> int:
         return _latent_kernels(operation, impl, kv_dtype)
     if source == f"{LIBRARY} trtllm":
         return 0 if operation == "decode" else LIBRARY_KERNELS
-    return int(kv_dtype == "fp8" and impl in QUANTISES)
+    return int(operation == "decode" and kv_dtype == "fp8" and impl in QUANTISES)
 
 
 def _latent_kernels(operation: str, impl: str, kv_dtype: str) -> int:

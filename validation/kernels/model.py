@@ -19,13 +19,15 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 
 from cascadesim.accelerators.gpu import timing
+from cascadesim.accelerators.gpu.attention import tile
+from cascadesim.accelerators.gpu.attention.tile import AttentionCase, Cycles
 from cascadesim.accelerators.gpu.batch import attention_seconds
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.grid import Shape, shape
 from cascadesim.accelerators.gpu.kernel import Kernel, Tile, load_kernel
 from cascadesim.accelerators.gpu.memory import stream_seconds
 from cascadesim.accelerators.gpu.spec import Device, Dtype
-from cascadesim.accelerators.gpu.timing import AttentionCase, AttentionTiming, Cycles
+from cascadesim.accelerators.gpu.timing import AttentionTiming
 from cascadesim.validation.claim import PredictedFigures, Settings
 from cascadesim.validation.gpu.model import device
 from cascadesim.validation.kernels.compile import THREADS_PER_WARP, target_of
@@ -227,7 +229,7 @@ def call_timing(
     counts: StaticCounts, on: Device, asked: Shape, *, masked: float | None = None, **traits: Any
 ) -> AttentionTiming:
     """One call in fp16, keys not in L2. `masked`: share of key tiles with a mask; None: what the shape's mask cuts."""
-    case = timing.case_of(on, descriptor(counts, on, **traits), constants(on.generation), asked, "fp16", "fp16",
+    case = tile.case_of(on, descriptor(counts, on, **traits), constants(on.generation), asked, "fp16", "fp16",
                    cold_keys=True)  # fmt: skip
     return timing.attention_timing(case, loop_cycles(case, counts, masked))
 
@@ -293,11 +295,11 @@ def _issued(counts: StaticCounts, loop: Mapping[str, Any]) -> int:
 def _cycles(case: AttentionCase, counts: StaticCounts, loop: Mapping[str, Any]) -> Cycles:
     """Cycles of one SM for an iteration: the counts over the rates; shared memory in proportion to the products."""
     on, known = case.device, case.constants
-    reached = known.tensor_fraction * timing.legacy_rate(known, case.kernel.instructions, on.generation)
+    reached = known.tensor_fraction * tile.legacy_rate(known, case.kernel.instructions, on.generation)
     tile_flop = 2.0 * case.tiles.queries * case.tiles.keys * (case.tiles.head_dim + case.value_dim)
     tensor = loop["matrix_flop"] / (on.flop_per_clock_sm(case.dtype) * reached)
     special = loop["exponentials"] / (on.sm.special_per_clock * known.special_fraction)
     issue = _issued(counts, loop) / ISSUED_PER_CLOCK
-    shared = timing.tile_cycles(case)[3] * loop["matrix_flop"] / tile_flop
+    shared = tile.tile_cycles(case)[3] * loop["matrix_flop"] / tile_flop
     one = np.ones_like(shared)
     return tensor * one, special * one, issue * one, shared

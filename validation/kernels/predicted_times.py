@@ -19,10 +19,10 @@ from functools import partial
 from math import prod
 from typing import Any, Literal, TypeAlias
 
+from cascadesim.accelerators.gpu.attention.tile import legacy_rate
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.memory import DRAM_LATENCY_S
 from cascadesim.accelerators.gpu.spec import Device, Dtype
-from cascadesim.accelerators.gpu.timing import legacy_rate
 from cascadesim.validation.gpu.model import device
 from cascadesim.validation.kernels.model import (
     HALF_BYTES,

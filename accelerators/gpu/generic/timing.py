@@ -13,6 +13,7 @@ from math import ceil
 
 import numpy as np
 
+from cascadesim.accelerators.gpu.attention.tile import legacy_rate
 from cascadesim.accelerators.gpu.calibration import Constants
 from cascadesim.accelerators.gpu.explain import ISSUE, SPECIAL, TENSOR, instructions
 from cascadesim.accelerators.gpu.gemm import L2_PORT_BYTES_PER_CLOCK
@@ -21,7 +22,6 @@ from cascadesim.accelerators.gpu.generic.fusion import fused_kernels
 from cascadesim.accelerators.gpu.generic.problem import Problem
 from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.memory import FLOAT_BYTES, dram_seconds, dram_share, share_in_l2, small_kernel_s
-from cascadesim.accelerators.gpu.timing import legacy_rate
 from cascadesim.accelerators.protocol import EinsumActivity
 from cascadesim.einsum_cascades.models.operation import kept_states
 from cascadesim.einsum_cascades.notation.ir import Access

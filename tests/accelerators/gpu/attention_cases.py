@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from preset_devices import device
 
+from cascadesim.accelerators.gpu.attention.tile import AttentionCase, case_of
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.grid import shape
 from cascadesim.accelerators.gpu.kernel import load_kernel
-from cascadesim.accelerators.gpu.timing import AttentionCase, AttentionTiming, attention_timing, case_of
+from cascadesim.accelerators.gpu.timing import AttentionTiming, attention_timing
 
 PAPER = {"batch": 1, "heads": 16, "heads_kv": 16, "queries": 16384, "keys": 16384}  # 16 K tokens, hidden size 2048
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.accelerator import Gpu
-from cascadesim.accelerators.gpu.grid import ThreadBlocks, Walk, floor_sum, shape, shrunk, tiles_of, work_of
+from cascadesim.accelerators.gpu.attention.walk import Walk, floor_sum
+from cascadesim.accelerators.gpu.grid import ThreadBlocks, shape, shrunk, tiles_of, work_of
 from cascadesim.accelerators.gpu.kernel import Kernel, load_kernel
 from cascadesim.einsum_cascades.sparsity.masks import KeyInterval
 

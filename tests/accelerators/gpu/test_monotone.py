@@ -19,6 +19,8 @@ from preset_devices import device
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu import timing
+from cascadesim.accelerators.gpu.attention import tile
+from cascadesim.accelerators.gpu.attention.tile import AttentionCase, case_of
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.gemm import gemm_timing
 from cascadesim.accelerators.gpu.grid import BooleanArray, Reals, Shape, shape
@@ -26,7 +28,7 @@ from cascadesim.accelerators.gpu.kernel import Kernel, kernels
 from cascadesim.accelerators.gpu.memory import stream_timing
 from cascadesim.accelerators.gpu.programs import attention_program
 from cascadesim.accelerators.gpu.spec import Device
-from cascadesim.accelerators.gpu.timing import AttentionCase, attention_timing, case_of
+from cascadesim.accelerators.gpu.timing import attention_timing
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.simulator.engine.engine import run
 
@@ -129,7 +131,7 @@ def test_more_attention_is_never_faster_and_moves_no_less(name: str, monkeypatch
 
     Parts of the keys are whole tiles, and assumed to be as many short ones as long ones: there 2 % is allowed.
     """
-    monkeypatch.setattr(timing, "MASK_INSTRUCTIONS", 0.0)
+    monkeypatch.setattr(tile, "MASK_INSTRUCTIONS", 0.0)
     monkeypatch.setattr(timing, "append_cycles", lambda case: 0.0)
     draw = Random(np.random.default_rng(21))
     for kernel, decode in cases(name):
@@ -203,7 +205,7 @@ def assert_cycle_level_is_monotone(count: int, seed: int) -> None:
         after, fewer = cycle_level(better, kernel, asked, decode)
         if alike(before, after).all():
             seconds, faster = cycles / spec.clock_hz, fewer / better.clock_hz
-            depth_s = 2 * float(timing.iteration_cycles(before, *timing.tile_cycles(before))[0]) / spec.clock_hz + 5e-6
+            depth_s = 2 * float(tile.iteration_cycles(before, *tile.tile_cycles(before))[0]) / spec.clock_hz + 5e-6
             assert faster <= seconds + max(0.01 * seconds, depth_s), (name, kernel.name, what, asked)
 
 

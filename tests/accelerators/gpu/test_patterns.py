@@ -8,10 +8,10 @@ import pytest
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.accelerator import Gpu
+from cascadesim.accelerators.gpu.attention.tile import case_of, tile_cycles
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.grid import work_of
 from cascadesim.accelerators.gpu.plans import kernel_of, shape_of
-from cascadesim.accelerators.gpu.timing import case_of, tile_cycles
 from cascadesim.accelerators.protocol import checked
 from cascadesim.einsum_cascades.models.operation import Operation, elementwise
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError

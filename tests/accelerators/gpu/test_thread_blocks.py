@@ -9,37 +9,66 @@ import pytest
 from attention_cases import case_of_sizes
 from preset_devices import device
 
+from cascadesim.accelerators.gpu.attention.tile import AttentionCase, case_of, iteration_cycles, tile_cycles
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.grid import shape
 from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.memory import DRAM_LATENCY_S
 from cascadesim.accelerators.gpu.timing import (
-    AttentionCase,
     append_cycles,
     attention_timing,
     carried_bytes,
-    case_of,
-    iteration_cycles,
-    tile_cycles,
+    hidden_cycles,
+    makespan_cycles,
+    scan_cycles,
     tiles_of_last_sm,
     turn_cycles,
 )
 
 
 def test_a_scheduler_searches_for_the_next_sequence() -> None:
-    """FlashAttention-3 on 132 SMs, one key head: a block's next is 132 sequences on, 5 scans of 31; of 8 heads, one.
-
-    A scan is a trip to L2, half of one to DRAM.
-    """
+    """FlashAttention-3: every block but the first of an SM reads 31 sequences, a trip to L2, half of one to DRAM; and
+    each SM walks over all 2,048 once, in 66 such trips."""
     on, kernel, known = device("h100-sxm"), load_kernel("flash-attention-3-decode"), constants("hopper")
-    waits = []
-    for heads_kv in (1, 8):
-        asked = shape(2048, heads_kv, heads_kv, 1, 128, 128)
-        case = case_of(on, kernel, constants("hopper"), asked, "bf16", "bf16")
-        waits.append(float(turn_cycles(case, np.ones(1))[0]) / on.clock_hz)
+    case = case_of(on, kernel, known, shape(2048, 1, 1, 1, 128, 128), "bf16", "bf16")
     carried_s = 2 * 128 * 2 / 64 / on.clock_hz  # a query and its result through the port of the SM
-    assert waits[0] - waits[1] == pytest.approx(4 * 0.3e-6)
-    assert waits[1] == pytest.approx(known.persistent_share * known.block_latency_s + 0.3e-6 + carried_s)
+    expected = known.persistent_share * known.block_latency_s + 0.3e-6 + carried_s
+    assert turn_cycles(case, np.ones(1))[0] / on.clock_hz == pytest.approx(expected)
+    assert scan_cycles(case)[0] / on.clock_hz == pytest.approx(2048 / 31 * 0.3e-6)
+    few = case_of(on, kernel, known, shape(100, 1, 1, 1, 128, 128), "bf16", "bf16")
+    assert scan_cycles(few)[0] == 0  # one block each: it has no next one
+
+
+def test_longest_blocks_first_leave_the_shortest_for_the_end() -> None:
+    """FlashAttention-3, causal: no SM ends later than the others by more than a short block."""
+    case = case_of_sizes("h100-sxm", "flash-attention-3", 128, heads=132, heads_kv=132, causal=1)
+    in_order = replace(case, kernel=case.kernel.model_copy(update={"longest_first": False}))
+    iteration = np.full(1, 1000.0)
+    more = makespan_cycles(in_order, iteration)[0] - makespan_cycles(case, iteration)[0]
+    assert more == pytest.approx(0.5 * (128 - 1) * 1000)  # key tiles of the last rows and of the first
+
+
+def test_the_first_scores_and_the_last_products_of_a_block_have_nothing_beside_them() -> None:
+    """A block takes what overlap hides of a key tile once more, whatever keys it walks over."""
+    for keys in (1024, 8192):
+        case = case_of_sizes("h100-sxm", "flash-attention-3", 128, heads=132, heads_kv=132, queries=128, keys=keys)
+        products, special, issue, _ = (unit[0] for unit in tile_cycles(case))
+        shorter = min(products, max(special, issue))
+        hidden = case.constants.overlap_specialised * shorter
+        assert hidden_cycles(case)[0] == pytest.approx(hidden)
+        iteration = iteration_cycles(case, *tile_cycles(case))
+        assert makespan_cycles(case, iteration)[0] == pytest.approx(case.work.longest[0] * iteration[0] + hidden)
+    assert hidden_cycles(case_of_sizes("a100-sxm", "flash-attention-2", 128))[0] == 0
+
+
+def test_vllm_splits_keys_of_encoders_by_the_share_of_an_sm() -> None:
+    """FlashAttention-3, 11 tiles of 192 rows over 15 of 144 keys, on 132 SMs: 1.1 x 165 / 132 are two tiles a part."""
+    case = case_of_sizes("h100-sxm", "flash-attention-3-split", 72, heads=1, heads_kv=1, queries=2048, keys=2048)
+    assert case.work.splits[0] == 8
+    assert case.work.longest[0] == 2
+    many = case_of_sizes("h100-sxm", "flash-attention-3-split", 72, heads=16, heads_kv=16, queries=2048, keys=2048)
+    short = case_of_sizes("h100-sxm", "flash-attention-3-split", 72, heads=1, heads_kv=1, queries=512, keys=512)
+    assert many.work.splits[0] == short.work.splits[0] == 1  # no more than four tiles
 
 
 @pytest.mark.parametrize(("name", "kernel", "head_dim", "sizes", "carried"), [

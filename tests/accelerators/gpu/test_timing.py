@@ -10,19 +10,18 @@ import pytest
 from attention_cases import PAPER, case_of_sizes, timing
 from preset_devices import device
 
+from cascadesim.accelerators.gpu.attention.tile import (
+    AttentionCase,
+    case_of,
+    legacy_rate,
+    mask_instructions,
+    tile_cycles,
+)
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.grid import shape
 from cascadesim.accelerators.gpu.kernel import load_kernel
 from cascadesim.accelerators.gpu.spec import Dtype
-from cascadesim.accelerators.gpu.timing import (
-    AttentionCase,
-    attention_timing,
-    case_of,
-    legacy_rate,
-    loads_ahead,
-    mask_instructions,
-    tile_cycles,
-)
+from cascadesim.accelerators.gpu.timing import attention_timing, loads_ahead
 
 
 def tflops(name: str, kernel: str, head_dim: int, **sizes: int) -> float:
@@ -59,15 +58,6 @@ def test_kernels_whose_instructions_were_counted_keep_their_count() -> None:
     assert kinds["flash-attention-2"] == kinds["triton"] == known.instructions_plain
     counted = load_kernel("triton").model_copy(update={"instructions_per_score": 9.5})
     assert case_of(on, counted, known, asked, "bf16", "bf16").instructions_per_score == 9.5
-
-
-def test_accumulators_too_wide_for_registers_spill() -> None:
-    """Triton on an H100: a product of 256 columns takes four times 128's, over the rate that spills leave."""
-    on, kernel, known = device("h100-sxm"), load_kernel("triton-extend"), constants("hopper")
-    cases = [case_of(on, kernel, known, shape(1, 16, 16, 4096, 4096, depth), "bf16", "bf16") for depth in (128, 256)]
-    (narrow, *_), (wide, *_) = (tile_cycles(case) for case in cases)
-    rows = cases[1].tiles.queries[0] / cases[0].tiles.queries[0]
-    assert wide[0] / narrow[0] == pytest.approx(2 * rows / known.spilled_rate)
 
 
 def test_two_sums_of_8_bit_values_of_256_elements_do_not_fit_registers() -> None:
@@ -112,8 +102,6 @@ def test_values_in_two_parts_are_blocks_that_multiply_queries_and_keys_twice() -
     ("flash-attention-3-decode", 128, "fp8", "fp8", 128),  # values, transposed
     ("flash-attention-3-decode", 128, "bf16", "bf16", 0),
     ("flashinfer-decode", 128, "bf16", "fp8", 256),  # keys and values, converted
-    ("triton-extend", 80, "bf16", "bf16", 256),  # padded to 128, loaded under a mask
-    ("triton-extend", 128, "bf16", "bf16", 0),
 ])  # fmt: skip
 def test_elements_that_pass_through_registers_one_by_one_cost_instructions(
     kernel: str, head_dim: int, dtype: Dtype, cache: Dtype, elements: int

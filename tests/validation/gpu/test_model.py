@@ -126,6 +126,7 @@ def test_products_have_no_prediction_here() -> None:
 @pytest.mark.parametrize(("source", "operation", "impl", "cache", "count"), [
     ("aiconfigurator sglang", "prefill", "sglang:flashinfer", "bf16", 0),  # lengths are made before the clock starts
     ("aiconfigurator sglang", "decode", "sglang:fa3", "fp8", 1),  # queries are quantised inside of the call
+    ("aiconfigurator sglang", "prefill", "sglang:fa3", "fp8", 0),  # and before it in a prompt
     ("aiconfigurator vllm", "decode", "vllm:vllm_flash_attn_fa3", "fp8", 0),  # and outside of it
     ("aiconfigurator trtllm", "prefill", "trtllm:torch_flow", "bf16", 1),
     ("aiconfigurator trtllm", "decode", "trtllm:torch_flow", "fp8", 0), ("vidur", "decode", "sarathi", "fp16", 0),
@@ -144,9 +145,9 @@ def test_small_kernels_are_those_of_timed_calls_of_libraries(
 
 @pytest.mark.parametrize(("source", "impl", "dtype", "cache", "how"), [
     ("aiconfigurator sglang", "sglang:fa3", "bf16", "bf16", "cache_stored"),
-    ("aiconfigurator sglang", "sglang:fa3", "fp8", "fp8", "rope_and_cache_write"),  # queries, too
+    ("aiconfigurator sglang", "sglang:fa3", "fp8", "fp8", "cache_stored"),  # 8 bits before the clock starts
     ("aiconfigurator sglang", "sglang:trtllm_mha", "bf16", "bf16", "cache_stored"),
-    ("aiconfigurator sglang", "sglang:trtllm_mha", "bf16", "fp8", "cache_converted"),
+    ("aiconfigurator sglang", "sglang:trtllm_mha", "bf16", "fp8", "scale_sought"),
     ("aiconfigurator vllm", "vllm:vllm_flash_attn_fa3", "fp8", "fp8", "cache_by_token"),
     ("aiconfigurator trtllm", "trtllm:torch_flow", "bf16", "bf16", "rotation"),
     ("aiconfigurator trtllm", "trtllm:torch_flow_flashinfer", "bf16", "bf16", "cache_appended"),

@@ -122,7 +122,7 @@ def test_a_depth_or_a_missing_group_may_take_a_kernel_of_its_own() -> None:
     """TensorRT-LLM has no tcgen05 kernel at a depth of 72; vLLM splits no keys of heads without a group."""
     assert kernel_of("trtllm:torch_flow", "encoder", "b200", 1, 72) == "trtllm-fmha"
     assert kernel_of("trtllm:torch_flow", "encoder", "b200", 1, 80) == "trtllm-gen"
-    assert kernel_of("vllm:vllm_flash_attn", "decode", "a100-sxm", 1) == "flash-attention-2-paged"
+    assert kernel_of("vllm:vllm_flash_attn", "decode", "a100-sxm", 1) == "flash-attention-2-aligned"
     assert kernel_of("vllm:vllm_flash_attn", "decode", "a100-sxm", 8) == "flash-attention-2-decode"
 
 

@@ -6,9 +6,9 @@ from copy import deepcopy
 
 import pytest
 
+from cascadesim.accelerators.gpu.attention.tile import case_of
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.grid import shape
-from cascadesim.accelerators.gpu.timing import case_of
 from cascadesim.validation.gpu.model import device
 from cascadesim.validation.kernels import model as kernel_model
 from cascadesim.validation.kernels.model import (
