@@ -26,9 +26,11 @@ L2_LATENCY_S = L2_SHARE * DRAM_LATENCY_S
 SMALLER_SMS = {"7.5": 1024, "8.6": 1536, "8.9": 1536, "12.0": 1536}  # threads; others 2048 (CUDA guide, capabilities)
 WARP = 32
 LANES = 128  # threads that the four schedulers of an SM issue for in a clock
+LINE_BYTES = 128  # of L2: CUDA guide, device memory accesses
 VECTOR_BYTES = 16  # the widest load of a thread (CUDA guide)
 MOST_COPYING_THREADS = 512  # vLLM, csrc/cache_kernels.cu
 MOST_BLOCKS_PER_SM = 32  # CUDA guide, capabilities: fewer on GPUs for workstations
+TWO_DIES = ("blackwell",)  # NVIDIA, Blackwell architecture
 UNEVEN = 0.25  # assumed: sets fill unevenly: some lose lines at a quarter less than L2 holds, all at a quarter more
 FLOAT_BYTES = 4  # scores, partial outputs and statistics
 
@@ -79,9 +81,11 @@ def movement(
     partial_bytes = partial * (shape.value_dim + 1) * FLOAT_BYTES
     pairs = (shape.batch * shape.heads * shape.queries * shape.keys).astype(np.float64)
     scores = pairs * 2 * width * kernel.stores_scores  # scores written and read, weights written and read
-    again = walked * _rounds_share(device, kernel, shape, work, tiles) * _missed(device, kernel, shape, tiles, kv_width)
-    again = np.minimum(again, np.maximum(walked - cache, 0))  # never more than a stream for each block
-    warm = share_in_l2(device.l2_kept_bytes, queries + cache + outputs + partial_bytes)
+    lines = _heads_of_a_line(kernel, shape, kv_width)
+    again = lines * walked * _rounds_again(device, kernel, shape, work, tiles, kv_width, lines)
+    again = np.minimum(again, np.maximum(lines * walked - cache, 0))  # never more than a stream for each block
+    touched = queries + cache + outputs + partial_bytes
+    warm = share_in_l2(device.l2_bytes, touched * _copies(device, shape, work))
     keys_warm = np.zeros_like(warm) if cold else warm
     reads = queries * (1 - warm) + cache * (1 - keys_warm) + again + scores
     writes = outputs * (1 - warm) + scores
@@ -89,28 +93,62 @@ def movement(
     return Movement(l2_bytes, reads, writes, again, warm, keys_warm)
 
 
-def _rounds_share(device: Device, kernel: Kernel, shape: Shape, work: ThreadBlocks, tiles: BlockTiles) -> Reals:
-    """What rounds of resident blocks after the first read again, as a share of what all blocks walk over.
+def _copies(device: Device, shape: Shape, work: ThreadBlocks) -> Reals:
+    """Partitions of L2 that have a line at the end: that of its home, and those of the SMs that read it, at random.
+
+    assumed: where every SM has a block at most, blocks of the next call are on the same SMs, and find their lines; of
+    more blocks any is anywhere, so that only lines that all partitions have are found. Nor are they found sooner than
+    in DRAM where half of them come over the link between two dies, as calibration rows of B200 say.
+    """
+    readers = work.blocks / (shape.batch * shape.heads_kv * work.splits)
+    others, one_die = device.l2_partitions - 1, device.generation not in TWO_DIES
+    few = 1 + others * (1 - (1 - 1 / device.l2_partitions) ** readers)
+    return np.asarray(np.where((work.blocks <= device.sms) & one_die, few, device.l2_partitions), dtype=np.float64)
+
+
+def _rounds_again(
+    device: Device, kernel: Kernel, shape: Shape, work: ThreadBlocks, tiles: BlockTiles, key_bytes: float, lines: Reals
+) -> Reals:
+    """What rounds of resident blocks after the first read from DRAM again, as a share of what all blocks walk over.
 
     Of `readers` blocks of the same keys, `resident` run at once; a round fetches what its mean block walks over, and
-    the first round of each head is the compulsory one.
+    the first round of each head is the compulsory one. Where heads come last, the next query head that reads the same
+    keys follows after the blocks of all sequences; `lines`: key heads that are fetched with each other.
     assumed: the blocks of a round stay within an L2 of one another: whoever is ahead waits for DRAM, those behind only
     for L2, so that they catch up. Evidence: FlashAttention-2 and -3 report no fall of throughput at 16K, where a
     stream for each block would exceed DRAM, and 115K tokens take 267 ms (Sliding Tile Attention, ICML 2025), not 341.
     """
     readers = work.blocks / (shape.batch * shape.heads_kv * work.splits)
     running = device.sms * tiles.blocks_per_sm / work.splits
-    resident = np.clip(running / _key_heads_between(kernel, shape), 1, readers)
-    return np.asarray(1 / resident - 1 / readers, dtype=np.float64)
+    between = _key_heads_between(kernel, shape)
+    if not kernel.heads_last:
+        resident = np.clip(running / between, 1, readers)
+        return np.asarray((1 / resident - 1 / readers) * _missed(device, kernel, shape, tiles, key_bytes, between))
+    of_a_head = work.row_tiles.astype(np.float64)
+    readers = readers * lines
+    of_one, of_all = np.clip(running, 1, of_a_head), np.clip(running / shape.batch, of_a_head, readers)
+    within = (1 / of_one - 1 / of_a_head) * _missed(device, kernel, shape, tiles, key_bytes, between)
+    sequences = shape.batch * lines
+    others = (1 / of_all - 1 / readers) * _missed(device, kernel, shape, tiles, key_bytes, sequences)
+    return np.asarray(within + others, dtype=np.float64)
 
 
-def _missed(device: Device, kernel: Kernel, shape: Shape, tiles: BlockTiles, key_bytes: float) -> Reals:
+def _heads_of_a_line(kernel: Kernel, shape: Shape, key_bytes: float) -> Reals:
+    """Key heads that a line of L2 has rows of, where all of it is fetched for each of them."""
+    if not kernel.fetches_lines:
+        return np.ones(shape.batch.shape)
+    return np.clip(LINE_BYTES / (np.minimum(shape.head_dim, shape.value_dim) * key_bytes), 1, shape.heads_kv)
+
+
+def _missed(
+    device: Device, kernel: Kernel, shape: Shape, tiles: BlockTiles, key_bytes: float, heads_between: Reals
+) -> Reals:
     """Share of later rounds that finds its keys gone, as L2 kept them or not while a whole round was walked over.
 
     A round walks over what its blocks do: under a causal mask as evenly distributed between those of the first query
     and of the last.
     """
-    each = shape.key_elements * key_bytes * _key_heads_between(kernel, shape) / device.l2_kept_bytes
+    each = shape.key_elements * key_bytes * heads_between / device.l2_kept_bytes
     shortest, longest = (keys * each for keys in walked_keys(kernel, shape, tiles))
     spread, mean = longest - shortest, (longest + shortest) / 2
     evenly = (_gone_up_to(longest) - _gone_up_to(shortest)) / np.where(spread > 0, spread * mean, 1)

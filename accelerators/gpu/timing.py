@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 
 from cascadesim.accelerators.gpu.calibration import Constants
+from cascadesim.accelerators.gpu.combining import extra_kernels_s
 from cascadesim.accelerators.gpu.gemm import L2_PORT_BYTES_PER_CLOCK
 from cascadesim.accelerators.gpu.grid import (
     BlockTiles,
@@ -31,20 +32,19 @@ from cascadesim.accelerators.gpu.memory import (
     FLOAT_BYTES,
     L2_LATENCY_S,
     LANES,
-    ROUND_TRIP_S,
     VECTOR_BYTES,
+    WARP,
     Movement,
     dram_seconds,
     dram_share,
     movement,
-    small_kernel_s,
-    threads_of_sm,
 )
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation
 
 FP32_PER_SCORE = 2.0  # of the instructions: the scaled difference and the sum, on lanes that A100 has 64 of, not 128
 EMULATION_INSTRUCTIONS = 8.0  # FA4, section on software exp2: range reduction, degree-3 polynomial, exponent bits
 MMA_SYNC_ON_HOPPER = 2 / 3  # of the tensor peak (FA3 paper)
+MMA_SYNC_ON_BLACKWELL = 0.33  # assumed: as much an SM as on Hopper, of twice the peak; any from a quarter suits rows
 ROWS_PER_READ = {"mma_sync": 32, "wgmma": 64, "tcgen05": 128}  # rows that one reading of keys or values serves
 LATE = 0.5  # assumed: of what the longest block has more than the shortest, when all other SMs are done
 MASK_INSTRUCTIONS = 2.0  # a comparison and a select
@@ -52,6 +52,8 @@ WINDOW_INSTRUCTIONS = 10.0  # assumed: comparisons with both ends, spills among 
 # assumed: kernels that split keys, or load by TMA, load far ahead, so that the norm of memory and schedule is of twice
 # the order; 2.5 to 4 suit calibration rows, the longer of the two does not
 AHEAD = 2.0
+FIRST_TRIPS = 2  # of a block to memory, one after the other: the place of its first page, its first keys
+ROWS_OF_A_WARP = 16  # at least: PTX ISA, mma.m16n8k16
 CONSUMER_REGISTERS = 240  # of a thread in two consumer groups: FA3, hopper/flash_fwd_kernel_sm90.h
 Cycles: TypeAlias = tuple[Reals, Reals, Reals, Reals]  # of one SM: products, exponentials, instructions, shared memory
 
@@ -111,7 +113,8 @@ def case_of(
 ) -> AttentionCase:  # fmt: skip
     if kernel.multiplies_in_cache_type:
         dtype = min(dtype, kv_dtype, key=DTYPE_BYTES.__getitem__)
-    tiles = shrunk(kernel, shape, tiles_of(kernel, device, shape, DTYPE_BYTES[dtype]))
+    loaded = kv_dtype if kernel.converts_cache else dtype
+    tiles = shrunk(kernel, shape, tiles_of(kernel, device, shape, DTYPE_BYTES[loaded]))
     work = work_of(kernel, device, shape, tiles)
     return AttentionCase(device, kernel, constants, shape, dtype, kv_dtype, tiles, work, cold_keys)
 
@@ -123,15 +126,14 @@ def attention_timing(case: AttentionCase, loops: Sequence[Cycles] = ()) -> Atten
     per_tile = (np.sum(unit, axis=0) for unit in zip(*each, strict=True))
     tensor, special, issue, shared = (cycles * work.visited / device.sms / device.clock_hz for cycles in per_tile)
     iteration = np.sum([iteration_cycles(case, *loop) for loop in each], axis=0)
-    moved = movement(
-        device, case.kernel, case.shape, case.tiles, work, case.dtype, case.kv_dtype, case.cold_keys
-    )
+    moved = movement(device, case.kernel, case.shape, case.tiles, work, case.dtype, case.kv_dtype, case.cold_keys)
     l2_s = moved.l2_bytes / device.l2_ceiling_bytes_per_s  # asked for ahead, evenly: what benchmarks reach
     share = dram_share(moved.dram_read_bytes, moved.dram_write_bytes)
     dram_s = dram_seconds(device, constants, moved.dram_bytes / share)
     memory_s = np.maximum(l2_s, dram_s)
-    schedule_s = _makespan_cycles(case, iteration) / device.clock_hz
-    launch_s = np.full_like(tensor, device.launch_s + constants.kernel_latency_s) + _extra_kernels_s(case)
+    schedule_s = _makespan_cycles(case, iteration, moved.keys_warm) / device.clock_hz
+    others_s = extra_kernels_s(device, case.kernel, constants, case.shape, work, case.value_dim)
+    launch_s = np.full_like(tensor, device.launch_s + constants.kernel_latency_s) + others_s
     softmax_s = _softmax_s(case)
     beside_s = memory_s - softmax_s
     longer, shorter = np.maximum(schedule_s, beside_s), np.minimum(schedule_s, beside_s)
@@ -167,7 +169,7 @@ def tile_cycles(case: AttentionCase) -> Cycles:
     scores, width = tiles.queries * tiles.keys, DTYPE_BYTES[case.dtype]
     depth = tiles.head_dim + case.value_dim
     spills = tiles.head_dim > (kernel.widest_accumulators or np.inf)
-    newest = legacy_rate(constants, kernel.instructions, device.generation)
+    newest = legacy_rate(kernel.instructions, device.generation)
     reached = newest * np.where(spills, constants.spilled_rate, 1.0)
     rate = device.flop_per_clock_sm(case.dtype) * constants.tensor_fraction * reached
     slowed = 1 + _beyond_registers(case) * (1 / constants.spilled_rate - 1)
@@ -180,17 +182,26 @@ def tile_cycles(case: AttentionCase) -> Cycles:
     narrow = DTYPE_BYTES[case.kv_dtype] < width
     padded = kernel.masks_padding & (case.shape.head_dim < tiles.head_dim)
     one_by_one = depth * (padded | (kernel.converts_cache and narrow))
-    transposed = case.value_dim * (kernel.transposes_values and width < 2)
-    converted = constants.conversion_instructions * (one_by_one + transposed)
+    converted = (kernel.converting_instructions or constants.conversion_instructions) * one_by_one
+    if kernel.merges_warps:  # warps that divide the rows convert all keys, each for its own
+        converted = converted * np.clip(tiles.queries / ROWS_OF_A_WARP, 1, kernel.threads / WARP)
     on_lanes = constants.element_instructions * depth * kernel.on_fp32_units
     issued = (scores * per_score + rescale + tiles.keys * (converted + on_lanes)) / LANES
     issue = np.maximum(issued, (scores * FP32_PER_SCORE + rescale) / device.sm.fp32_fma_per_clock)
-    groups = np.ceil(tiles.queries / np.minimum(tiles.queries, ROWS_PER_READ[kernel.instructions]))
+    groups = np.ceil(tiles.queries / np.minimum(tiles.queries, _rows_per_read(case)))
     reads = groups * tiles.keys * depth + tiles.queries * tiles.head_dim
     shared_bytes = np.asarray((reads + tiles.keys * depth) * width, dtype=np.float64)
     cost = 1.0 if case.shape.listed is None else case.shape.listed.cost
     shared = cost * shared_bytes / device.sm.shared_memory_bytes_per_clock
     return tensor * cost, special * cost, issue * cost, shared
+
+
+def _rows_per_read(case: AttentionCase) -> Reals | float:
+    """Rows that one reading of keys or values serves: with mma.sync those of a warp, which reads for itself."""
+    kernel, most = case.kernel, ROWS_PER_READ[case.kernel.instructions]
+    if kernel.instructions != "mma_sync" or kernel.warps_divide_keys:
+        return most
+    return np.asarray(np.clip(case.tiles.queries * WARP / kernel.threads, ROWS_OF_A_WARP, most), dtype=np.float64)
 
 
 def _beyond_registers(case: AttentionCase) -> Reals:
@@ -203,9 +214,9 @@ def _beyond_registers(case: AttentionCase) -> Reals:
     return np.asarray(np.maximum(1 - case.work.blocks / case.work.visited, 0) * two, dtype=np.float64)
 
 
-def legacy_rate(constants: Constants, instructions: str, generation: Generation) -> float:
+def legacy_rate(instructions: str, generation: Generation) -> float:
     """Share of the tensor peak that a kind of instruction reaches on devices that have newer ones."""
-    newer = {"hopper": MMA_SYNC_ON_HOPPER, "blackwell": constants.mma_sync_rate}
+    newer = {"hopper": MMA_SYNC_ON_HOPPER, "blackwell": MMA_SYNC_ON_BLACKWELL}
     return newer.get(generation, 1.0) if instructions == "mma_sync" else 1.0
 
 
@@ -219,10 +230,20 @@ def mask_instructions(case: AttentionCase) -> Reals:
 def iteration_cycles(case: AttentionCase, tensor: Reals, special: Reals, issue: Reals, shared: Reals) -> Reals:
     """One key tile of one block on an SM of its own (or its share of blocks that run together)."""
     products, softmax = np.maximum(tensor, shared), np.maximum(special, issue)
-    return products + softmax - case.hidden * np.minimum(products, softmax)
+    return np.maximum(products + softmax - case.hidden * np.minimum(products, softmax), producer_cycles(case))
 
 
-def _makespan_cycles(case: AttentionCase, iteration: Reals) -> Reals:
+def producer_cycles(case: AttentionCase) -> Reals:
+    """Of warps that load a key tile and transpose its 8-bit values, while others multiply the tile before.
+
+    hopper/mainloop_fwd_sm90_tma_gmma_ws.hpp: the same warps, in order; hopper/paged_kv.h: they look up the pages first.
+    """
+    transposes = case.kernel.transposes_values and DTYPE_BYTES[case.dtype] < 2
+    issued = case.constants.conversion_instructions * case.tiles.keys * case.value_dim / LANES
+    return np.asarray((L2_LATENCY_S * case.device.clock_hz + issued) * transposes, dtype=np.float64)
+
+
+def _makespan_cycles(case: AttentionCase, iteration: Reals, warm: Reals) -> Reals:
     """Blocks over SMs: all of the work evenly spread, plus what the last blocks leave idle; at least the longest.
 
     Every block but the first of an SM waits for its loads, unless blocks run together or the kernel is persistent.
@@ -230,7 +251,7 @@ def _makespan_cycles(case: AttentionCase, iteration: Reals) -> Reals:
     device, work = case.device, case.work
     blocks = work.blocks.astype(np.float64)
     together = np.minimum(case.tiles.blocks_per_sm, np.ceil(blocks / device.sms))
-    turns = np.maximum(blocks - device.sms, 0) * turn_cycles(case, iteration, together)
+    turns = np.maximum(blocks - device.sms, 0) * turn_cycles(case, iteration, together, warm)
     trips = case.kernel.dependent_loads * DRAM_LATENCY_S * device.clock_hz
     tiles = Blocks(work.visited, work.longest, work.shortest, work.spread)
     return _of_last_sm(case, tiles, iteration, trips, turns) + append_cycles(case)
@@ -254,23 +275,33 @@ def append_cycles(case: AttentionCase) -> Reals:
     return _of_last_sm(case, tiles, tile_bytes / in_flight * L2_LATENCY_S * device.clock_hz)
 
 
-def turn_cycles(case: AttentionCase, iteration: Reals, together: Reals | float = 1.0) -> Reals:
+def turn_cycles(
+    case: AttentionCase, iteration: Reals, together: Reals | float = 1.0, warm: Reals | float = 0.0
+) -> Reals:
     """Cycles from one block of an SM to its next: its scheduler's own figure, or the calibrated latency and a search.
 
     Blocks of all SMs lie between one block and the next of its SM; the search scans their sequences some at a time,
     each time a trip to L2: all blocks read the same few bytes. `together`: blocks that wait at once. Their queries and
-    outputs pass by the one port of the SM.
+    outputs pass by the one port of the SM. `warm`: share of the keys in L2, whence a block's first loads come sooner.
     """
     device, kernel = case.device, case.kernel
     if kernel.tiles_between:
         return kernel.tiles_between * iteration / together
     exposed = case.constants.persistent_share if kernel.persistent else 1.0
-    waited_s: Reals | float = case.constants.block_latency_s * exposed
+    sooner_s = FIRST_TRIPS * warm * (DRAM_LATENCY_S - L2_LATENCY_S)
+    waited_s: Reals | float = np.maximum(case.constants.block_latency_s - sooner_s, 0.0) * exposed
     if kernel.sequences_per_scan:
         sequences = device.sms * case.shape.batch / case.work.blocks
         waited_s = waited_s + np.ceil(sequences / kernel.sequences_per_scan) * L2_LATENCY_S
     waited = waited_s * device.clock_hz / together + carried_bytes(case) / L2_PORT_BYTES_PER_CLOCK
-    return np.asarray(np.broadcast_to(waited, iteration.shape))
+    return np.asarray(np.broadcast_to(waited + _merging_cycles(case), iteration.shape))
+
+
+def _merging_cycles(case: AttentionCase) -> Reals:
+    """Of a block whose warps divide the keys, to sum up through shared memory: each reads what all of them wrote."""
+    warps = case.kernel.threads / WARP * case.kernel.merges_warps * (case.tiles.queries <= ROWS_OF_A_WARP)
+    moved = warps * (1 + warps) * case.tiles.queries * case.value_dim * FLOAT_BYTES
+    return np.asarray(moved / case.device.sm.shared_memory_bytes_per_clock, dtype=np.float64)
 
 
 def carried_bytes(case: AttentionCase) -> Reals:
@@ -317,31 +348,3 @@ def _of_last_sm(
     late = np.where(blocks > sms, idle + LATE * tiles.spread * full / at_once, 0)
     evenly = tiles.total * full / (sms * at_once) + turns / sms
     return np.asarray(np.maximum(evenly + late, tiles.longest * (busy + waiting)), dtype=np.float64)
-
-
-def _extra_kernels_s(case: AttentionCase) -> Reals:
-    """Kernels beside it; the one that combines splits runs only where there are any."""
-    each = small_kernel_s(case.device)
-    if not case.kernel.splits_keys:
-        return np.full(len(case.work.splits), each * case.kernel.extra_kernels)
-    split = case.work.splits > (0 if case.kernel.always_combines else 1)
-    combined = np.where(split, max(case.kernel.extra_kernels, 1), 0)
-    if case.kernel.combines_afterwards:
-        each += case.constants.kernel_latency_s
-    parts_bytes = np.where(split, case.work.splits, 0) * case.value_dim * FLOAT_BYTES  # of one row, by one block
-    one_row_s = parts_bytes / L2_PORT_BYTES_PER_CLOCK / case.device.clock_hz
-    return np.asarray(each * combined + one_row_s + _blocks_of_all_splits_s(case), dtype=np.float64)
-
-
-def _blocks_of_all_splits_s(case: AttentionCase) -> Reals:
-    """Of kernels that launch and combine in every call as many parts as they have at most.
-
-    Blocks without a part look up how many there are and end; a block of the combining kernel has one row.
-    """
-    kernel, work, shape = case.kernel, case.work, case.shape
-    if not kernel.always_combines:
-        return np.zeros(len(work.splits))
-    resident = case.device.sms * (threads_of_sm(case.device) // kernel.threads)
-    empty = work.blocks / work.splits * (kernel.most_splits - work.splits)
-    rows = shape.batch * shape.heads * shape.queries
-    return np.asarray((empty * L2_LATENCY_S + rows * ROUND_TRIP_S) / resident, dtype=np.float64)
