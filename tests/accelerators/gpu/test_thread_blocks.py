@@ -88,6 +88,18 @@ def test_warps_that_divide_keys_sum_up_through_shared_memory(heads: int, moved: 
     assert more == pytest.approx(moved / 128)
 
 
+def test_at_a_depth_of_512_shared_memory_of_hopper_holds_one_tile() -> None:
+    """FlashAttention-4: rows, keys and values of 64 KB each fit 228 KB once, and no two of the latter."""
+    case = case_of_sizes("h100-sxm", "flash-attention-4-decode", 512, queries=1, heads=1, heads_kv=1, keys=65536)
+    rows, keys = 64 * 512 * 2, case.tiles.keys[0] * 512 * 2
+    assert rows + 2 * keys <= case.device.sm.shared_memory_bytes < rows + 4 * keys
+    assert case.kernel.stages == 1
+    waiting_s = tiles_of_last_sm(case)[0] * case.kernel.dependent_loads * DRAM_LATENCY_S
+    without = replace(case, kernel=case.kernel.model_copy(update={"dependent_loads": 0}))
+    more_s = attention_timing(case).schedule_s[0] - attention_timing(without).schedule_s[0]
+    assert more_s == pytest.approx(waiting_s)
+
+
 def test_vllm_splits_into_as_many_parts_as_its_graphs_have_room_for() -> None:
     parts = {name: case_of_sizes("h100-sxm", name, 64, queries=1, heads=12, heads_kv=1, keys=131072).work.splits[0]
              for name in ("flash-attention-3-two-sums-decode", "flash-attention-3-decode")}  # fmt: skip
