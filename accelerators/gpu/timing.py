@@ -12,8 +12,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from cascadesim.accelerators.gpu.cache_writes import extra_kernels_s
 from cascadesim.accelerators.gpu.calibration import Constants
-from cascadesim.accelerators.gpu.combining import extra_kernels_s
 from cascadesim.accelerators.gpu.gemm import L2_PORT_BYTES_PER_CLOCK
 from cascadesim.accelerators.gpu.grid import (
     BlockTiles,
