@@ -1,8 +1,9 @@
-"""What serving libraries run before attention: kernels that rotate, convert and put new keys and values into a cache.
+"""What serving libraries run beside attention.
 
+Kernels that rotate, convert and put new keys and values into a cache, and those that combine the parts of split keys.
 Each is bound by what its threads wait for (Little's law: a step of all that SMs hold takes as long as the loads that
 hang on one another), by lines that warps ask the first cache for, by instructions, or by memory. Knows sizes; knows no
-cascade and nothing of attention.
+cascade, and of attention only parts and rows.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from __future__ import annotations
 import numpy as np
 
 from cascadesim.accelerators.gpu.calibration import Constants
-from cascadesim.accelerators.gpu.grid import Reals
+from cascadesim.accelerators.gpu.gemm import L2_PORT_BYTES_PER_CLOCK
+from cascadesim.accelerators.gpu.grid import Reals, Shape, ThreadBlocks
+from cascadesim.accelerators.gpu.kernel import Kernel
 from cascadesim.accelerators.gpu.memory import (
     DRAM_LATENCY_S,
+    FLOAT_BYTES,
     L2_LATENCY_S,
     LANES,
     MOST_BLOCKS_PER_SM,
@@ -83,6 +87,38 @@ def cast_seconds(device: Device, constants: Constants, elements: Reals) -> Reals
     """PyTorch's kernel that turns 16-bit numbers into fp8, by integer instructions."""
     issue_s = elements * CASTING_INSTRUCTIONS / (device.sms * LANES * device.clock_hz)
     return np.maximum(stream_seconds(device, constants, 2 * elements, elements), small_kernel_s(device) + issue_s)
+
+
+def extra_kernels_s(
+    device: Device, kernel: Kernel, constants: Constants, shape: Shape, work: ThreadBlocks, value_dim: Reals
+) -> Reals:
+    """Seconds of all of them; the one that combines parts runs only where there are any, unless it always does."""
+    each = small_kernel_s(device)
+    if not kernel.splits_keys:
+        return np.full(len(work.splits), each * kernel.extra_kernels)
+    split = work.splits > (0 if kernel.always_combines else 1)
+    combined = np.where(split, max(kernel.extra_kernels, 1), 0)
+    if kernel.combines_afterwards:
+        each += constants.kernel_latency_s
+    parts_bytes = np.where(split, work.splits, 0) * value_dim * FLOAT_BYTES  # of one row, by one block
+    one_row_s = parts_bytes / L2_PORT_BYTES_PER_CLOCK / device.clock_hz
+    if kernel.always_combines:
+        return np.asarray(device.launch_s + one_row_s + _row_by_row_s(device, kernel, shape, work), dtype=np.float64)
+    return np.asarray(each * combined + one_row_s, dtype=np.float64)
+
+
+def _row_by_row_s(device: Device, kernel: Kernel, shape: Shape, work: ThreadBlocks) -> Reals:
+    """Of kernels that launch in every call as many parts as they have at most, and combine them.
+
+    Blocks without a part look up how many there are and end. SGLang, decode_attention.py, _fwd_kernel_stage2: a block
+    has one row, looks up how many parts that has, and loads one part after the other; all of it was written just
+    before, and is in L2.
+    """
+    resident = device.sms * (threads_of_sm(device) // kernel.threads)
+    empty = work.blocks / work.splits * (kernel.most_splits - work.splits)
+    rows = shape.batch * shape.heads * shape.queries
+    in_turn = np.maximum(rows / resident, 1) * (1 + work.splits)
+    return np.asarray((empty / resident + in_turn) * L2_LATENCY_S, dtype=np.float64)
 
 
 def _dram_s(device: Device, moved_bytes: Reals) -> Reals:

@@ -27,7 +27,7 @@ NEAREST: Mapping[Generation, Generation] = {
 }  # fmt: skip # assumed: generations without public rows are taken like the nearest one that has them
 SHARED = (
     "special_fraction", "overlap_specialised", "instructions_specialised", "instructions_plain",
-    "element_instructions", "conversion_instructions", "spilled_rate", "mma_sync_rate", "persistent_share",
+    "element_instructions", "conversion_instructions", "spilled_rate", "persistent_share",
     "copied_bytes_per_clock", "gemm_fraction", "narrow_share", "tensor_energy_pj", "l2_fraction", "block_latency_s",
 )  # fmt: skip
 
@@ -46,7 +46,6 @@ class Constants(Spec):
     element_instructions: NonNegativeFloat  # of an element of the cache that is multiplied on FP32 units
     conversion_instructions: NonNegativeFloat  # of one that is converted, transposed, or loaded by itself
     spilled_rate: Share  # of the tensor rate that is left where accumulators spill from registers
-    mma_sync_rate: Share  # of the tensor rate of Blackwell that is left for mma.sync
     persistent_share: Share  # of the block latency that is left in persistent kernels, which load ahead
     gemm_fraction: Share  # of the tensor peak, in the inner loop of products of matrices
     narrow_share: Share  # of that, which 8-bit products reach of theirs

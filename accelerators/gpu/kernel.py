@@ -89,7 +89,8 @@ class Kernel(Spec):
     `tiles`: ascending in head_dim; a head dimension takes the first that fits and holds, and is padded to it.
     `overlap`: `serial`: products, then softmax; `plain`: the scheduler overlaps warps as it can; `specialised`: warps
     of their own load, multiply and exponentiate, softmax of one group against products of the other.
-    `heads_first`: neighbouring thread blocks work on different heads, not on the queries of one head.
+    `heads_first`: neighbouring thread blocks work on different heads, not on the queries of one head; `heads_last`: the
+    blocks of all sequences and one head come before those of the next head.
     `sequences_per_scan`: its scheduler sums the tiles of as many sequences at a time to find a block's next one; 0: it
     needs no search. `window_excludes_query`: its windows count the keys before the query, which it sees, too.
     `packs_group`: the query heads of one key head share tiles; `packs_where_fuller`: only where their tiles are fuller
@@ -112,6 +113,7 @@ class Kernel(Spec):
     compares_ends: bool = False  # tiles that a window cuts, with both its ends, whichever lies in the tile
     window_excludes_query: bool = False
     heads_first: bool = False  # and in the sequence: that changes fastest, then the head
+    heads_last: bool = False
     persistent: bool = False
     longest_first: bool = False  # blocks with most keys begin first, so that those that end last are the shortest
     loads_ahead: bool = False  # by TMA, in a warp of its own, several tiles before they are used
@@ -142,6 +144,10 @@ class Kernel(Spec):
     absorbed: bool = False  # one latent key for all heads, in every phase
     on_fp32_units: bool = False  # multiplies element by element, without tensor cores
     converts_cache: bool = False  # a cache narrower than the products' type, element by element
+    converting_instructions: PositiveFloat | None = None  # of such an element, in slots of a lane; None: calibrated
+    fetches_lines: bool = False  # of L2, whole, though heads lie side by side in them
+    merges_warps: bool = False  # warps divide the keys of a tile whose rows one of them holds, else its rows
+    warps_divide_keys: bool = False  # with mma.sync, in every tile; sums are made in place
     adds_apart: bool = False  # 8-bit products with values are summed tile by tile, each sum added to those before
     transposes_values: bool = False  # 8-bit values, element by element
     most_value_columns: Positive | None = None  # of one block; for more, several blocks each multiply queries and keys

@@ -8,7 +8,9 @@ their instructions. Knows sizes and the order of blocks; knows no cascade.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -29,9 +31,11 @@ TRIP_CLOCK_HZ = 1.41e9
 SMALLER_SMS = {"7.5": 1024, "8.6": 1536, "8.9": 1536, "12.0": 1536}  # threads; others 2048 (CUDA guide, capabilities)
 WARP = 32
 LANES = 128  # threads that the four schedulers of an SM issue for in a clock
+LINE_BYTES = 128  # of L2: CUDA guide, device memory accesses
 VECTOR_BYTES = 16  # the widest load of a thread (CUDA guide)
 MOST_COPYING_THREADS = 512  # vLLM, csrc/cache_kernels.cu
 MOST_BLOCKS_PER_SM = 32  # CUDA guide, capabilities: fewer on GPUs for workstations
+TWO_DIES = ("blackwell",)  # NVIDIA, Blackwell architecture
 UNEVEN = 0.25  # assumed: sets fill unevenly: some lose lines at a quarter less than L2 holds, all at a quarter more
 FLOAT_BYTES = 4  # scores, partial outputs and statistics
 
@@ -82,9 +86,11 @@ def movement(
     partial_bytes = partial * (shape.value_dim + 1) * FLOAT_BYTES
     pairs = (shape.batch * shape.heads * shape.queries * shape.keys).astype(np.float64)
     scores = pairs * 2 * width * kernel.stores_scores  # scores written and read, weights written and read
-    again = walked * _again_share(device, kernel, shape, work, tiles, kv_width)
-    again = np.minimum(again, np.maximum(walked - cache, 0))  # never more than a stream for each block
-    warm = share_in_l2(device.l2_kept_bytes, queries + cache + outputs + partial_bytes)
+    lines = _heads_of_a_line(kernel, shape, kv_width)
+    again = lines * walked * _again_share(device, kernel, shape, work, tiles, kv_width, lines)
+    again = np.minimum(again, np.maximum(lines * walked - cache, 0))  # never more than a stream for each block
+    touched = queries + cache + outputs + partial_bytes
+    warm = share_in_l2(device.l2_bytes, touched * _copies(device, shape, work))
     keys_warm = np.zeros_like(warm) if cold else warm
     reads = queries * (1 - warm) + cache * (1 - keys_warm) + again + scores
     writes = outputs * (1 - warm) + scores
@@ -92,35 +98,75 @@ def movement(
     return Movement(l2_bytes, reads, writes, again, warm, keys_warm)
 
 
+def _copies(device: Device, shape: Shape, work: ThreadBlocks) -> Reals:
+    """Partitions of L2 that have a line at the end: that of its home, and those of the SMs that read it, at random.
+
+    assumed: where every SM has a block at most, blocks of the next call are on the same SMs, and find their lines; of
+    more blocks any is anywhere, so that only lines that all partitions have are found. Nor are they found sooner than
+    in DRAM where half of them come over the link between two dies, as calibration rows of B200 say.
+    """
+    readers = work.blocks / (shape.batch * shape.heads_kv * work.splits)
+    others, one_die = device.l2_partitions - 1, device.generation not in TWO_DIES
+    few = 1 + others * (1 - (1 - 1 / device.l2_partitions) ** readers)
+    return np.asarray(np.where((work.blocks <= device.sms) & one_die, few, device.l2_partitions), dtype=np.float64)
+
+
 def _again_share(
-    device: Device, kernel: Kernel, shape: Shape, work: ThreadBlocks, tiles: BlockTiles, key_bytes: float
+    device: Device, kernel: Kernel, shape: Shape, work: ThreadBlocks, tiles: BlockTiles, key_bytes: float, lines: Reals
 ) -> Reals:
     """What rounds of resident blocks after the first read from DRAM again, as a share of what all blocks walk over.
 
-    Of the blocks that read the same keys, `resident` run at once; a round fetches what its mean block walks over, and
-    the first round of each head is the compulsory one.
+    Of `readers` blocks of the same keys, `resident` run at once; a round fetches what its mean block walks over, and
+    the first round of each head is the compulsory one. `lines`: key heads that are fetched with each other.
     assumed: the blocks of a round stay within an L2 of one another: whoever is ahead waits for DRAM, those behind only
     for L2, so that they catch up. Evidence: FlashAttention-2 and -3 report no fall of throughput at 16K, where a
     stream for each block would exceed DRAM, and 115K tokens take 267 ms (Sliding Tile Attention, ICML 2025), not 341.
     """
     readers = work.blocks / (shape.batch * shape.heads_kv * work.splits)
     running = device.sms * tiles.blocks_per_sm / work.splits
-    if not kernel.heads_first:
-        resident = np.clip(running, 1, readers)
-        lost = _missed(device, kernel, shape, tiles, key_bytes, np.ones_like(readers))
-        return np.asarray((1 / resident - 1 / readers) * lost, dtype=np.float64)
-    # a tile of queries in all sequences of a head, then in all heads, before the next tile: heads of a group find keys
-    # that its other heads walked over in all sequences, the next tile what all heads of all sequences did
+    missed = partial(_missed, device, kernel, shape, tiles, key_bytes)
+    if kernel.heads_first:
+        return _heads_first(kernel, shape, readers, running, missed)
+    if kernel.heads_last:
+        return _heads_last(shape, work, readers * lines, running, lines, missed)
+    resident = np.clip(running, 1, readers)
+    return np.asarray((1 / resident - 1 / readers) * missed(np.ones_like(readers)), dtype=np.float64)
+
+
+def _heads_first(
+    kernel: Kernel, shape: Shape, readers: Reals, running: Reals, missed: Callable[[Reals], Reals]
+) -> Reals:
+    """A tile of queries in all sequences of a head, then in all heads, before the next tile.
+
+    Heads of a group find keys that its other heads walked over in all sequences, the next tile what all heads of all
+    sequences did.
+    """
     sharing = np.where(kernel.packs_group, 1, shape.group).astype(np.float64)
     heads = np.clip(running / shape.batch, 1, sharing)
     row_tiles = readers / sharing
     rounds = row_tiles / np.clip(running * sharing / (shape.batch * shape.heads), 1, row_tiles)
-    lost_between_heads, lost_between_tiles = (
-        _missed(device, kernel, shape, tiles, key_bytes, between.astype(np.float64))
-        for between in (shape.batch, shape.batch * shape.heads_kv)
-    )
+    lost_between_heads, lost_between_tiles = (missed(between.astype(np.float64))
+                                              for between in (shape.batch, shape.batch * shape.heads_kv))
     again = (rounds - 1) * lost_between_tiles + rounds * (sharing / heads - 1) * lost_between_heads
     return np.asarray(again / readers, dtype=np.float64)
+
+
+def _heads_last(
+    shape: Shape, work: ThreadBlocks, readers: Reals, running: Reals, lines: Reals, missed: Callable[[Reals], Reals]
+) -> Reals:
+    """The next query head that reads the same keys follows after the blocks of all sequences."""
+    of_a_head = work.row_tiles.astype(np.float64)
+    of_one, of_all = np.clip(running, 1, of_a_head), np.clip(running / shape.batch, of_a_head, readers)
+    within = (1 / of_one - 1 / of_a_head) * missed(np.ones_like(readers))
+    others = (1 / of_all - 1 / readers) * missed(shape.batch * lines)
+    return np.asarray(within + others, dtype=np.float64)
+
+
+def _heads_of_a_line(kernel: Kernel, shape: Shape, key_bytes: float) -> Reals:
+    """Key heads that a line of L2 has rows of, where all of it is fetched for each of them."""
+    if not kernel.fetches_lines:
+        return np.ones(shape.batch.shape)
+    return np.clip(LINE_BYTES / (np.minimum(shape.head_dim, shape.value_dim) * key_bytes), 1, shape.heads_kv)
 
 
 def _missed(

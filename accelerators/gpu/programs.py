@@ -17,6 +17,7 @@ from cascadesim.accelerators.gpu.attention.tile import (
     AttentionCase,
     iteration_cycles,
     mask_instructions,
+    producer_cycles,
     tile_cycles,
 )
 from cascadesim.accelerators.gpu.attention.walk import IntegerArray
@@ -118,7 +119,8 @@ def attention_program(case: AttentionCase, timing: AttentionTiming, known: Cycle
     turn = {"turn": 1}
     loading = [using | _arrival_cycles(case, timing, found, one) for one in found.rounds()]
     classes = [launch, using, using | turn, *(each | next for each in loading for next in ({}, turn))]
-    return _program(_attention_tasks(case), tuple(classes), tuple(_rounds(found)),
+    waited = turn_cycles(case, iteration_cycles(case, *tile_cycles(case)), warm=timing.movement.keys_warm)
+    return _program(_attention_tasks(case, ceil(_one(waited))), tuple(classes), tuple(_rounds(found)),
                     found.columns * max(case.kernel.stages, 2))  # fmt: skip
 
 
@@ -140,14 +142,13 @@ def _rounds(found: Residents) -> Iterator[Repeat]:
         yield Repeat(one.times - (place == 0), (*first, Repeat(one.key_tiles - 1, plain)))
 
 
-def _attention_tasks(case: AttentionCase) -> tuple[Task, ...]:
+def _attention_tasks(case: AttentionCase, turn: int) -> tuple[Task, ...]:
     """Tasks of one group and key tile, in the cascade's names; `K` and `V` are their reading from shared memory.
 
     Registers take the next scores once the group's weights are done in specialised kernels, once they are multiplied in
     others.
     """
     kernel, trips = case.kernel, ceil(_one(trip_cycles(case)))
-    turn = ceil(_one(turn_cycles(case, iteration_cycles(case, *tile_cycles(case)))))
     registers = After("SLN" if kernel.overlap == "specialised" else "SLNV", same_column=True)
     launched = After("launch", latest=True)
     waits = (After("SLNV", lag_cycles=trips, same_column=True),) if trips else ()
@@ -174,6 +175,7 @@ def _arrival_cycles(case: AttentionCase, timing: AttentionTiming, found: Residen
     """Cycles in which keys and values of a tile reach the SM, and those in which L2 and DRAM then serve other SMs.
 
     SMs are not in step, so what the device reads is spread evenly over the key tiles that a block has in its turn.
+    Warps that load transpose, too.
     """
     in_turn = sum(each.times * each.key_tiles for each in found.rounds())
     depth = _one(case.tiles.head_dim) + _one(case.value_dim)
@@ -183,6 +185,7 @@ def _arrival_cycles(case: AttentionCase, timing: AttentionTiming, found: Residen
         every = _whole(_one(seconds) * case.device.clock_hz / (in_turn * one.blocks))
         cycles[name] = min(every, _whole(port))
         cycles[f"{name} of others"] = every - cycles[name]
+    cycles["load"] = max(cycles["load"], _whole(_one(producer_cycles(case))))
     return cycles
 
 

@@ -11,21 +11,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from cascadesim.accelerators.gpu.attention import compiled
-from cascadesim.accelerators.gpu.attention.tile import AttentionCase, Cycles, iteration_cycles, tile_cycles
+from cascadesim.accelerators.gpu.attention.tile import (
+    ROWS_OF_A_WARP,
+    AttentionCase,
+    Cycles,
+    iteration_cycles,
+    tile_cycles,
+)
+from cascadesim.accelerators.gpu.cache_writes import extra_kernels_s
 from cascadesim.accelerators.gpu.gemm import L2_PORT_BYTES_PER_CLOCK
 from cascadesim.accelerators.gpu.grid import BooleanArray, Reals, column_parts
 from cascadesim.accelerators.gpu.memory import (
     DRAM_LATENCY_S,
     FLOAT_BYTES,
     L2_LATENCY_S,
-    ROUND_TRIP_S,
     VECTOR_BYTES,
+    WARP,
     Movement,
     dram_seconds,
     dram_share,
     movement,
-    small_kernel_s,
-    threads_of_sm,
 )
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES
 
@@ -33,6 +38,7 @@ LATE = 0.5  # assumed: of what the longest block has more than the shortest, whe
 # assumed: kernels that split keys, or load by TMA, load far ahead, so that the norm of memory and schedule is of twice
 # the order; 2.5 to 4 suit calibration rows, the longer of the two does not
 AHEAD = 2.0
+FIRST_TRIPS = 2  # of a block to memory, one after the other: the place of its first page, its first keys
 
 
 
@@ -64,8 +70,9 @@ def attention_timing(case: AttentionCase, loops: Sequence[Cycles] = ()) -> Atten
     share = dram_share(moved.dram_read_bytes, moved.dram_write_bytes)
     dram_s = dram_seconds(device, constants, moved.dram_bytes / share)
     memory_s = np.maximum(l2_s, dram_s)
-    schedule_s = makespan_cycles(case, iteration) / device.clock_hz
-    launch_s = np.full_like(tensor, device.launch_s + constants.kernel_latency_s) + _extra_kernels_s(case)
+    schedule_s = makespan_cycles(case, iteration, moved.keys_warm) / device.clock_hz
+    others_s = extra_kernels_s(device, case.kernel, constants, case.shape, work, case.value_dim)
+    launch_s = np.full_like(tensor, device.launch_s + constants.kernel_latency_s) + others_s
     softmax_s = _softmax_s(case)
     beside_s = memory_s - softmax_s
     longer, shorter = np.maximum(schedule_s, beside_s), np.minimum(schedule_s, beside_s)
@@ -93,35 +100,7 @@ def loads_ahead(case: AttentionCase) -> BooleanArray:
     return np.asarray(held & ahead | case.tiles.loop.known)
 
 
-def _extra_kernels_s(case: AttentionCase) -> Reals:
-    """Kernels beside it; the one that combines splits runs only where there are any."""
-    each = small_kernel_s(case.device)
-    if not case.kernel.splits_keys:
-        return np.full(len(case.work.splits), each * case.kernel.extra_kernels)
-    split = case.work.splits > (0 if case.kernel.always_combines else 1)
-    combined = np.where(split, max(case.kernel.extra_kernels, 1), 0)
-    if case.kernel.combines_afterwards:
-        each += case.constants.kernel_latency_s
-    parts_bytes = np.where(split, case.work.splits, 0) * case.value_dim * FLOAT_BYTES  # of one row, by one block
-    one_row_s = parts_bytes / L2_PORT_BYTES_PER_CLOCK / case.device.clock_hz
-    return np.asarray(each * combined + one_row_s + _blocks_of_all_splits_s(case), dtype=np.float64)
-
-
-def _blocks_of_all_splits_s(case: AttentionCase) -> Reals:
-    """Of kernels that launch and combine in every call as many parts as they have at most.
-
-    Blocks without a part look up how many there are and end; a block of the combining kernel has one row.
-    """
-    kernel, work, shape = case.kernel, case.work, case.shape
-    if not kernel.always_combines:
-        return np.zeros(len(work.splits))
-    resident = case.device.sms * (threads_of_sm(case.device) // kernel.threads)
-    empty = work.blocks / work.splits * (kernel.most_splits - work.splits)
-    rows = shape.batch * shape.heads * shape.queries
-    return np.asarray((empty * L2_LATENCY_S + rows * ROUND_TRIP_S) / resident, dtype=np.float64)
-
-
-def makespan_cycles(case: AttentionCase, iteration: Reals) -> Reals:
+def makespan_cycles(case: AttentionCase, iteration: Reals, warm: Reals) -> Reals:
     """Blocks over SMs: all of the work evenly spread, plus what the last blocks leave idle; at least the longest.
 
     Every block but the first of an SM waits for its loads, unless blocks run together or the kernel is persistent.
@@ -129,7 +108,7 @@ def makespan_cycles(case: AttentionCase, iteration: Reals) -> Reals:
     device, work = case.device, case.work
     blocks = work.blocks.astype(np.float64)
     together = np.minimum(case.tiles.blocks_per_sm, np.ceil(blocks / device.sms))
-    turns = np.maximum(blocks - device.sms, 0) * turn_cycles(case, iteration, together)
+    turns = np.maximum(blocks - device.sms, 0) * turn_cycles(case, iteration, together, warm)
     tiles = _filled(_walked(case, iteration), hidden_cycles(case) / iteration, blocks)
     busy = _of_last_sm(case, tiles, iteration, waiting_cycles(case), turns)
     return busy + append_cycles(case) + scan_cycles(case)
@@ -211,21 +190,32 @@ def append_cycles(case: AttentionCase) -> Reals:
     return _of_last_sm(case, tiles, tile_bytes / in_flight * L2_LATENCY_S * device.clock_hz)
 
 
-def turn_cycles(case: AttentionCase, iteration: Reals, together: Reals | float = 1.0) -> Reals:
+def turn_cycles(
+    case: AttentionCase, iteration: Reals, together: Reals | float = 1.0, warm: Reals | float = 0.0
+) -> Reals:
     """Cycles from one block of an SM to its next: its scheduler's own figure, or the calibrated latency and a search.
 
     The search reads some sequences, a trip to L2: all blocks read the same few bytes. `together`: blocks that wait at
     once. Their queries and outputs pass by the one port of the SM.
+    `warm`: share of the keys in L2, whence a block's first loads come sooner.
     """
     device, kernel = case.device, case.kernel
     if kernel.tiles_between:
         return kernel.tiles_between * iteration / together
     exposed = case.constants.persistent_share if kernel.persistent else 1.0
-    waited_s: Reals | float = case.constants.block_latency_s * exposed
+    sooner_s = FIRST_TRIPS * warm * (DRAM_LATENCY_S - L2_LATENCY_S)
+    waited_s: Reals | float = np.maximum(case.constants.block_latency_s - sooner_s, 0.0) * exposed
     if kernel.sequences_per_scan:
         waited_s = waited_s + L2_LATENCY_S
     waited = waited_s * device.clock_hz / together + carried_bytes(case) / L2_PORT_BYTES_PER_CLOCK
-    return np.asarray(np.broadcast_to(waited, iteration.shape))
+    return np.asarray(np.broadcast_to(waited + _merging_cycles(case), iteration.shape))
+
+
+def _merging_cycles(case: AttentionCase) -> Reals:
+    """Of a block whose warps divide the keys, to sum up through shared memory: each reads what all of them wrote."""
+    warps = case.kernel.threads / WARP * case.kernel.merges_warps * (case.tiles.queries <= ROWS_OF_A_WARP)
+    moved = warps * (1 + warps) * case.tiles.queries * case.value_dim * FLOAT_BYTES
+    return np.asarray(moved / case.device.sm.shared_memory_bytes_per_clock, dtype=np.float64)
 
 
 def carried_bytes(case: AttentionCase) -> Reals:

@@ -39,7 +39,7 @@ ARCHITECTURES: tuple[Generation, ...] = ("ampere", "ada", "hopper", "blackwell")
 RANGES: Mapping[str, tuple[float, float]] = {
     "tensor_fraction": (1, 0.85), "special_fraction": (1, 0.85), "overlap_specialised": (1, 0.6),
     "instructions_specialised": (20, 5), "instructions_plain": (20, 8), "element_instructions": (30, 6),
-    "conversion_instructions": (30, 10), "spilled_rate": (1, 0.25), "mma_sync_rate": (1, 0.25),
+    "conversion_instructions": (30, 10), "spilled_rate": (1, 0.25),
     "persistent_share": (1, 0.5), "gemm_fraction": (1, 0.75),
     "dram_fraction": (1, 0.95), "dram_ramp_s": (1e-5, 3e-6), "l2_fraction": (1, 0.65),
     "copied_bytes_per_clock": (64, 16), "block_latency_s": (1e-5, 2e-6), "kernel_latency_s": (2e-5, 2e-6),

@@ -40,9 +40,7 @@ KINDS: Mapping[Kind, str] = {
     "assumed": "assumed, some of them the best of a few values on calibration rows",
     "measured": "a ceiling or latency that somebody measured",
 }
-READ_ON: Mapping[str, tuple[str, ...]] = {  # shared, but not read on others
-    "mma_sync_rate": ("blackwell",), "tensor_energy_pj": ("ampere", "ada"),
-}  # fmt: skip
+READ_ON: Mapping[str, tuple[str, ...]] = {"tensor_energy_pj": ("ampere", "ada")}  # shared, but not read on others
 GENERATIONS = ("ampere", "ada", "hopper", "blackwell")  # those with published rows
 _FIELDS = ("emulated_exponentials", "dependent_loads")
 _FIELD = re.compile(rf"\b({'|'.join(_FIELDS)}): ([0-9.]+)")
@@ -87,7 +85,7 @@ def _calibrated() -> Iterator[Number]:
     for section, found in estimates().items():
         for name, one in found.items():
             kind: Kind = "calibrated" if one.rows else "guess"
-            read_on = tuple(READ_ON.get(name, GENERATIONS)) if section == "shared" else (section,)
+            read_on = GENERATIONS if section == "shared" else (section,)
             yield Number(f"{section}.{name}", "calibration.yaml", one.value, kind, read_on,
                          f"{one.rows} rows" if one.rows else "", (one.low, one.high))  # fmt: skip
     for steps, one in step_overheads().items():

@@ -68,8 +68,7 @@ LEFT_OUT: Mapping[str, tuple[str, str]] = {
 # constants that can be left out, what that means, and the value that leaves them out
 REMOVABLE: Mapping[str, tuple[str, float]] = {
     "dram_ramp_s": ("ramp of DRAM (none)", 0), "spilled_rate": ("spills (none)", 1),
-    "mma_sync_rate": ("slower mma.sync on Blackwell (not slower)", 1), "persistent_share": ("loads ahead (none)", 1),
-    "tensor_energy_pj": ("limit of power (none)", 0),
+    "persistent_share": ("loads ahead (none)", 1), "tensor_energy_pj": ("limit of power (none)", 0),
     "element_instructions": ("FP32 products (none)", 0), "narrow_share": ("slower 8-bit products (not slower)", 1),
     "conversion_instructions": ("conversions, element by element (none)", 0),
     "copied_bytes_per_clock": ("copies by index (as fast as streams)", 1e9),

@@ -295,7 +295,7 @@ def _issued(counts: StaticCounts, loop: Mapping[str, Any]) -> int:
 def _cycles(case: AttentionCase, counts: StaticCounts, loop: Mapping[str, Any]) -> Cycles:
     """Cycles of one SM for an iteration: the counts over the rates; shared memory in proportion to the products."""
     on, known = case.device, case.constants
-    reached = known.tensor_fraction * tile.legacy_rate(known, case.kernel.instructions, on.generation)
+    reached = known.tensor_fraction * tile.legacy_rate(case.kernel.instructions, on.generation)
     tile_flop = 2.0 * case.tiles.queries * case.tiles.keys * (case.tiles.head_dim + case.value_dim)
     tensor = loop["matrix_flop"] / (on.flop_per_clock_sm(case.dtype) * reached)
     special = loop["exponentials"] / (on.sm.special_per_clock * known.special_fraction)

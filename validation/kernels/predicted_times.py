@@ -147,7 +147,7 @@ def _rated_s(rated: Rated, on: Device) -> float:
     sms_per_s = on.sms * on.clock_hz
     rate: Any
     if rated.unit == "products":
-        share = legacy_rate(known, "mma_sync", on.generation) if rated.legacy else 1.0
+        share = legacy_rate("mma_sync", on.generation) if rated.legacy else 1.0
         fraction = known.tensor_fraction if rated.dtype != "fp32" else 1.0
         rate = sms_per_s * on.flop_per_clock_sm(rated.dtype) * fraction * share
     else:

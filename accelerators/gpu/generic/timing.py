@@ -171,7 +171,7 @@ def _sm_cycles(stage: Stage, parts: Sequence[EinsumActivity], known: Constants) 
         else:
             on_lanes, on_special = instructions((part,))
             lanes, functions = lanes + on_lanes * padding, functions + on_special * padding
-    reached = known.tensor_fraction * legacy_rate(known, kernel.instructions, device.generation)
+    reached = known.tensor_fraction * legacy_rate(kernel.instructions, device.generation)
     return (
         products / (device.flop_per_clock_sm(stage.problem.product_type) / 2 * reached),
         functions / (device.sm.special_per_clock * known.special_fraction),

@@ -1,11 +1,13 @@
-"""Kernels before attention: what their threads wait for, step by step, of as many as SMs hold."""
+"""Kernels beside attention: what their threads wait for, step by step, of as many as SMs hold."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from attention_cases import case_of_sizes
 from preset_devices import device
 
 from cascadesim.accelerators.gpu.cache_writes import (
@@ -20,6 +22,7 @@ from cascadesim.accelerators.gpu.cache_writes import (
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.grid import Reals
 from cascadesim.accelerators.gpu.memory import small_kernel_s
+from cascadesim.accelerators.gpu.timing import AttentionCase, attention_timing
 
 B200 = device("b200")
 
@@ -74,3 +77,34 @@ def test_casts_to_8_bits_are_bound_by_instructions() -> None:
     """2^28 numbers, 24 instructions each, 148 x 128 lanes at 1.856 GHz: 183 us; DRAM takes 110."""
     seconds = float(cast_seconds(B200, constants("blackwell"), np.array([2.0**28]))[0])
     assert seconds - small_kernel_s(B200) == pytest.approx(2**28 * 24 / (148 * 128 * 1.856e9))
+
+
+def always_and_only_where_split(**sizes: int) -> tuple[AttentionCase, AttentionCase]:
+    case = case_of_sizes("h100-sxm", "triton-decode", 128, queries=1, **sizes)
+    return case, replace(case, kernel=case.kernel.model_copy(update={"always_combines": False}))
+
+
+def test_triton_combines_parts_of_one() -> None:
+    """SGLang: the second stage runs, and reads what the first wrote, where keys are not split either.
+
+    Blocks of 4 warps, 16 on each of 132 SMs: 4 heads with 7 parts that are empty; 4 rows to combine at once, each with
+    two trips to L2.
+    """
+    case, without = always_and_only_where_split(keys=32, heads=4, heads_kv=4)
+    assert case.work.splits[0] == 1
+    always, only_splits = attention_timing(case), attention_timing(without)
+    row_s = 128 * 4 / 64 / case.device.clock_hz + 2 * 0.3e-6
+    more = case.device.launch_s + row_s + 4 * 7 / (16 * 132) * 0.3e-6
+    assert always.launch_s[0] - only_splits.launch_s[0] == pytest.approx(more)
+    assert always.movement.l2_bytes[0] - only_splits.movement.l2_bytes[0] == 2 * 4 * (128 + 1) * 4
+
+
+def test_rows_are_combined_part_after_part_by_as_many_blocks_as_fit() -> None:
+    """4,224 rows on 2,112 places: two rounds; four trips for three parts, two for one. Key heads of eight rows."""
+    case, _ = always_and_only_where_split(batch=528, heads=8, heads_kv=1, keys=96)
+    one, three = (replace(case, work=replace(case.work, splits=0 * case.work.splits + parts, row_tiles=one_tile))
+                  for parts, one_tile in ((1, case.work.row_tiles), (3, case.work.row_tiles)))  # fmt: skip
+    port_s = 2 * 128 * 4 / 64 / case.device.clock_hz  # two parts more of a row
+    empty_s = 528 * 2 / (16 * 132) * 0.3e-6  # two parts fewer without keys
+    more = attention_timing(three).launch_s[0] - attention_timing(one).launch_s[0]
+    assert more == pytest.approx(2 * 2 * 0.3e-6 + port_s - empty_s)

@@ -28,7 +28,7 @@ from cascadesim.accelerators.gpu.memory import (
     waiting_s,
 )
 from cascadesim.accelerators.gpu.programs import ring_program
-from cascadesim.accelerators.gpu.spec import Device
+from cascadesim.accelerators.gpu.spec import Device, Dtype
 from cascadesim.accelerators.gpu.timing import attention_timing
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import SpecError
@@ -54,6 +54,53 @@ def moved(
     asked = shape(batch, heads, heads_kv, lengths, lengths, 128, causal=causal)
     case = case_of(machine.spec, load_kernel(kernel), constants(machine.spec.generation), asked, "bf16", "bf16", cold)
     return attention_timing(case).movement
+
+
+def decoding(name: str, kernel: str, types: tuple[Dtype, Dtype], window: int = 0, **sizes: int) -> Movement:
+    asked = shape(sizes["batch"], sizes["heads"], sizes["heads_kv"], 1, sizes["keys"], sizes["head_dim"], window=window)
+    return attention_timing(case_of(spec(name), load_kernel(kernel), constants("ada"), asked, *types)).movement
+
+
+@pytest.mark.parametrize(("batch", "heads", "heads_kv", "keys", "again"), [
+    (256, 4, 2, 512, 1),  # 134 MB of a key head before its second query head comes: all of it anew
+    (16, 40, 8, 2048, 0),  # 142 SMs are at nine heads of 16 sequences at once, more than the five of a group
+    (256, 4, 2, 64, 0),  # 17 MB: L2 has it
+    (256, 2, 2, 512, 0),  # one query head
+])  # fmt: skip
+def test_heads_that_come_last_find_the_keys_of_all_sequences_in_between(
+    batch: int, heads: int, heads_kv: int, keys: int, again: int
+) -> None:
+    """FlashAttention-2 with a window, which packs no heads, on an L40S: 96 MiB of L2, a depth of 256."""
+    found = decoding("l40s", "flash-attention-2-decode", ("bf16", "bf16"), window=4096, batch=batch, heads=heads,
+                     heads_kv=heads_kv, keys=keys, head_dim=256)  # fmt: skip
+    cache = batch * heads_kv * keys * 2 * 256 * 2
+    assert found.again_bytes[0] == pytest.approx(again * cache)
+
+
+@pytest.mark.parametrize(("head_dim", "heads_kv", "keys", "again"), [
+    (64, 2, 1024, 1),  # a line has 64 bytes of each head; 268 MB of both are fetched before the second comes
+    (128, 2, 1024, 0),  # a line is one row
+    (64, 1, 1024, 0),
+    (64, 2, 128, 0),  # 34 MB
+])  # fmt: skip
+def test_lines_with_rows_of_two_heads_are_fetched_for_each(head_dim: int, heads_kv: int, keys: int, again: int) -> None:
+    """FlashInfer, 1,024 sequences with an 8-bit cache on an L40S."""
+    found = decoding("l40s", "flashinfer-decode", ("bf16", "fp8"), batch=1024, heads=4, heads_kv=heads_kv, keys=keys,
+                     head_dim=head_dim)  # fmt: skip
+    assert found.again_bytes[0] == pytest.approx(again * 1024 * heads_kv * keys * 2 * head_dim)
+
+
+def test_blocks_that_are_on_the_same_sms_again_find_more_in_l2() -> None:
+    """16 sequences of 8 key heads: 128 blocks. Half of their lines are at home where their SM is, half in both halves.
+
+    So 50 MiB have room for 35 MB of them; of 256 blocks, lines have to be in both halves: 26 MB.
+    """
+    sizes = {"heads": 8, "heads_kv": 8, "head_dim": 128}
+    few, many = (decoding("h100-sxm", "flash-attention-3-decode", ("bf16", "bf16"), batch=batch, keys=keys, **sizes)
+                 for batch, keys in ((16, 480), (32, 240)))  # fmt: skip
+    assert few.keys_warm[0] == pytest.approx(share_in_l2(52_428_800 / 1.5, 16 * 8 * (480 + 1) * 512))
+    assert many.keys_warm[0] == pytest.approx(share_in_l2(26_214_400, 32 * 8 * (240 + 1) * 512))
+    assert few.keys_warm[0] > 0.6 > 0.2 > many.keys_warm[0]
 
 
 def test_one_round_of_resident_blocks_fetches_keys_once() -> None:

@@ -98,19 +98,41 @@ def test_one_block_combines_the_parts_of_a_row() -> None:
     assert more == pytest.approx(66 * 128 * 4 / 64 / 1.83e9 + 2.5e-6)
 
 
-def test_triton_combines_parts_of_one() -> None:
-    """SGLang: the second stage runs, and reads what the first wrote, where keys are not split either.
+def test_first_loads_of_a_block_come_from_l2_where_that_has_the_keys() -> None:
+    """The place of its first page, then its first keys: two trips, each 0.3 us shorter."""
+    case = case_of_sizes("l40s", "flash-attention-2-decode", 64, queries=1)
+    cold, warm = (turn_cycles(case, np.ones(1), warm=share)[0] for share in (0.0, 1.0))
+    assert (cold - warm) / case.device.clock_hz == pytest.approx(2 * 0.3e-6)
 
-    Blocks of 4 warps, 16 on each of 132 SMs: 4 heads with 7 parts that are empty, and 4 rows to combine.
-    """
-    kernel = load_kernel("triton-decode")
-    case = case_of_sizes("h100-sxm", "triton-decode", 128, queries=1, keys=32, heads=4, heads_kv=4)
-    without = AttentionCase(**{**vars(case), "kernel": kernel.model_copy(update={"always_combines": False})})
-    assert case.work.splits[0] == 1
-    always, only_splits = attention_timing(case), attention_timing(without)
-    blocks_s = (4 * 7 * 0.3e-6 + 4 * 1.2e-6) / (16 * 132)
-    assert always.launch_s[0] - only_splits.launch_s[0] == pytest.approx(128 * 4 / 64 / 1.83e9 + 2.5e-6 + blocks_s)
-    assert always.movement.l2_bytes[0] - only_splits.movement.l2_bytes[0] == 2 * 4 * (128 + 1) * 4
+
+@pytest.mark.parametrize(("heads", "moved"), [
+    (8, 4 * (1 + 4) * 16 * 128 * 4),  # 16 rows: four warps write their sums, and each reads those of all
+    (32, 0),  # 64 rows: 16 of each warp
+])  # fmt: skip
+def test_warps_that_divide_keys_sum_up_through_shared_memory(heads: int, moved: int) -> None:
+    """FlashInfer, at the end of each block: 128 bytes a clock."""
+    case = case_of_sizes("b200", "flashinfer-decode", 128, queries=1, heads=heads, heads_kv=1)
+    without = replace(case, kernel=case.kernel.model_copy(update={"merges_warps": False}))
+    more = turn_cycles(case, np.ones(1))[0] - turn_cycles(without, np.ones(1))[0]
+    assert more == pytest.approx(moved / 128)
+
+
+def test_at_a_depth_of_512_shared_memory_of_hopper_holds_one_tile() -> None:
+    """FlashAttention-4: rows, keys and values of 64 KB each fit 228 KB once, and no two of the latter."""
+    case = case_of_sizes("h100-sxm", "flash-attention-4-decode", 512, queries=1, heads=1, heads_kv=1, keys=65536)
+    rows, keys = 64 * 512 * 2, case.tiles.keys[0] * 512 * 2
+    assert rows + 2 * keys <= case.device.sm.shared_memory_bytes < rows + 4 * keys
+    assert case.kernel.stages == 1
+    waiting_s = tiles_of_last_sm(case)[0] * case.kernel.dependent_loads * DRAM_LATENCY_S
+    without = replace(case, kernel=case.kernel.model_copy(update={"dependent_loads": 0}))
+    more_s = attention_timing(case).schedule_s[0] - attention_timing(without).schedule_s[0]
+    assert more_s == pytest.approx(waiting_s)
+
+
+def test_vllm_splits_into_as_many_parts_as_its_graphs_have_room_for() -> None:
+    parts = {name: case_of_sizes("h100-sxm", name, 64, queries=1, heads=12, heads_kv=1, keys=131072).work.splits[0]
+             for name in ("flash-attention-3-two-sums-decode", "flash-attention-3-decode")}  # fmt: skip
+    assert parts == {"flash-attention-3-two-sums-decode": 32, "flash-attention-3-decode": 128}
 
 
 def test_a_scheduler_that_reckons_with_key_tiles_between_sequences() -> None:

@@ -13,8 +13,10 @@ from preset_devices import device
 from cascadesim.accelerators.gpu.attention.tile import (
     AttentionCase,
     case_of,
+    iteration_cycles,
     legacy_rate,
     mask_instructions,
+    producer_cycles,
     tile_cycles,
 )
 from cascadesim.accelerators.gpu.calibration import constants
@@ -98,20 +100,54 @@ def test_values_in_two_parts_are_blocks_that_multiply_queries_and_keys_twice() -
     assert (twice - rows) / (once - rows) == pytest.approx(1.5)
 
 
-@pytest.mark.parametrize(("kernel", "head_dim", "dtype", "cache", "elements"), [
-    ("flash-attention-3-decode", 128, "fp8", "fp8", 128),  # values, transposed
-    ("flash-attention-3-decode", 128, "bf16", "bf16", 0),
-    ("flashinfer-decode", 128, "bf16", "fp8", 256),  # keys and values, converted
-])  # fmt: skip
-def test_elements_that_pass_through_registers_one_by_one_cost_instructions(
-    kernel: str, head_dim: int, dtype: Dtype, cache: Dtype, elements: int
+@pytest.mark.parametrize(("counted", "elements"), [(None, 256), (8.5, 0)])
+def test_caches_are_converted_element_by_element_by_so_many_instructions_as_are_calibrated_or_counted(
+    counted: float | None, elements: int
 ) -> None:
-    on, known, found = device("h100-sxm"), constants("hopper"), load_kernel(kernel)
-    asked = shape(1, 16, 16, 1, 4096, head_dim)
-    case = case_of(on, found, known, asked, dtype, cache)
+    """FlashInfer: 128 numbers of a key and 128 of its value."""
+    known, found = constants("hopper"), load_kernel("flashinfer-decode")
+    own = found.model_copy(update={"converting_instructions": counted})
+    case = case_of(device("h100-sxm"), own, known, shape(1, 16, 16, 1, 4096, 128), "bf16", "fp8")
     free = replace(case, constants=known.model_copy(update={"conversion_instructions": 0.0}))
     more = tile_cycles(case)[2][0] - tile_cycles(free)[2][0]
+    assert found.converting_instructions == 8.5
     assert more == pytest.approx(known.conversion_instructions * case.tiles.keys[0] * elements / 128)
+
+
+@pytest.mark.parametrize(("heads", "times"), [(8, 1), (32, 4)])  # 16 rows, whose keys warps divide; 64, 16 of a warp
+def test_conversions_that_were_counted(heads: int, times: int) -> None:
+    """FlashInfer: 8.5 instructions for each number of a tile of 256 keys, at 16 rows; by each warp that reads them."""
+    on, kernel = device("h100-sxm"), load_kernel("flashinfer-decode")
+    case = case_of(on, kernel, constants("hopper"), shape(1, heads, 1, 1, 4096, 128), "bf16", "fp8")
+    known = case.constants.model_copy(update={"conversion_instructions": 0.0})
+    free = replace(case, constants=known, kernel=kernel.model_copy(update={"converting_instructions": None}))
+    more = tile_cycles(case)[2][0] - tile_cycles(free)[2][0]
+    assert case.tiles.keys[0] == 256
+    assert more == pytest.approx(8.5 * 256 * 256 / 128 * times)
+
+
+def test_warps_that_load_transpose_8_bit_values_while_others_multiply() -> None:
+    """FlashAttention-3: look the pages up, then transpose; the tile takes as long as the slower of the two."""
+    on, kernel, known = device("h100-sxm"), load_kernel("flash-attention-3-decode"), constants("hopper")
+    narrow, wide = (case_of(on, kernel, known, shape(1, 16, 16, 1, 4096, 128), one, one) for one in ("fp8", "bf16"))
+    transposed = known.conversion_instructions * 160 * 128 / 128
+    assert producer_cycles(narrow)[0] == pytest.approx(0.3e-6 * on.clock_hz + transposed)
+    assert producer_cycles(wide)[0] == 0
+    cycles = tile_cycles(narrow)
+    consumed = iteration_cycles(replace(narrow, kernel=kernel.model_copy(update={"transposes_values": False})), *cycles)
+    assert iteration_cycles(narrow, *cycles)[0] == max(consumed[0], producer_cycles(narrow)[0])
+
+
+@pytest.mark.parametrize(("kernel", "heads", "readings"), [
+    ("flash-attention-2-decode", 8, 4),  # 64 rows, 16 of each of four warps
+    ("flash-attention-2", 8, 4),  # 128 rows, 32 of each
+    ("flashinfer-decode", 8, 1),  # 16 rows: warps divide the keys
+    ("trtllm-xqa", 32, 1),  # 32 rows, which every warp has
+])  # fmt: skip
+def test_each_warp_reads_keys_for_its_own_rows(kernel: str, heads: int, readings: int) -> None:
+    case = case_of_sizes("a100-sxm", kernel, 128, heads=heads, heads_kv=1, queries=1)
+    rows, keys = case.tiles.queries[0], case.tiles.keys[0]
+    assert tile_cycles(case)[3][0] == ((readings + 1) * keys * 256 + rows * 128) * 2 / 128
 
 
 def test_shared_memory_of_a_tile() -> None:
@@ -235,9 +271,8 @@ def test_paged_8_bit_attention_overlaps_nothing_at_a_depth_of_256() -> None:
 
 
 def test_older_instructions_reach_less_of_newer_tensor_cores() -> None:
-    known = constants("blackwell")
-    assert legacy_rate(known, "mma_sync", "ampere") == legacy_rate(known, "tcgen05", "blackwell") == 1
-    assert legacy_rate(known, "mma_sync", "blackwell") == known.mma_sync_rate < legacy_rate(known, "mma_sync", "hopper")
+    assert legacy_rate("mma_sync", "ampere") == legacy_rate("tcgen05", "blackwell") == 1
+    assert legacy_rate("mma_sync", "blackwell") < legacy_rate("mma_sync", "hopper") < 1
 
 
 def test_kernels_that_load_ahead_wait_less_for_memory() -> None:
