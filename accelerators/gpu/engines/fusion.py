@@ -134,6 +134,9 @@ def _rotated(operations: Sequence[Operation]) -> Iterator[Operation]:
         if waiting and one.name.startswith(PATTERN):
             between.append(one)
             continue
+        if waiting and one.cascade in NORMS:  # of keys, before both are rotated
+            yield one
+            continue
         if waiting:
             yield from (*_rotation(waiting, one), *between)
             waiting, between = [], []
