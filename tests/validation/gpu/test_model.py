@@ -190,6 +190,9 @@ def test_calls_that_share_their_rows_keep_them_and_not_their_weights() -> None:
     touched = 2 * 2 * 3584 * 4096 + 2 * 8 * (4096 + 3584)
     assert found.weights[0] == pytest.approx((1.25 - touched / 50 / 2**20) / 0.5)
     assert in_l2(device("h100-sxm"), "vidur", shapes(gemm(8, 4096, 4096))) is None
+    six = in_l2(device("h100-sxm"), "aiconfigurator vllm", shapes(gemm(8, 1024, 4096), gemm(8, 3584, 4096)))
+    assert six is not None
+    assert six.weights.tolist() == [pytest.approx((1.25 - (6 * 8_388_608 + 81_920) / 50 / 2**20) / 0.5), 0.0]
 
 
 def test_a_timed_product_has_the_tiles_of_its_library() -> None:
