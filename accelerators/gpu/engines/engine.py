@@ -22,8 +22,10 @@ class Engine(Spec):
     work is a kernel of its own, which reads its operands from memory and writes its result there. `host_launch_s`: what
     the host needs for each launch; the next kernel waits for it, in the closed form. `kernels`: of attention, in order;
     `groups`: query heads of a key head that one of them is compiled for. `all_reduce`: the fastest is taken at each
-    size. `tokens_per_pass`: of prompts at once. `steps`: whether a step of new tokens is one whole CUDA graph, or one
-    for each of the pieces between calls of attention; None where no run of a model tells what it takes besides kernels.
+    size. `tokens_per_pass`: of prompts at once. `first_alone`: it waits for no second request, so that the first of
+    those that start together runs while the others arrive. `steps`: whether a step of new tokens is one whole CUDA
+    graph, or one for each of the pieces between calls of attention; None where no run of a model tells what it takes
+    besides kernels.
     """
 
     source: str
@@ -35,6 +37,7 @@ class Engine(Spec):
     groups: Mapping[str, tuple[Positive, ...]] = {}
     all_reduce: tuple[Algorithm, ...]
     tokens_per_pass: Positive | None = None
+    first_alone: bool = False
     steps: Literal["pieces", "whole"] | None = None
 
 
