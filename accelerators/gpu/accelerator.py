@@ -22,6 +22,7 @@ from cascadesim.accelerators.gpu.plans import (
     plan_collective,
     plan_elementwise,
     plan_linear,
+    rotated_inside,
 )
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, ByDtype, Device, Dtype, OperandTypes, TensorKind
 from cascadesim.accelerators.protocol import Accounting, Capabilities, ListedSeconds, Plan, Stored, Unit
@@ -103,7 +104,7 @@ class Gpu:
 
     def prepared(self, operations: tuple[Operation, ...], workload: str) -> tuple[Gpu, tuple[Operation, ...]]:
         """The operations as the engine launches them, whatever the workload."""
-        return self, fused(operations, find_engine(self.spec.engine))
+        return self, tuple(rotated_inside(fused(operations, find_engine(self.spec.engine)), self.spec))
 
     def notes(self, sequence_length: int) -> tuple[str, ...]:
         """The engine, at any length."""

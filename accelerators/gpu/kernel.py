@@ -108,6 +108,7 @@ class Kernel(Spec):
     narrow_rows: tuple[Positive, Positive] | None = None  # rows of a tile, where a head has up to so many
     most_group: Positive | None = None  # query heads of a key head that it takes
     dependent_loads: NonNegative = 0  # round trips to DRAM in each iteration that only other blocks of the SM hide
+    rotates: bool = False  # a step's queries and keys, and stores the new ones
     appends_keys: bool = False  # a block first copies into the cache the new keys and values that it walks over
     splits_keys: bool = False
     combines_afterwards: bool = False  # by a kernel that loads nothing before all parts are stored

@@ -141,3 +141,10 @@ def test_plans_of_fused_operations_satisfy_what_every_plan_must(devices: int) ->
         for one in fused(own_operations(request), find_engine("tensorrt-llm")):
             plan = checked(machine.plan(one.with_cascade(one.cascade), "physical"), machine)
             assert plan.phases[0].analytical_cycles > 0
+
+
+def test_experts_of_tensorrt_llm_have_both_halves_in_one_product_and_others_do_not() -> None:
+    experts, dense = ({one.name for one in fused(operations(workload), find_engine("tensorrt-llm-0.9"))}
+                      for workload in ("mixtral-8x7b-v0.1", "llama-2-7b"))  # fmt: skip
+    assert "expert_up_gate" in experts
+    assert {"ffn_up", "ffn_gate"} <= dense
