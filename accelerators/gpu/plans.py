@@ -162,7 +162,12 @@ def cycles_by_keys(operation: Operation, device: Device, keys: IntegerArray) -> 
 def _beside(timing: AttentionTiming, operation: Operation, device: Device) -> AttentionTiming:
     """With what the engine launches around the kernel: ahead of prompts, and to make results narrower."""
     engine, size, known = find_engine(device.engine), dict(operation.extents), constants(device.generation)
-    spent_s = engine.prompt_kernels * small_kernel_s(device) if size["p"] > 1 else 0.0
+    spent_s = 0.0
+    if size["p"] > 1:
+        new = size["b"] * size["h"] // size["g"] * size["p"] * (size["e"] + size["f"])
+        moved = DTYPE_BYTES[device.type_of("attention")] * new
+        copy_s = float(stream_seconds(device, known, moved, moved)[0])
+        spent_s = engine.prompt_kernels * small_kernel_s(device) + engine.prompt_copies * copy_s
     wide, narrow = (DTYPE_BYTES[device.type_of(kind)] for kind in ("attention", "activations"))
     if engine.casts_results and narrow < wide:
         results = size["b"] * size["h"] * size["p"] * size["f"]

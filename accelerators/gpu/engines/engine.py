@@ -29,11 +29,12 @@ class Engine(Spec):
     work is a kernel of its own, which reads its operands from memory and writes its result there. `host_launch_s`: what
     the host needs for each launch; the next kernel waits for it, in the closed form. `kernels`: of attention, in order;
     `groups`: query heads of a key head that one of them is compiled for. `prompt_kernels`: small ones ahead of each
-    attention of prompts; `casts_results`: a kernel makes 16-bit results of attention as narrow as activations.
-    `all_reduce`: the fastest is taken at each size. `tokens_per_pass`: of prompts at once. `first_alone`: it waits for
-    no second request, so that the first of those that start together runs while the others arrive. `steps`: whether a
-    step of new tokens is one whole CUDA graph, or one for each of the pieces between calls of attention; None where no
-    run of a model tells what it takes besides kernels.
+    attention of prompts; `prompt_copies`: kernels there that move keys and values once more; `casts_results`: a kernel
+    makes 16-bit results of attention as narrow as activations. `all_reduce`: the fastest is taken at each size.
+    `tokens_per_pass`: of prompts at once. `first_alone`: it waits for no second request, so that the first of those
+    that start together runs while the others arrive. `steps`: whether a step of new tokens is one whole CUDA graph, or
+    one for each of the pieces between calls of attention; None where no run of a model tells what it takes besides
+    kernels.
     """
 
     source: str
@@ -44,6 +45,7 @@ class Engine(Spec):
     kernels: tuple[str, ...] = ()
     groups: Mapping[str, tuple[Positive, ...]] = {}
     prompt_kernels: NonNegative = 0
+    prompt_copies: NonNegative = 0
     casts_results: bool = False
     all_reduce: tuple[Algorithm, ...]
     tokens_per_pass: Positive | None = None
