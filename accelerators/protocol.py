@@ -139,7 +139,8 @@ class Capabilities:
     own part. `traces`: it runs the heads of a pruning trace, each with keys of its own. `patterns`: those it takes a
     list of tiles for. `stored`: how wide it keeps numbers; `chosen_types`: of which kinds the type was given. `unread`:
     fields that no figure depends on, as it is set up -> why; to set them is refused. `engine`: whose kernels run.
-    `tokens_per_pass`: of prompts at once, at most. `step_overhead_s`: of a step besides its operations.
+    `tokens_per_pass`: of prompts at once, at most. `first_alone`: of requests that start together, the first one begins
+    before the others. `step_overhead_s`: of a step besides its operations.
     """
 
     cycle_level: bool = True
@@ -155,6 +156,7 @@ class Capabilities:
     unread: Mapping[str, str] = field(default_factory=dict, hash=False)
     engine: str = "none"
     tokens_per_pass: int | None = None
+    first_alone: bool = False
     step_overhead_s: float = 0.0
 
 

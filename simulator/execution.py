@@ -95,7 +95,8 @@ class _Job:
     @cached_property
     def _key(self) -> tuple[object, ...]:
         work, cascade = self.operation, self.operation.cascade
-        what = (work.kind, cascade.name, cascade.text, work.extents, work.mask, work.trace, work.operand)
+        what = (work.kind, cascade.name, cascade.text, work.extents, work.mask, work.trace, work.operand,
+                work.launched)  # fmt: skip
         return (self.accelerator, self.accounting, *what)
 
     def __hash__(self) -> int:

@@ -4,7 +4,8 @@ Every step is that of `simulate` in closed form, with what the engine takes besi
 What does not depend on the cache is timed once and counted; the rest is timed for all lengths at once where the
 accelerator can, and summed exactly.
 The first token comes from the prompt; `tpot_s` is the mean of the steps after it. Requests start and end together, so
-that all have the same latency; none waits or joins.
+that all have the same latency; none waits or joins, but where an engine takes the first one before the others are
+there: then the first token is the mean over requests.
 """
 
 from __future__ import annotations
@@ -151,13 +152,15 @@ def generate(asked: Request, input_length: int, output_length: int) -> Generatio
     can, last, needed = asked.accelerator.capabilities, step.length, memory_of(whole, step)
     if needed is not None:
         refuse_too_large(whole, needed, partial(needed_by, whole, step))
-    prompts = {size: reports(replace(whole, batch=size))[0] for size in passes(whole)}
+    begun = starts(whole)
+    prompts = {size: reports(replace(whole, batch=size))[0] for _, part in begun for size in part}
     steps, clock_hz = range(input_length + 1, last + 1), asked.accelerator.clock_hz
     after = reports(step) if steps else ()
     return Generation(
         architecture=asked.accelerator.name, workload=asked.workload.name, engine=can.engine, devices=can.devices,
         input_length=input_length, output_length=output_length, concurrency=whole.sequences,
-        ttft_s=sum(count * (prompts[size].latency_s + can.step_overhead_s) for size, count in passes(whole).items()),
+        ttft_s=sum(waiting / whole.sequences * count * (prompts[size].latency_s + can.step_overhead_s)
+                   for waiting, part in begun for size, count in part.items()),
         tpot_s=can.step_overhead_s + decode_cycles(step, steps) / clock_hz / len(steps) if steps else None,
         memory=needed,
         largest_concurrency=None if needed is None else largest_batch(LARGEST_BATCH, partial(needed_by, whole, step)),
@@ -185,6 +188,15 @@ def passes(prompts: Request) -> Counter[int]:
     each = prompts.sequences if most is None else max(1, min(most // prompts.length, prompts.sequences))
     full, left = divmod(prompts.sequences, each)
     return Counter({size: count for size, count in ((each, full), (left, 1)) if size})
+
+
+def starts(prompts: Request) -> tuple[tuple[int, Counter[int]], ...]:
+    """The passes of those that begin together, one start after another, and how many requests wait for their end."""
+    alone = prompts.accelerator.capabilities.first_alone and prompts.sequences > 1
+    if not alone:
+        return ((prompts.sequences, passes(prompts)),)
+    others = prompts.sequences - 1
+    return (prompts.sequences, Counter({1: 1})), (others, passes(replace(prompts, batch=others)))
 
 
 def memory_of(prompts: Request, last_step: Request) -> MemoryUse | None:

@@ -112,7 +112,8 @@ def _alike(found: Sequence[Operation], part: Part) -> Counter[_Alike]:
     counts: Counter[_Alike] = Counter()
     for each in found:
         if _is_of(each, part):
-            same = each.kind, each.cascade, each.extents, each.mask, each.operand, each.numbers, each.fp32
+            same = (each.kind, each.cascade, each.extents, each.mask, each.operand, each.numbers, each.fp32,
+                    each.launched)  # fmt: skip
             counts[_Alike(same, each)] += each.count
     return counts
 

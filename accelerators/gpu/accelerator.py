@@ -24,6 +24,7 @@ from cascadesim.accelerators.gpu.plans import (
     plan_collective,
     plan_elementwise,
     plan_linear,
+    rotated_inside,
 )
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, ByDtype, Device, Dtype, OperandTypes, TensorKind
 from cascadesim.accelerators.protocol import Accounting, Capabilities, ListedSeconds, Plan, Stored, Unit
@@ -79,6 +80,7 @@ class Gpu:
 
     @cached_property
     def capabilities(self) -> Capabilities:
+        engine = find_engine(self.spec.engine)
         kinds: tuple[TensorKind, ...] = ("weights", "experts", "activations", "kv", "head")
         stored = Stored(*(DTYPE_BYTES[self.spec.type_of(kind)] for kind in kinds))
         return Capabilities(
@@ -86,8 +88,8 @@ class Gpu:
             dram_bytes_per_s=self.spec.dram_ceiling_bytes_per_s, buffer_bytes=self.spec.l2_bytes,
             devices=self.spec.parallel.tensor, stored=stored,
             chosen_types=tuple(name for name, dtype in self.spec.types if dtype is not None), unread=unread(self.spec),
-            engine=self.spec.engine, tokens_per_pass=find_engine(self.spec.engine).tokens_per_pass,
-            step_overhead_s=step_overhead_s(find_engine(self.spec.engine).steps),
+            engine=self.spec.engine, tokens_per_pass=engine.tokens_per_pass, first_alone=engine.first_alone,
+            step_overhead_s=step_overhead_s(engine.steps),
         )  # fmt: skip
 
     def area_um2(self) -> Mapping[str, float] | None:
@@ -104,7 +106,7 @@ class Gpu:
 
     def prepared(self, operations: tuple[Operation, ...], workload: str) -> tuple[Gpu, tuple[Operation, ...]]:
         """The operations as the engine launches them, whatever the workload."""
-        return self, fused(operations, find_engine(self.spec.engine))
+        return self, tuple(rotated_inside(fused(operations, find_engine(self.spec.engine)), self.spec))
 
     def notes(self, sequence_length: int) -> tuple[str, ...]:
         """The engine, at any length."""

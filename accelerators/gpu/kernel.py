@@ -127,6 +127,7 @@ class Kernel(Spec):
     most_group: Positive | None = None  # query heads of a key head that it takes
     dependent_loads: NonNegative = 0  # round trips in each iteration that only other blocks of the SM hide, to DRAM
     keys_from_l2: bool = False  # or to L2, as blocks of a head read the same keys
+    rotates: bool = False  # a step's queries and keys, and stores the new ones
     appends_keys: bool = False  # a block first copies into the cache the new keys and values that it walks over
     splits_keys: bool = False
     combines_afterwards: bool = False  # by a kernel that loads nothing before all parts are stored

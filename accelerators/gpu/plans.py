@@ -8,7 +8,8 @@ what would help. No energy: no source here gives any.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TypeAlias
@@ -20,7 +21,7 @@ from cascadesim.accelerators.gpu.attention.walk import IntegerArray
 from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.engines.collectives import fastest_sum
 from cascadesim.accelerators.gpu.engines.engine import find_engine
-from cascadesim.accelerators.gpu.engines.fusion import after_all_reduce
+from cascadesim.accelerators.gpu.engines.fusion import ROTARY_CACHE_NAME, after_all_reduce
 from cascadesim.accelerators.gpu.explain import (
     ISSUE,
     SPECIAL,
@@ -38,7 +39,15 @@ from cascadesim.accelerators.gpu.explain import (
 from cascadesim.accelerators.gpu.gemm import GemmTiming, choice_of, gemm_timing, output_bytes
 from cascadesim.accelerators.gpu.grid import KeyList, Reals, Shape, shape, tiles_of
 from cascadesim.accelerators.gpu.kernel import Asked, Kernel, KernelPhase, choose_kernel, kernel_text, key_tiles
-from cascadesim.accelerators.gpu.memory import Movement, StreamTiming, copy_timing, share_in_l2, stream_timing
+from cascadesim.accelerators.gpu.memory import (
+    Movement,
+    StreamTiming,
+    copy_timing,
+    share_in_l2,
+    small_kernel_s,
+    stream_seconds,
+    stream_timing,
+)
 from cascadesim.accelerators.gpu.programs import attention_program, product_program, ring_program, stream_program
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, OperandTypes, with_cache
 from cascadesim.accelerators.gpu.timing import AttentionTiming, attention_timing
@@ -47,6 +56,7 @@ from cascadesim.accelerators.protocol import EinsumActivity, ListedSeconds, Phas
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 from cascadesim.einsum_cascades.analysis.passes import all_accesses
 from cascadesim.einsum_cascades.models.operation import Operation, TiledMask, least_elements, mask_of
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.sparsity.masks import KeyInterval, Mask
 
@@ -60,7 +70,7 @@ def plan_attention(operation: Operation, device: Device) -> Plan:
     cold = operation.extent("p") == 1  # a cache of the step before: all other layers ran since
     case = case_of(device, kernel, constants(device.generation), shape_of(operation, mask, kernel, device),
                    device.type_of("attention"), _cache_type(operation, device), cold)  # fmt: skip
-    timing = attention_timing(case)
+    timing = _beside(attention_timing(case), operation, device)
     splits = {rank.upper(): int(case.tiles.keys[0]) for rank in key_tiles(operation.cascade)[1:]}
     parts = shares(operation, splits, float(case.tiles.emulated[0]))
     busy = {TENSOR: timing.tensor_s, SPECIAL: timing.special_s, ISSUE: timing.issue_s}
@@ -147,7 +157,39 @@ def cycles_by_keys(operation: Operation, device: Device, keys: IntegerArray) -> 
                   one.window, one.visited_keys, shared_key_value=one.shared_key_value)  # fmt: skip
     case = case_of(device, kernel, constants(device.generation), found, device.type_of("attention"),
                    _cache_type(operation, device), True)  # fmt: skip
-    return np.maximum(attention_timing(case).total_s, find_engine(device.engine).host_launch_s) * device.clock_hz
+    total_s = _beside(attention_timing(case), operation, device).total_s
+    return np.maximum(total_s, find_engine(device.engine).host_launch_s) * device.clock_hz
+
+
+def _beside(timing: AttentionTiming, operation: Operation, device: Device) -> AttentionTiming:
+    """With what the engine launches around the kernel: ahead of prompts, and to make results narrower."""
+    engine, size, known = find_engine(device.engine), dict(operation.extents), constants(device.generation)
+    spent_s = 0.0
+    if size["p"] > 1:
+        new = size["b"] * size["h"] // size["g"] * size["p"] * (size["e"] + size["f"])
+        moved = DTYPE_BYTES[device.type_of("attention")] * new
+        copy_s = float(stream_seconds(device, known, moved, moved)[0])
+        spent_s = engine.prompt_kernels * small_kernel_s(device) + engine.prompt_copies * copy_s
+    wide, narrow = (DTYPE_BYTES[device.type_of(kind)] for kind in ("attention", "activations"))
+    if engine.casts_results and narrow < wide:
+        results = size["b"] * size["h"] * size["p"] * size["f"]
+        spent_s += float(stream_seconds(device, known, wide * results, narrow * results)[0])
+    return replace(timing, launch_s=timing.launch_s + spent_s, total_s=timing.total_s + spent_s)
+
+
+def rotated_inside(operations: Sequence[Operation], device: Device) -> Iterator[Operation]:
+    """Rotations of a step are a part of the kernel of attention that does them itself."""
+    inside = {one.layer for one in operations if _rotates(one, device)}
+    for one in operations:
+        yield replace(one, launched=False) if one.name == ROTARY_CACHE_NAME and one.layer in inside else one
+
+
+def _rotates(operation: Operation, device: Device) -> bool:
+    if operation.kind != "attention" or operation.extent("p") > 1 or kernel_text(operation.cascade) is None:
+        return False
+    with suppress(CascadeSimError):  # planning says why no kernel runs
+        return kernel_of(operation, device).rotates
+    return False
 
 
 def _attention_bytes(
@@ -222,6 +264,7 @@ def plan_elementwise(operation: Operation, device: Device, launched: bool = True
     elements |= {name: elements[result] for name, result in gathered.items()}
     timed = copy_timing if gathered else stream_timing
     widths = dict.fromkeys((*cascade.inputs, *cascade.outputs), width)
+    launched = launched and operation.launched
     widths |= dict.fromkeys(operation.fp32, DTYPE_BYTES["fp32"])
     reads, writes = (sum(widths[name] * elements[name] for name in names)
                      for names in (cascade.inputs, cascade.outputs))  # fmt: skip

@@ -63,6 +63,7 @@ class Operation:
     operand: Operand = "activations"  # what W of linear is, and K and V of attention: they may have a type of their own
     numbers: Literal["fp32", "int4"] | None = None  # the type of all its operands, where the text asks for one
     fp32: tuple[str, ...] = ()  # tensors of element-wise work that are, beside others
+    launched: bool = True  # False: a part of the kernel after it
 
     def __post_init__(self) -> None:
         small = [f"{rank}={size}" for rank, size in (*self.extents, ("count", self.count)) if size < 1]

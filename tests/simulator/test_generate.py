@@ -20,6 +20,7 @@ from cascadesim.simulator.generate import (
     decode_cycles,
     generate,
     passes,
+    starts,
     uncertainty_of,
 )
 from cascadesim.simulator.report import Uncertainty
@@ -135,6 +136,18 @@ def test_prompts_go_in_passes_of_as_many_whole_ones_as_the_engine_takes() -> Non
     assert passes(request) == {3: 3, 1: 1}
     assert passes(Request(request.workload, request.accelerator, 10_000, 2)) == {1: 2}
     assert passes(Request(request.workload, catalogue.load("h100-sxm"), 2500, 10)) == {10: 1}
+
+
+def test_the_first_of_some_requests_runs_alone_where_the_engine_waits_for_none() -> None:
+    """TurboMind, 4,104 tokens at once: one prompt of 2,000, then twice two of the other four. All five wait for the
+    first, four for the others."""
+    request = asked("llama-2-7b", 5, "engine=turbomind", "dtype=fp16")
+    whole = replace(request, sequence_length=2000, phase="prefill")
+    assert starts(whole) == ((5, {1: 1}), (4, {2: 2}))
+    one, two = (reports(replace(whole, batch=batch))[0].latency_s for batch in (1, 2))
+    assert generate(request, 2000, 1).ttft_s == pytest.approx(one + 4 / 5 * 2 * two)
+    assert starts(replace(whole, batch=1)) == ((1, {1: 1}),)
+    assert starts(replace(whole, accelerator=catalogue.load("h100-sxm", ("engine=vllm",)))) == ((5, {4: 1, 1: 1}),)
 
 
 def test_memory_holds_the_longest_cache_and_the_activations_of_a_pass() -> None:

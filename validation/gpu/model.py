@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.catalogue import presets
 from cascadesim.accelerators.gpu import batch as vectorised
@@ -46,7 +47,7 @@ LIBRARY = "aiconfigurator"  # timed calls of serving libraries
 # vidur/profiling, cuda_timer.py and record_function_tracer.py: durations of kernels added up, without what lies between
 KERNELS_ONLY = "vidur"
 UNLAUNCHED = ("measured.launch_graph_s=1e-9",)  # nothing: the field has to be positive
-SETS, MOST_WEIGHTS = 6, 5  # collect_gemm.py of SGLang and of TensorRT-LLM, outside_loop_count
+SETS, MOST_WEIGHTS = 6, 5  # collect_gemm.py of SGLang and vLLM, and of TensorRT-LLM, outside_loop_count
 LIBRARY_KERNELS = 1  # TensorRT-LLM, attentionOp.cpp: invokeBuildDecoderInfo, offsets of the sequences
 # TensorRT-LLM: the one scale of a matrix is cleared before its largest element is sought (cudaFp8Utils.cu), has the
 # type of the rows, and is converted to FP32 for the product (fp8Op.cpp; linear.py, FP8QDQLinearMethod)
@@ -155,22 +156,28 @@ def library(source: str, impl: str) -> GemmLibrary:
 
 
 def in_l2(on: Device, source: str, part: Shapes) -> InL2 | None:
-    """What L2 has when a timed product of aiconfigurator starts: its collectors call several of them in turn.
+    """What L2 has when a timed product of aiconfigurator starts."""
+    return timed_in_l2(on, source, part.m, part.n, part.k, part.dtype_bytes) if source.startswith(LIBRARY) else None
 
-    SGLang's six have operands of their own. TensorRT-LLM's share their rows and results, and have weights of their own,
-    as many as exceed L2, five at most. Every partition of L2 keeps copies of its own.
+
+def timed_in_l2(
+    on: Device, source: str, m: ArrayLike, n: ArrayLike, k: ArrayLike, element_bytes: ArrayLike
+) -> InL2:  # fmt: skip
+    """Its collectors call several products in turn: SGLang's six have operands of their own.
+
+    vLLM's six and TensorRT-LLM's share their rows and results, and have weights of their own; TensorRT-LLM's are as
+    many as exceed L2, five at most. Every partition of L2 keeps copies of its own.
     """
-    if not source.startswith(LIBRARY):
-        return None
-    width = part.dtype_bytes
-    rows, weights, results = 2 * part.m * part.k, width * part.k * part.n, 2 * part.m * part.n
-    own = rows + results + np.where(width < 2, width * part.m * part.k, 0)
+    first, second, third, width = np.broadcast_arrays(*(np.atleast_1d(np.asarray(size, dtype=np.float64))
+                                                        for size in (m, n, k, element_bytes)))  # fmt: skip
+    rows, weights, results = 2 * first * third, width * third * second, 2 * first * second
+    own = rows + results + np.where(width < 2, width * first * third, 0)
     if source.endswith("sglang"):
         kept = share_in_l2(on.l2_kept_bytes, SETS * (own + weights))
         return InL2(kept, kept, kept)
-    sets = np.clip(np.ceil(on.l2_bytes / weights), 1, MOST_WEIGHTS)
+    fewest = SETS if source.endswith("vllm") else np.clip(np.ceil(on.l2_bytes / weights), 1, MOST_WEIGHTS)
     kept = share_in_l2(on.l2_kept_bytes, own + weights)
-    return InL2(kept, kept, share_in_l2(on.l2_kept_bytes, own + sets * weights))
+    return InL2(kept, kept, share_in_l2(on.l2_kept_bytes, own + fewest * weights))
 
 
 def before(operation: str, source: str, impl: str = "", dtype: str = "", kv_dtype: str = "") -> Before:

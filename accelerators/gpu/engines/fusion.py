@@ -27,10 +27,12 @@ from cascadesim.einsum_cascades.texts import transformer
 
 PRODUCTS: Mapping[str, Mapping[tuple[str, ...], str]] = {  # fusion -> products of one input -> the name of their union
     "qkv": {("q_proj", "k_proj", "v_proj"): "qkv_proj"},
+    "expert-gate": {("expert_up", "expert_gate"): "expert_up_gate"},
     "gate": {(f"{prefix}up", f"{prefix}gate"): f"{prefix}up_gate" for prefix in ("ffn_", "shared_", "expert_")},
 }
 SUMS = (transformer.RESIDUAL_ADD, transformer.PARALLEL_RESIDUAL)
 NORMS = (transformer.RMS_NORM, transformer.LAYER_NORM)
+ROTARY_CACHE_NAME = "rotary_cache"
 ROTARY_CACHE = cascade("rotary-cache", f"""{transformer.ROTARY.text}
     VC[s,f] = V[s,f]                                 # the new values, into the cache; its keys are among the rows
 """)
@@ -134,6 +136,9 @@ def _rotated(operations: Sequence[Operation]) -> Iterator[Operation]:
         if waiting and one.name.startswith(PATTERN):
             between.append(one)
             continue
+        if waiting and one.cascade in NORMS:  # of keys, before both are rotated
+            yield one
+            continue
         if waiting:
             yield from (*_rotation(waiting, one), *between)
             waiting, between = [], []
@@ -147,7 +152,7 @@ def _rotation(parts: Sequence[Operation], attention: Operation) -> Iterator[Oper
     size, rows = dict(attention.extents), sum(part.extent("r") for part in parts)
     values = size["b"] * size["m" if attention.operand != "kv" else "p"] * size["h"] // size["g"]
     extents = (("r", rows), ("d", parts[0].extent("d")), ("s", values), ("f", size["f"]))
-    yield replace(parts[0], name="rotary_cache", cascade=ROTARY_CACHE, extents=extents)
+    yield replace(parts[0], name=ROTARY_CACHE_NAME, cascade=ROTARY_CACHE, extents=extents)
 
 
 def _across_layers(operations: Sequence[Operation]) -> tuple[Operation, ...]:

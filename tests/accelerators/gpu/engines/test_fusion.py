@@ -84,6 +84,12 @@ def test_new_values_are_copied_into_the_cache_with_the_rotation() -> None:
     assert prompt["rotary_cache"].extent("s") == 2 * 64 * 8
 
 
+def test_queries_and_keys_that_are_normed_are_rotated_together_afterwards() -> None:
+    """Qwen3: both norms first, then one kernel for both rotations and the cache."""
+    names = [one.name for one in fused(operations("qwen3-32b"), find_engine("vllm"))]
+    assert names[names.index("q_norm"):][:4] == ["q_norm", "k_norm", "rotary_cache", "attention"]
+
+
 def test_the_last_sum_of_a_prompt_keeps_all_its_rows() -> None:
     """The norm before the head takes the newest row of each sequence only: the two cannot be one kernel."""
     found = {one.name: one for one in fused(operations("llama-3.1-8b", "prefill"), find_engine("vllm"))}
@@ -135,3 +141,10 @@ def test_plans_of_fused_operations_satisfy_what_every_plan_must(devices: int) ->
         for one in fused(own_operations(request), find_engine("tensorrt-llm")):
             plan = checked(machine.plan(one.with_cascade(one.cascade), "physical"), machine)
             assert plan.phases[0].analytical_cycles > 0
+
+
+def test_experts_of_tensorrt_llm_have_both_halves_in_one_product_and_others_do_not() -> None:
+    experts, dense = ({one.name for one in fused(operations(workload), find_engine("tensorrt-llm-0.9"))}
+                      for workload in ("mixtral-8x7b-v0.1", "llama-2-7b"))  # fmt: skip
+    assert "expert_up_gate" in experts
+    assert {"ffn_up", "ffn_gate"} <= dense
