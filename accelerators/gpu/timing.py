@@ -100,7 +100,7 @@ def loads_ahead(case: AttentionCase) -> BooleanArray:
     return np.asarray(held & ahead | case.tiles.loop.known)
 
 
-def makespan_cycles(case: AttentionCase, iteration: Reals, warm: Reals) -> Reals:
+def makespan_cycles(case: AttentionCase, iteration: Reals, warm: Reals | float = 0.0) -> Reals:
     """Blocks over SMs: all of the work evenly spread, plus what the last blocks leave idle; at least the longest.
 
     Every block but the first of an SM waits for its loads, unless blocks run together or the kernel is persistent.
@@ -109,8 +109,9 @@ def makespan_cycles(case: AttentionCase, iteration: Reals, warm: Reals) -> Reals
     blocks = work.blocks.astype(np.float64)
     together = np.minimum(case.tiles.blocks_per_sm, np.ceil(blocks / device.sms))
     turns = np.maximum(blocks - device.sms, 0) * turn_cycles(case, iteration, together, warm)
-    tiles = _filled(_walked(case, iteration), hidden_cycles(case) / iteration, blocks)
-    busy = _of_last_sm(case, tiles, iteration, waiting_cycles(case), turns)
+    waiting = waiting_cycles(case)
+    tiles = _filled(_walked(case, iteration), hidden_cycles(case) / (iteration + waiting), blocks)
+    busy = _of_last_sm(case, tiles, iteration, waiting, turns)
     return busy + append_cycles(case) + scan_cycles(case)
 
 
