@@ -89,7 +89,7 @@ def test_a_text_whose_running_values_are_of_every_tile_leaves_none_out() -> None
 
 
 def test_a_text_whose_running_values_stay_as_they_are_leaves_their_tiles_out() -> None:
-    """A layer of Llama: of 12 keys in tiles of 3 a query needs those that begin before it, and RM and RD of no other."""
+    """A layer of Llama: 12 keys in tiles of 3; a query needs tiles that begin before it, and RM and RD of no other."""
     sizes = {"H": 1, "G": 1, "P": 12, "M": 12, "M0": 3, "M1": 4, "D": 1, "J": 1, "I": 1, "C": 1, "F": 1, "N": 1}
     found = attended(find("llama-layer"), sizes, FULL)
     assert found is not None
