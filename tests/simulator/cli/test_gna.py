@@ -95,10 +95,10 @@ def test_pictures_are_drawn_in_one_two_and_three_dimensions(layout: tuple[str, .
         (("--extra-kv", "-1"), "--extra-kv"),
         (("--steps", "29/28"), "--steps"),
         (("--attention-share", "1.5"), "--attention-share"),
-        (("--also", "3:widow=18x24x24"), "--also 3:widow=18x24x24: give N:window="),
-        (("--also", "3:window=18x0x24"), "dimension 2 of '18x0x24'"),
-        (("--also", "0:window=18x24x24"), "--also 0:window=18x24x24: 0; give 1 to"),
-        (("--also", "3:window=31x24x24"), "dimension 1: window 31 is larger than the layout 30"),
+        (("--attention-share", "0.5", "--also", "3:widow=18x24x24"), "--also 3:widow=18x24x24: give N:window="),
+        (("--attention-share", "0.5", "--also", "3:window=18x0x24"), "dimension 2 of '18x0x24'"),
+        (("--attention-share", "0.5", "--also", "0:window=18x24x24"), "--also 0:window=18x24x24: 0; give 1 to"),
+        (("--attention-share", "0.5", "--also", "3:window=31x24x24"), "dimension 1: window 31 is larger than the layout 30"),
         (("--output", "/nowhere/at/all.json"), "/nowhere/at"),
     ],
 )
@@ -137,3 +137,17 @@ def test_a_causal_pattern_is_compared_with_causal_attention(
     pattern = f"documents:lengths=32+32,causal={causal}"
     assert gna("--layout", "64", "--pattern", pattern, "--q-tile", "8", "--kv-tile", "8") == 0
     assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("typed", "needed"), [
+    (("--heads", "3"), "--device"), (("--head-dim", "64"), "--device or --recommend"), (("--batch", "7"), "--device"),
+    (("--permute-every", "3"), "--device"), (("--steps", "5/10"), "--attention-share"),
+    (("--layers", "4"), "--attention-share"), (("--also", "2:window=100"), "--attention-share"),
+    (("--maps", "absent.npy"), "--density"),
+])  # fmt: skip
+def test_an_option_that_nothing_reads_is_refused(
+    capsys: pytest.CaptureFixture[str], typed: tuple[str, str], needed: str
+) -> None:
+    tiles = ("--layout", "512", "--window", "64", "--q-tile", "64", "--kv-tile", "64")
+    assert gna(*tiles, *typed) == 2
+    assert capsys.readouterr() == ("", f"gna: {typed[0]} changes nothing without {needed}\n")
