@@ -16,7 +16,7 @@ import numpy as np
 
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, BoundCascade, wholly_bound
 from cascadesim.einsum_cascades.analysis.passes import partitions, whole_extent
-from cascadesim.einsum_cascades.notation.ir import Cascade, Condition, Einsum, Select, accesses
+from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Condition, Einsum, Select, accesses
 from cascadesim.einsum_cascades.notation.operators import charges
 from cascadesim.einsum_cascades.sparsity.masks import Mask, Positions
 
@@ -124,7 +124,10 @@ def _interval(sized: BoundCascade, einsum: Einsum, queries: int, keys: int) -> t
 
 
 def _tests(einsum: Einsum) -> tuple[Condition, ...]:
-    """Conditions outside which nothing is computed."""
+    """Conditions outside which nothing is computed: a value that is given, or a running one that stays as it is."""
     chosen = einsum.expression
-    computed = isinstance(chosen, Select) and not any(True for _ in accesses(chosen.otherwise))
-    return chosen.conditions if computed and isinstance(chosen, Select) else ()
+    if not isinstance(chosen, Select):
+        return ()
+    otherwise = chosen.otherwise
+    stays = isinstance(otherwise, Access) and otherwise.tensor == einsum.name
+    return chosen.conditions if stays or not any(True for _ in accesses(otherwise)) else ()

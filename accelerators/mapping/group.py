@@ -56,15 +56,20 @@ class BoundGroup(TiledGroup):
     def port_cycles(self) -> float:
         return self.moved_words * self.spec.word_bytes / self.spec.global_buffer.bytes_per_cycle
 
-    def path(self, begin: int, origin: int | None = None, tile: Tile | None = None) -> dict[int, int]:
-        """Earliest ends of the Einsums of a tile that begins then, by place; from `origin`: of those that need it."""
+    def path(
+        self, ready: Mapping[int, int], origin: int | None = None, tile: Tile | None = None
+    ) -> dict[int, int]:  # fmt: skip
+        """Earliest ends of the Einsums of a tile, by place, of which some are `ready` later than at 0.
+
+        From `origin`: of those that need it.
+        """
         tile = tile or self.leaf
         start: dict[int, int] = {}
         finish: dict[int, int] = {}
         for run in self.runs:
             if self.is_rare(run) or (origin is not None and run.place < origin):
                 continue
-            own, end = (begin, 0) if origin is None or run.place == origin else (-1, 0)
+            own, end = (ready.get(run.place, 0), 0) if origin is None or run.place == origin else (-1, 0)
             for producer, previous in self.feeding(run):
                 if previous or producer.place not in finish:
                     continue
@@ -81,8 +86,10 @@ class BoundGroup(TiledGroup):
         Loads of a tile that is worked on in slices may come while an earlier part of it runs.
         """
         word = self.spec.word_bytes / self.spec.dram_bytes_per_cycle
-        loads = [read.words(tile) * word for read in self.reads if read.depth == len(self.loops) and not self.in_slices]
-        return max(self.path(ceil(max(loads, default=0.0)), tile=tile).values())
+        loads = {read.tensor: ceil(read.words(tile) * word) for read in self.reads
+                 if read.depth == len(self.loops) and not self.in_slices}  # fmt: skip
+        ready = {run.place: max((loads.get(use.tensor, 0) for use in run.work.inputs), default=0) for run in self.runs}
+        return max(self.path(ready, tile=tile).values())
 
     @cached_property
     def open_cycles(self) -> float:
@@ -109,7 +116,7 @@ class BoundGroup(TiledGroup):
         longest = 0
         for run in self.runs:
             for producer, previous in self.feeding(run):
-                reached = self.path(0, run.place).get(producer.place) if previous else None
+                reached = self.path({}, run.place).get(producer.place) if previous else None
                 if reached is not None:
                     lag = producer.drain_cycles if producer.unit != run.unit else 0
                     longest = max(longest, reached + lag)

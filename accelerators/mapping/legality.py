@@ -223,8 +223,8 @@ def _too_early(draft: Draft, reader: int, operand: TensorUse) -> Iterator[str]:
 
 
 def inputs_of(problem: MappingProblem, members: Sequence[int]) -> dict[str, tuple[TensorUse, ...]]:
-    """Tensors that a group reads from outside, with the ways in which it uses them."""
-    own = {problem.work[member].output.tensor for member in members}
+    """Tensors that a group reads from outside the buffer, with the ways in which it uses them."""
+    own = {*problem.staying, *(problem.work[member].output.tensor for member in members)}
     found: dict[str, dict[TensorUse, None]] = {}
     for member in members:
         for operand in problem.work[member].inputs:
@@ -234,10 +234,12 @@ def inputs_of(problem: MappingProblem, members: Sequence[int]) -> dict[str, tupl
 
 
 def outputs_of(problem: MappingProblem, members: Sequence[int]) -> Iterator[TensorUse]:
-    """What leaves a group: outputs of the cascade, and what a later group reads, as it reads it."""
+    """What leaves a group: outputs of the cascade, and what a later group reads, as it reads it, unless it stays."""
     inside = set(members)
     for member in members:
         own = problem.work[member].output
+        if own.tensor in problem.staying and own.tensor not in problem.outputs:
+            continue
         uses = [operand for place in problem.readers.get(own.tensor, ()) if place not in inside
                 for operand in problem.work[place].inputs if operand.tensor == own.tensor]  # fmt: skip
         if uses and all(operand.final for operand in uses):
@@ -265,3 +267,25 @@ def outside_of_late(draft: Draft, tensor: str) -> int:
     if len(closed) != 1 or not all(member in draft.after for member in readers):
         return len(draft.loops)
     return next(number for number, loop in enumerate(draft.loops) if loop.axis in closed)
+
+
+def why_not_staying(problem: MappingProblem, group_of: Mapping[int, int], tensor: str) -> str | None:
+    """Why a result cannot stay between groups; None where it can. `group_of`: place of an Einsum -> its group."""
+    makers = [place for place, work in enumerate(problem.work) if work.output.tensor == tensor]
+    if any(problem.work[place].iterates for place in makers):
+        return f"{tensor} is a running value, which stays where its loop is shared"
+    if len(span_of(problem, group_of, tensor)) < 2:
+        return f"no later group reads {tensor}"
+    return None
+
+
+def span_of(problem: MappingProblem, group_of: Mapping[int, int], tensor: str) -> range:
+    """Groups from the one that makes a result to the last that reads it."""
+    first = group_of.get(problem.producers[tensor], 0)
+    last = max((group_of.get(place, first) for place in problem.readers.get(tensor, ())), default=first)
+    return range(first, last + 1)
+
+
+def staying_words(problem: MappingProblem, tensor: str) -> int:
+    """Words of a result, of all instances."""
+    return problem.instances * problem.work[problem.producers[tensor]].output.words(problem.whole())

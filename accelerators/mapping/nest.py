@@ -81,6 +81,15 @@ class Keep:
     double: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """A result stays whole in a memory from the group that makes it to the last one that reads it."""
+
+    tensor: str
+    memory: str
+    line: int = field(default=0, compare=False)  # of the text, where it has one
+
+
 @dataclass(frozen=True)
 class Fused:
     """Einsums that share loops, and run as one phase. `in_flight`: tiles that overlap at most; 1 for `serial`, None
@@ -96,17 +105,23 @@ class Fused:
 
 @dataclass(frozen=True)
 class CascadeMapping:
-    """All groups of fused Einsums, which run one after another. `sizes`: extents that no split of an axis gives."""
+    """All groups of fused Einsums, which run one after another. `sizes`: extents that no split of an axis gives.
+
+    `staying`: results that lie whole in the buffer from the group that makes them to the last one that reads them.
+    """
 
     name: str
     cascade: str
     groups: tuple[Fused, ...]
     sizes: tuple[tuple[str, int], ...] = ()
+    staying: tuple[Stay, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"mapping {self.name} for {self.cascade}"]
         if self.sizes:
             lines.append(f"size {', '.join(f'{name} = {size}' for name, size in self.sizes)}")
+        for memory in dict.fromkeys(each.memory for each in self.staying):
+            lines.append(f"keep {', '.join(each.tensor for each in self.staying if each.memory == memory)} in {memory}")
         return "\n".join((*lines, *(line for group in self.groups for line in group_lines(group)), ""))
 
 

@@ -76,13 +76,18 @@ def does_not_fit(group: BoundGroup) -> str | None:
     needed, room = group.footprint_words, group.spec.buffer_words
     word = group.spec.word_bytes
     names = " ... ".join(dict.fromkeys(group.runs[place].work.name for place in (0, -1)))
-    return (f"tiles of {names} take {needed * word:,} bytes of global_buffer, which has {room * word:,}; "
+    stays = sum(group.problem.staying.values()) * word
+    apart = f" ({stays:,} for {', '.join(group.problem.staying)} between groups)" if stays else ""
+    return (f"tiles of {names} take {needed * word:,} bytes{apart} of global_buffer, which has {room * word:,}; "
             f"{_smaller(group)}")
 
 
 def _smaller(group: BoundGroup) -> str:
     """The tensor that takes most of the buffer, its tile, and which lines of a mapping would make it smaller."""
-    kept = (each for each in (*group.reads, *group.made) if each.where == GLOBAL_BUFFER)
+    kept = [each for each in (*group.reads, *group.made)
+            if each.where == GLOBAL_BUFFER and each.tensor not in group.problem.staying]  # fmt: skip
+    if not kept:
+        return "keep less between groups"
     most = max(kept, key=lambda each: each.copies * group.kept_words(each))
     sides = {axis: size for axis, size in group.kept_tile(most).items() if axis in most.axes and size > 1}
     outside, taken = group.loops[: most.depth], most.copies * group.kept_words(most)
@@ -124,7 +129,8 @@ def _made(draft: Draft) -> tuple[Resident, ...]:
         if axes:  # carried from tile to tile
             depth = next(number for number, loop in enumerate(draft.loops) if loop.axis in axes)
             copies = 2 if draft.in_flight != 1 and any(loop.most > 1 for loop in draft.loops[:depth]) else 1
-        where = GLOBAL_BUFFER if axes or run.sums_slices(draft.leaf) else ""
+        stays = work.output.tensor in draft.problem.staying
+        where = GLOBAL_BUFFER if axes or stays or run.sums_slices(draft.leaf) else ""
         found.append(Resident(work.output.tensor, (work.output,), depth, copies, where, state))
     return tuple(found)
 

@@ -17,10 +17,12 @@ from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS
 from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Cost, Objective, actions, cost
+from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.mapper.search import KnownGroups, search
+from cascadesim.accelerators.mapping.mapper.staying import with_staying
 from cascadesim.accelerators.mapping.nest import MOST_FUSED, CascadeMapping
 from cascadesim.accelerators.mapping.problem import MappingProblem, free_extents, problem
-from cascadesim.accelerators.mapping.resolve import described, resolved, text_sizes
+from cascadesim.accelerators.mapping.resolve import resolved, text_sizes
 from cascadesim.accelerators.mapping.runs import ARRAY_2D, BoundRun, dimension_size
 from cascadesim.accelerators.mapping.sliced import group_program
 from cascadesim.accelerators.mapping.text import shipped_mappings
@@ -134,7 +136,8 @@ def searched(
         best = found if best is None or found.cost(objective) < best.cost(objective) else best
     if best is None:
         raise refusal or CascadeSimError(f"{cascade.name}: it leaves no sizes to try")
-    return Mapped(best.name, best.groups, best.splits, evaluated)
+    groups = with_staying(best.groups, objective) if most_fused > 1 else best.groups
+    return Mapped(best.name, groups, best.splits, evaluated)
 
 
 @cache

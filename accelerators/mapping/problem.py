@@ -135,7 +135,11 @@ class Work:
 
 @dataclass(frozen=True)
 class MappingProblem:
-    """`extents` of axes, `instances` of everything, and the extents of ranks by name (`sizes`), for the text."""
+    """`extents` of axes, `instances` of everything, and the extents of ranks by name (`sizes`), for the text.
+
+    `staying`: what lies whole in the buffer while a group runs, in words of all instances: results of groups before it,
+    or its own, for it or for groups after it.
+    """
 
     cascade: Cascade
     extents: Mapping[str, int]
@@ -146,6 +150,7 @@ class MappingProblem:
     chains: Mapping[str, tuple[str, ...]]  # axis -> ranks of the text that split it, outermost first
     starts: tuple[tuple[str, TensorUse], ...] = ()  # state and input that it begins with: `RM[h,0,p] = SINK[h]`
     attended: AttendedKeys | None = None  # None: all pairs of query and key
+    staying: Mapping[str, int] = field(default_factory=dict)
     known: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)  # what many groups ask for again
 
     @property
@@ -221,6 +226,10 @@ class MappingProblem:
     def whole(self) -> dict[str, int]:
         """The tile that is everything."""
         return dict(self.extents)
+
+    def with_staying(self, words: Mapping[str, int]) -> MappingProblem:
+        """The same while tensors of so many words lie in the buffer."""
+        return self if dict(words) == dict(self.staying) else replace(self, staying=dict(words), known={})
 
 
 def problem(

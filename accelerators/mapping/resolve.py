@@ -1,33 +1,43 @@
-"""Between a mapping as text and groups with sizes: resolves names and steps, and describes what a search found.
+"""From a mapping as text to groups with sizes: resolves names and steps.
 
-`resolved` says in one line, with the line of the text, what is illegal. `described` is its inverse: the text of bound
-groups, in numbers. mapping.md 1.
+Says in one line, with the line of the text, what is illegal. `mapper.described` is its inverse. mapping.md 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, inputs_of
-from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fit, Fused, Keep, Run, Sized, Split
+from cascadesim.accelerators.mapping.legality import (
+    Draft,
+    IllegalMapping,
+    inputs_of,
+    span_of,
+    staying_words,
+    why_not_staying,
+)
+from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fit, Fused, Run, Sized, Split
 from cascadesim.accelerators.mapping.placing import bind, does_not_fit
 from cascadesim.accelerators.mapping.problem import MappingProblem, Work
-from cascadesim.accelerators.mapping.runs import GLOBAL_BUFFER, BoundLoop, BoundRun, Resident, dimension_size
+from cascadesim.accelerators.mapping.runs import (
+    DIMENSIONS,
+    GLOBAL_BUFFER,
+    BoundLoop,
+    dimension_size,
+)
 from cascadesim.accelerators.spec import SpatialArray
-from cascadesim.einsum_cascades.analysis.passes import partitions
 from cascadesim.einsum_cascades.notation.errors import suggestion
-
-_DIMENSIONS = {"array_2d": ("rows", "columns"), "array_1d": ("lanes",)}
 
 
 def resolved(mapping: CascadeMapping, problem: MappingProblem, spec: SpatialArray) -> tuple[BoundGroup, ...]:
     """Bind every group. Raises IllegalMapping with the line of the text and the first reason."""
     groups, done = [], 0
-    for fused in mapping.groups:
-        resolver = _Resolver(fused, problem, spec, mapping.name)
+    staying = _staying(mapping, problem)
+    for number, fused in enumerate(mapping.groups):
+        here = {tensor: words for tensor, (spanned, words) in staying.items() if number in spanned}
+        resolver = _Resolver(fused, problem.with_staying(here), spec, mapping.name)
         group = resolver.group()
         members = [run.place for run in group.runs]
         wrong = next((place for place, member in enumerate(members, start=done) if member != place), None)
@@ -40,6 +50,26 @@ def resolved(mapping: CascadeMapping, problem: MappingProblem, spec: SpatialArra
         missing = ", ".join(work.name for work in problem.work[done:])
         raise IllegalMapping(f"{mapping.name}: it has no place for {missing}")
     return tuple(groups)
+
+
+def _staying(mapping: CascadeMapping, problem: MappingProblem) -> dict[str, tuple[range, int]]:
+    """The groups during which each tensor that stays between groups is there, and its words."""
+    places = {work.name: place for place, work in enumerate(problem.work)}
+    group_of = {places[run.einsum]: number for number, fused in enumerate(mapping.groups) for run in fused.runs
+                if run.einsum in places}  # fmt: skip
+    found: dict[str, tuple[range, int]] = {}
+    for stay in mapping.staying:
+        where = f"{mapping.name}, line {stay.line}"
+        if stay.memory != GLOBAL_BUFFER:
+            raise IllegalMapping(f"{where}: no memory '{stay.memory}' to keep {stay.tensor} in"
+                                 f"{suggestion(stay.memory, [GLOBAL_BUFFER])}")  # fmt: skip
+        if stay.tensor not in places:
+            raise IllegalMapping(f"{where}: no Einsum makes '{stay.tensor}'{suggestion(stay.tensor, places)}")
+        reason = why_not_staying(problem, group_of, stay.tensor)
+        if reason:
+            raise IllegalMapping(f"{where}: {reason}")
+        found[stay.tensor] = span_of(problem, group_of, stay.tensor), staying_words(problem, stay.tensor)
+    return found
 
 
 def text_sizes(mapping: CascadeMapping, spec: SpatialArray, extents: Mapping[str, int]) -> dict[str, int]:
@@ -172,7 +202,8 @@ class _Resolver:
                 raise self.error(f"{run.einsum} stands twice")
             for loop in self.own_loops(run, leaf, loops, chosen):
                 own[place] = loop
-            spaces[place] = (run.unit, self.space(run, leaf, chosen), self.time(run, self.problem.work[place], leaf))
+            work = self.problem.work[place]
+            spaces[place] = (run.unit, self.space(run, work, leaf, chosen), self.time(run, work, leaf))
             if run.after is not None:
                 after[place] = self.loop_number(run.after, loops)
         if not spaces:
@@ -237,15 +268,18 @@ class _Resolver:
         return found[0]
 
     def space(
-        self, run: Run, leaf: Mapping[str, int], chosen: Mapping[tuple[str, int], int]
+        self, run: Run, work: Work, leaf: Mapping[str, int], chosen: Mapping[tuple[str, int], int]
     ) -> tuple[tuple[str, int, int], ...]:
+        """Axes in space, each with what one round covers at most: of a tile of several of the text's, one of those."""
         found = []
         for name, dimension in run.space:
             axis, place = self.part(name, whole=True)
-            if dimension not in _DIMENSIONS[run.unit]:
-                raise self.error(f"{run.unit} has {' and '.join(_DIMENSIONS[run.unit])}, no {dimension}")
+            if dimension not in DIMENSIONS[run.unit]:
+                raise self.error(f"{run.unit} has {' and '.join(DIMENSIONS[run.unit])}, no {dimension}")
             block = self.step(axis, place - 1, chosen) if place else leaf[axis]
-            found.append((axis, min(block, leaf[axis]), dimension_size(self.spec, dimension)))
+            block = min(block, leaf[axis])
+            block = work.block(axis, block) if axis in work.axes else block  # others are refused by `time`
+            found.append((axis, block, dimension_size(self.spec, dimension)))
         if run.unit == "array_2d" and [dimension for _, dimension in run.space] == ["columns", "rows"]:
             found.reverse()
         if len({axis for axis, _, _ in found}) < len(found):
@@ -281,69 +315,7 @@ class _Resolver:
                 depth = 0 if keep.at == TOP else self.loop_number(keep.at, loops) + 1
             if keep.tensor in names:
                 yield names[keep.tensor], (depth, keep.double)
+            elif keep.tensor in self.problem.staying:
+                raise self.error(f"{keep.tensor} stays in {GLOBAL_BUFFER} between groups; leave the line out")
             elif keep.tensor not in made:
                 raise self.error(f"no tensor '{keep.tensor}' in this group{suggestion(keep.tensor, {*names, *made})}")
-
-
-def described(name: str, groups: Sequence[BoundGroup]) -> CascadeMapping:
-    """The text of groups with sizes, in numbers."""
-    problem = groups[0].problem
-    text = CascadeMapping(name, problem.cascade.name, tuple(map(_fused, groups)))
-    known, chains = text_sizes(text, groups[0].spec, problem.extents), set().union(*problem.chains.values())
-    inner = dict.fromkeys(part for parts in partitions(problem.cascade) for part in parts[1:])
-    sizes = {part.upper(): problem.sizes[part.upper()] for part in inner}
-    return replace(text, sizes=tuple((size, extent) for size, extent in sizes.items()
-                                     if size.lower() not in chains or known.get(size) != extent))
-
-
-def _fused(group: BoundGroup) -> Fused:
-    splits = tuple(_splits(group))
-    parts = {split.axis: split.parts for split in splits}
-    runs = sorted((_described_run(group, run, parts) for run in group.runs), key=lambda run: run.after is not None)
-    keeps = tuple(Keep(read.tensor, GLOBAL_BUFFER, _place(group, read), read.copies > 1) for read in group.reads)
-    return Fused(splits, tuple(loop.part for loop in group.loops), tuple(runs), keeps, group.overlap)
-
-
-def _place(group: BoundGroup, read: Resident) -> str:
-    """The innermost loop outside what is kept."""
-    own = group.own_loop(read)
-    return own.part if own is not None else group.loops[read.depth - 1].part if read.depth else TOP
-
-
-def _splits(group: BoundGroup) -> Iterator[Split]:
-    """Loops of an axis, then the parts of the text, or one part of single elements."""
-    for axis in group.problem.extents:
-        own = dict.fromkeys(run.own for run in group.runs if run.own is not None)
-        loops = [loop for loop in (*group.loops, *own) if loop.axis == axis]
-        chain = group.problem.chains.get(axis, ())
-        steps = {loop.part: loop.step for loop in loops}
-        size = 1
-        for part, inner in zip(reversed(chain), (None, *reversed(chain)), strict=False):
-            size *= group.problem.sizes[inner.upper()] if inner else 1
-            steps.setdefault(part, size)
-        if (not loops and not chain) or [loop.part for loop in loops] == [axis]:
-            continue
-        if not chain:
-            steps[f"{axis}0"] = 1
-        ordered = sorted(steps, key=lambda part: -steps[part])
-        yield Split(axis, tuple(ordered), tuple(steps[part] for part in ordered[:-1]))
-
-
-def _described_run(group: BoundGroup, run: BoundRun, parts: Mapping[str, tuple[str, ...]]) -> Run:
-    def inner(axis: str) -> str:
-        """The innermost part that the Einsum walks: m1 of what has a value for each tile of the text.
-
-        Where others have a loop of their own along the axis, all of it that a tile has.
-        """
-        if run.own is None and any(other.own is not None and other.own.axis == axis for other in group.runs):
-            return axis
-        grain = min(walk.grain for walk in run.work.walks[axis])
-        coarse = [part for part in group.problem.chains.get(axis, ()) if grain > 1 and part in run.work.einsum.ranks]
-        return coarse[-1] if coarse else parts[axis][-1] if axis in parts else axis
-
-    space = tuple((inner(axis), dimension)
-                  for (axis, _, _), dimension in zip(run.space, _DIMENSIONS[run.unit], strict=False))  # fmt: skip
-    after = None if run.after is None else group.loops[run.after].part
-    own = () if run.own is None else (run.own.part,)
-    return Run(run.work.name, run.unit, space, (*own, *map(inner, run.time)), after)
-

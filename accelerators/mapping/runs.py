@@ -19,6 +19,7 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 ARRAY_2D, ARRAY_1D, GLOBAL_BUFFER, DRAM = "array_2d", "array_1d", "global_buffer", "dram"
 UNITS = (ARRAY_2D, ARRAY_1D)
+DIMENSIONS = {ARRAY_2D: ("rows", "columns"), ARRAY_1D: ("lanes",)}
 
 
 Sizes = list[tuple[dict[str, int], int]]  # of tiles along an axis, or several that depend on each other; and how many

@@ -13,7 +13,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fit, Fused, Keep, Run, Sized, Split, Step
+from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fit, Fused, Keep, Run, Sized, Split, Stay, Step
 from cascadesim.einsum_cascades.notation.errors import NotationError, UnknownNameError, excerpt, shortened
 from cascadesim.einsum_cascades.notation.schema import read_text
 
@@ -31,6 +31,7 @@ _EINSUM = re.compile(r"(?P<name>[A-Za-z]\w*+)(?:\s++for\s++(?P<time>.++))?")
 _SIZE = re.compile(r"(?P<name>[A-Z][A-Z0-9]*+)\s*+=\s*+(?P<size>[1-9]\d{0,17})")
 _KEEP = re.compile(rf"keep\s++(?P<tensors>.+?)\s++in\s++(?P<memory>{_NAME})\s++at\s++(?P<at>{_NAME})"
                    r"(?P<double>\s++double)?")
+_STAY = re.compile(rf"keep\s++(?P<tensors>.+?)\s++in\s++(?P<memory>{_NAME})")
 _OVERLAP = re.compile(r"overlap\s++(?:serial|(?P<pipeline>pipeline)|interleave\s++(?P<tiles>\d++))")
 LONGEST_TEXT = 2_000  # lines; assumed: no mapping is longer
 MOST_IN_FLIGHT = 64  # assumed: no array has more tiles open at once
@@ -93,7 +94,8 @@ def parse_mapping(text: str, source: str = "mapping") -> CascadeMapping:
             f"{shortened(source)}, line {each.line}: {each.message}"
             f"{excerpt(given[each.line], each.column) if each.line in given else ''}" for each in reader.problems))
     name, cascade = reader.header
-    return CascadeMapping(name, cascade, tuple(group.fused() for group in reader.groups), tuple(reader.sizes))
+    return CascadeMapping(name, cascade, tuple(group.fused() for group in reader.groups), tuple(reader.sizes),
+                          tuple(reader.staying))
 
 
 @dataclass
@@ -119,6 +121,7 @@ class _MappingReader:
         self.header: tuple[str, str] | tuple[()] = ()
         self.groups: list[_OpenGroup] = []
         self.sizes: list[tuple[str, int]] = []
+        self.staying: list[Stay] = []
         self.problems: list[_Problem] = []
         self.after_indent = 0
 
@@ -139,8 +142,13 @@ class _MappingReader:
             self.groups.append(_OpenGroup(number, () if loops == (TOP,) else loops, [], [], []))
         elif text.startswith("size ") and not self.groups:
             self.sizes += [_sized(part) for part in text.removeprefix("size ").split(",")]
+        elif text.startswith("keep ") and not self.groups:
+            found = _matched(_STAY, text, "expected 'keep TENSOR, ... in MEMORY' between groups")
+            self.staying += [Stay(tensor, found.group("memory"), number)
+                             for tensor in _names(found.group("tensors"), "a tensor")]
         elif not self.groups:
-            raise _ReadError(text, "expected 'for LOOP, LOOP:', 'for top:' or 'size EXTENT = N'")
+            raise _ReadError(text, "expected 'for LOOP, LOOP:', 'for top:', 'size EXTENT = N' or 'keep TENSOR in "
+                                   "MEMORY'")
         else:
             self._below(self.groups[-1], text, indent)
 

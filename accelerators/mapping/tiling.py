@@ -189,7 +189,12 @@ class TiledGroup:
     @cached_property
     def buffered(self) -> Mapping[str, Resident]:
         """Tensors that the group has in the buffer."""
-        return {each.tensor: each for each in (*self.reads, *self.made) if each.where == GLOBAL_BUFFER}
+        found = {each.tensor: each for each in (*self.reads, *self.made) if each.where == GLOBAL_BUFFER}
+        for run in self.runs:
+            for use in run.work.inputs:
+                if use.tensor in self.problem.staying:
+                    found.setdefault(use.tensor, Resident(use.tensor, (use,), 0, 1, GLOBAL_BUFFER))
+        return found
 
     def is_buffered(self, operand: TensorUse) -> bool:
         """Whether a result leaves from the buffer, where it was added up."""
@@ -197,15 +202,18 @@ class TiledGroup:
 
     @cached_property
     def footprint_words(self) -> int:
-        """Room that the group takes in the buffer; what it makes and uses up in a tile takes turns there."""
-        innermost = len(self.loops)
-        kept = [*self.reads, *(made for made in self.made if made.depth < innermost)]
+        """Room that the group takes in the buffer; what it makes and uses up in a tile takes turns there.
+
+        Tiles of what stays whole are made in their place.
+        """
+        innermost, staying = len(self.loops), self.problem.staying
+        kept = [*self.reads, *(made for made in self.made if made.depth < innermost and made.tensor not in staying)]
         whole = sum(each.copies * self.kept_words(each) for each in kept if each.where == GLOBAL_BUFFER)
         leaving = {operand.tensor for operand in self.writes}
         turns = [Held(self.kept_words(made), run, self.problem.readers.get(made.tensor, ()), made.tensor in leaving)
                  for made, run in zip(self.made, self.runs, strict=True)
-                 if made.where == GLOBAL_BUFFER and made.depth == innermost]  # fmt: skip
-        return whole + (self.in_flight * most_room(turns, self.ended) if turns else 0)
+                 if made.where == GLOBAL_BUFFER and made.depth == innermost and made.tensor not in staying]  # fmt: skip
+        return sum(staying.values()) + whole + (self.in_flight * most_room(turns, self.ended) if turns else 0)
 
     @property
     def fits(self) -> bool:

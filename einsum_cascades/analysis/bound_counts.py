@@ -265,7 +265,7 @@ class BoundCascade:
         found = [factors.get(rank) for rank in group]
         if all(factor is None for factor in found):
             return Fraction(0)
-        steps = [self._tile(group[: number + 1]) for number in range(len(group))] if len(group) > 1 else [1]
+        steps = [self._tile(group[: number + 1]) for number in range(len(group))]
         ratios = {None if factor is None else self._value(factor) / step
                   for factor, step in zip(found, steps, strict=True)}  # fmt: skip
         return ratios.pop() if len(ratios) == 1 else None

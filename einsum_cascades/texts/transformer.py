@@ -259,15 +259,13 @@ LLAMA_LAYER = cascade("llama-layer", """
     RNV[h,g,0,p,f]   = 0
     QK[h,g,m1,m0,p]  = Q[h,g,p,c,i] * K[h,m1*M0+m0,c,i] if m1*M0+m0 <= p else -inf
     LM[h,g,m1,p]     max= QK[h,g,m1,m0,p] if m1*M0+m0 <= p else -inf
-    RM[h,g,m1+1,p]   = max(RM[h,g,m1,p], LM[h,g,m1,p])
+    RM[h,g,m1+1,p]   = max(RM[h,g,m1,p], LM[h,g,m1,p]) if m1*M0 <= p else RM[h,g,m1,p]
     SLN[h,g,m1,m0,p] = exp(QK[h,g,m1,m0,p] - RM[h,g,m1+1,p]) if m1*M0+m0 <= p else 0
     SLD[h,g,m1,p]    = SLN[h,g,m1,m0,p] if m1*M0+m0 <= p else 0
     SLNV[h,g,m1,p,f] = SLN[h,g,m1,m0,p] * V[h,m1*M0+m0,f] if m1*M0+m0 <= p else 0
-    PRM[h,g,m1,p]    = exp(RM[h,g,m1,p] - RM[h,g,m1+1,p])
-    SPD[h,g,m1,p]    = PRM[h,g,m1,p] * RD[h,g,m1,p]
-    RD[h,g,m1+1,p]   = SPD[h,g,m1,p] + SLD[h,g,m1,p]
-    SPNV[h,g,m1,p,f] = PRM[h,g,m1,p] * RNV[h,g,m1,p,f]
-    RNV[h,g,m1+1,p,f] = SPNV[h,g,m1,p,f] + SLNV[h,g,m1,p,f]
+    PRM[h,g,m1,p]    = exp(RM[h,g,m1,p] - RM[h,g,m1+1,p]) if m1*M0 <= p else 1
+    RD[h,g,m1+1,p]   = PRM[h,g,m1,p] * RD[h,g,m1,p] + SLD[h,g,m1,p] if m1*M0 <= p else RD[h,g,m1,p]
+    RNV[h,g,m1+1,p,f] = PRM[h,g,m1,p] * RNV[h,g,m1,p,f] + SLNV[h,g,m1,p,f] if m1*M0 <= p else RNV[h,g,m1,p,f]
     AV[h,g,p,f]      = RNV[h,g,M1,p,f] / RD[h,g,M1,p]
     O[p,d]           = AV[h,g,p,f] * WO[h,g,f,d]
     Y[p,d]           = X[p,d] + O[p,d]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
+from click.core import ParameterSource
 
 from cascadesim import einsum_cascades
 from cascadesim.einsum_cascades.notation.errors import shortened
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 
 LARGEST_LAYOUT = 2**24  # tokens, also of a tile; assumed: beyond every published layout
 _PATTERN_TILE = (128,)  # queries, and keys, of FlashAttention's tiles for heads of 128
+_READ_WITH = {  # options -> those of which one must be given, or nothing reads them
+    "maps": ("density",), "heads": ("device",), "batch": ("device",), "permute_every": ("device",),
+    "head_dim": ("device", "recommend"), "steps": ("attention_share",), "layers": ("attention_share",),
+    "also_texts": ("attention_share",),
+}  # fmt: skip
+_OPTIONS = {"also_texts": "--also"}
 _LARGEST_SIZE = 2**40  # keeps wrong input short of numbers too long to print
 
 
@@ -127,6 +134,8 @@ def gna(
             raise click.UsageError(f"missing option '{'--q-tile' if query_tile is None else '--kv-tile'}'")
         query_tile, key_tile = query_tile or _PATTERN_TILE, key_tile or _PATTERN_TILE
     _refuse({"--layout": layout, "--q-tile": query_tile, "--kv-tile": key_tile}, (window, pattern, block_mask, density))
+    _refuse_unread({"density": density, "device": device, "recommend": recommend or None,
+                    "attention_share": attention_share})  # fmt: skip
     pattern_report, report = patterns.pattern_report, patterns.report
     if window is None:
         of_windows = (stride, dilation, attention_share, also_texts, plot, extra_keys)
@@ -158,6 +167,17 @@ def _refuse(sizes_of: Mapping[str, tuple[int, ...]], patterns: Sequence[object])
                                    "most")
     if sum(given is not None for given in patterns) != 1:
         raise click.UsageError("give one of --window, --pattern and --block-mask")
+
+
+def _refuse_unread(given: Mapping[str, object]) -> None:
+    """Raises click.UsageError for an option that was typed and that nothing reads without another one."""
+    context = click.get_current_context(silent=True)
+    for name, needed in _READ_WITH.items():
+        typed = context is not None and context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if typed and all(given[other] is None for other in needed):
+            option = _OPTIONS.get(name, f"--{name.replace('_', '-')}")
+            others = " or ".join(f"--{other.replace('_', '-')}" for other in needed)
+            raise click.UsageError(f"{option} changes nothing without {others}")
 
 
 def _compared(

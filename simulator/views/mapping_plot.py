@@ -14,8 +14,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from cascadesim.accelerators.mapping.group import BoundGroup
+from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.plan import group_of
-from cascadesim.accelerators.mapping.resolve import described
 from cascadesim.accelerators.protocol import Plan
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.execution import Execution, execute, schedule_of

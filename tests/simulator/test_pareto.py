@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from cascadesim.accelerators.mapping import plan as mapped_plans
+from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.mapper.search import every_group
 from cascadesim.accelerators.mapping.nest import MOST_FUSED
 from cascadesim.accelerators.mapping.plan import Mapped, searched, sized_problems
-from cascadesim.accelerators.mapping.resolve import described
 from cascadesim.accelerators.mapping.text import parse_mapping
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.models.operation import Operation

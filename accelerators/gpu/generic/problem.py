@@ -21,6 +21,7 @@ from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Operand
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, BoundCascade, wholly_bound
 from cascadesim.einsum_cascades.analysis.passes import all_accesses, partition, partitions, whole_extent
 from cascadesim.einsum_cascades.models.operation import Operation, kept_states, least_elements
+from cascadesim.einsum_cascades.notation.algebra import access_text
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Index
 from cascadesim.einsum_cascades.sparsity.masks import FULL, Mask
@@ -154,11 +155,18 @@ class Visited:
 def extents_of(operation: Operation, tile: int) -> dict[str, int]:
     """Extents that a text has beside the operation's own: its letters for keys, queries and depths; tiles of ranks.
 
-    Raises CascadeSimError where queries and keys are stepped along together, and are not as many.
+    Raises CascadeSimError where queries and keys are stepped along together, and are not as many, and where queries,
+    keys or values have a dimension that no workload gives.
     """
     cascade, size = operation.cascade, dict(operation.extents)
     found: dict[str, int] = {}
     for access in (access for _, access in all_accesses(cascade) if access.tensor in _ROLES):
+        named = map(_name, access.indices[: -len(_ROLES[access.tensor]) + 1])  # but the last two
+        if len(access.indices) > len(_ROLES[access.tensor]) and (
+            unknown := [name for name in named if name and name.lower() not in size]
+        ):
+            raise CascadeSimError(f"{cascade.name}: {access_text(access)} has {len(access.indices)} dimensions; "
+                                  f"nothing says how long {', '.join(unknown)} is")  # fmt: skip
         for index, role in zip(access.indices[::-1], _ROLES[access.tensor][::-1], strict=False):
             found.setdefault(_name(index), size[role])
         depth = _name(access.indices[-1]).lower()

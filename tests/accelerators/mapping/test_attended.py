@@ -88,6 +88,17 @@ def test_a_text_whose_running_values_are_of_every_tile_leaves_none_out() -> None
     assert attended(find("attention-3pass-causal"), {"H": 1, "P": 12, "M": 12, "E": 1, "F": 1}, FULL) is not None
 
 
+def test_a_text_whose_running_values_stay_as_they_are_leaves_their_tiles_out() -> None:
+    """A layer of Llama: 12 keys in tiles of 3; a query needs tiles that begin before it, and RM and RD of no other."""
+    sizes = {"H": 1, "G": 1, "P": 12, "M": 12, "M0": 3, "M1": 4, "D": 1, "J": 1, "I": 1, "C": 1, "F": 1, "N": 1}
+    found = attended(find("llama-layer"), sizes, FULL)
+    assert found is not None
+    assert found.first.tolist() == [0] * 12
+    assert found.last.tolist() == list(range(12))
+    assert found.unit == 3
+    assert found.pairs(3) == 3 * (1 + 2 + 3 + 4)  # tiles of keys, of all queries
+
+
 def test_what_is_made_once_a_query_leaves_tiles_out_all_the_same() -> None:
     """Scores under a condition, and afterwards a product of each query with nothing of the keys."""
     text = cascade("masked, then scaled", "S[p] = A[p] * B[m] if m <= p else 0\nT[p] = S[p] * C[p]")

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.legality import IllegalMapping
+from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.nest import Fit, Keep, Run, Sized, Split
 from cascadesim.accelerators.mapping.plan import given as given_mapping
 from cascadesim.accelerators.mapping.plan import searched
 from cascadesim.accelerators.mapping.program import program
-from cascadesim.accelerators.mapping.resolve import described, resolved
+from cascadesim.accelerators.mapping.resolve import resolved
 from cascadesim.accelerators.mapping.text import find_mapping, parse_mapping, shipped_mappings
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, NotationError

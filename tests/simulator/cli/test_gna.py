@@ -110,7 +110,7 @@ def test_bad_input_is_one_line(
     if option in given:
         given[given.index(option) + 1] = value
     else:
-        given += [option, value]
+        given += [option, value, *(("--attention-share", "0.5") if option == "--also" else ())]
     assert gna(*given) == 2
     printed = capsys.readouterr()
     assert not printed.out
@@ -137,3 +137,17 @@ def test_a_causal_pattern_is_compared_with_causal_attention(
     pattern = f"documents:lengths=32+32,causal={causal}"
     assert gna("--layout", "64", "--pattern", pattern, "--q-tile", "8", "--kv-tile", "8") == 0
     assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("typed", "needed"), [
+    (("--heads", "3"), "--device"), (("--head-dim", "64"), "--device or --recommend"), (("--batch", "7"), "--device"),
+    (("--permute-every", "3"), "--device"), (("--steps", "5/10"), "--attention-share"),
+    (("--layers", "4"), "--attention-share"), (("--also", "2:window=100"), "--attention-share"),
+    (("--maps", "absent.npy"), "--density"),
+])  # fmt: skip
+def test_an_option_that_nothing_reads_is_refused(
+    capsys: pytest.CaptureFixture[str], typed: tuple[str, str], needed: str
+) -> None:
+    tiles = ("--layout", "512", "--window", "64", "--q-tile", "64", "--kv-tile", "64")
+    assert gna(*tiles, *typed) == 2
+    assert capsys.readouterr() == ("", f"gna: {typed[0]} changes nothing without {needed}\n")

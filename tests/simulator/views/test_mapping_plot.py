@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cascadesim.accelerators.mapping.resolve import described
+from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.text import find_mapping
 from cascadesim.simulator.cli.commands import cascadesim, exit_code
 from cascadesim.simulator.execution import schedule_of

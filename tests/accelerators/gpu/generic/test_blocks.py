@@ -290,3 +290,9 @@ def test_an_extent_that_nothing_gives_is_named() -> None:
     """)
     with pytest.raises(CascadeSimError, match="the extent J is not given"):
         problem(text)
+
+
+def test_a_dimension_of_queries_that_no_workload_gives_is_refused() -> None:
+    """Triangle attention has rows of pairs (i) beside heads; they are not taken for heads."""
+    with pytest.raises(CascadeSimError, match=r"Q\[h,i,p,e\] has 4 dimensions; nothing says how long I is"):
+        problem(find("triangle-attention"))

@@ -7,8 +7,8 @@ from math import sqrt
 import pytest
 
 from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.plan import given, searched
-from cascadesim.accelerators.mapping.resolve import described
 from cascadesim.accelerators.mapping.text import parse_mapping
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.texts import find

@@ -1,0 +1,77 @@
+"""The text of groups with sizes, in numbers: what a search found, as `resolve` reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from cascadesim.accelerators.mapping.group import BoundGroup
+from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fused, Keep, Run, Split, Stay
+from cascadesim.accelerators.mapping.resolve import text_sizes
+from cascadesim.accelerators.mapping.runs import DIMENSIONS, GLOBAL_BUFFER, BoundRun, Resident
+from cascadesim.einsum_cascades.analysis.passes import partitions
+
+
+def described(name: str, groups: Sequence[BoundGroup]) -> CascadeMapping:
+    """The text of groups with sizes, in numbers."""
+    problem = groups[0].problem
+    staying = dict.fromkeys(tensor for group in groups for tensor in group.problem.staying)
+    stays = tuple(Stay(problem.work[problem.producers[tensor]].name, GLOBAL_BUFFER) for tensor in staying)
+    text = CascadeMapping(name, problem.cascade.name, tuple(map(_fused, groups)), staying=stays)
+    known, chains = text_sizes(text, groups[0].spec, problem.extents), set().union(*problem.chains.values())
+    inner = dict.fromkeys(part for parts in partitions(problem.cascade) for part in parts[1:])
+    sizes = {part.upper(): problem.sizes[part.upper()] for part in inner}
+    return replace(text, sizes=tuple((size, extent) for size, extent in sizes.items()
+                                     if size.lower() not in chains or known.get(size) != extent))
+
+
+def _fused(group: BoundGroup) -> Fused:
+    splits = tuple(_splits(group))
+    parts = {split.axis: split.parts for split in splits}
+    runs = sorted((_described_run(group, run, parts) for run in group.runs), key=lambda run: run.after is not None)
+    keeps = tuple(Keep(read.tensor, GLOBAL_BUFFER, _place(group, read), read.copies > 1) for read in group.reads)
+    return Fused(splits, tuple(loop.part for loop in group.loops), tuple(runs), keeps, group.overlap)
+
+
+def _place(group: BoundGroup, read: Resident) -> str:
+    """The innermost loop outside what is kept."""
+    own = group.own_loop(read)
+    return own.part if own is not None else group.loops[read.depth - 1].part if read.depth else TOP
+
+
+def _splits(group: BoundGroup) -> Iterator[Split]:
+    """Loops of an axis, then the parts of the text, or one part of single elements."""
+    for axis in group.problem.extents:
+        own = dict.fromkeys(run.own for run in group.runs if run.own is not None)
+        loops = [loop for loop in (*group.loops, *own) if loop.axis == axis]
+        chain = group.problem.chains.get(axis, ())
+        steps = {loop.part: loop.step for loop in loops}
+        size = 1
+        for part, inner in zip(reversed(chain), (None, *reversed(chain)), strict=False):
+            size *= group.problem.sizes[inner.upper()] if inner else 1
+            steps.setdefault(part, size)
+        if (not loops and not chain) or [loop.part for loop in loops] == [axis]:
+            continue
+        if not chain:
+            steps[f"{axis}0"] = 1
+        ordered = sorted(steps, key=lambda part: -steps[part])
+        yield Split(axis, tuple(ordered), tuple(steps[part] for part in ordered[:-1]))
+
+
+def _described_run(group: BoundGroup, run: BoundRun, parts: Mapping[str, tuple[str, ...]]) -> Run:
+    def inner(axis: str) -> str:
+        """The innermost part that the Einsum walks: m1 of what has a value for each tile of the text.
+
+        Where others have a loop of their own along the axis, all of it that a tile has.
+        """
+        if run.own is None and any(other.own is not None and other.own.axis == axis for other in group.runs):
+            return axis
+        grain = min(walk.grain for walk in run.work.walks[axis])
+        coarse = [part for part in group.problem.chains.get(axis, ()) if grain > 1 and part in run.work.einsum.ranks]
+        return coarse[-1] if coarse else parts[axis][-1] if axis in parts else axis
+
+    space = tuple((inner(axis), dimension)
+                  for (axis, _, _), dimension in zip(run.space, DIMENSIONS[run.unit], strict=False))  # fmt: skip
+    after = None if run.after is None else group.loops[run.after].part
+    own = () if run.own is None else (run.own.part,)
+    return Run(run.work.name, run.unit, space, (*own, *map(inner, run.time)), after)
