@@ -53,13 +53,14 @@ def test_norms_are_a_formula() -> None:
 
 
 def test_small_weights_are_partly_in_l2_where_they_were_timed() -> None:
-    """50 MiB keep a half of five sets of 10.5 MB (2,048 x 2,560), a twentieth of six (vLLM), nothing of two of 33.6 MB.
+    """Half of L2, 25 MiB, keeps a half of five sets of 5.2 MB (2,048 x 1,280), a tenth of six (vLLM), nothing of two of
+    33.6 MB.
     """
-    on = gpu("trtllm", 2).spec
-    step = asked("qwen3-30b-a3b", "trtllm", devices=2)
+    on = gpu("trtllm", 4).spec
+    step = asked("qwen3-30b-a3b", "trtllm", devices=4)
     product = parts(step)["qkv_proj"]
     five, six = (seconds(product, step, on, library) for library in ("trtllm", "vllm"))
-    assert five < 0.8 * six
+    assert five < 0.85 * six
     step = asked("llama-3.1-8b", "trtllm")
     product = parts(step)["out_proj"]
     assert seconds(product, step, on, "trtllm") == seconds(product, step, on, "vllm")
