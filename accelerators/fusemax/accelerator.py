@@ -23,21 +23,21 @@ from cascadesim.accelerators.fusemax.actions import (
     actions,
     artifact_rules,
     count,
-    port_cycles,
     tile_rows,
     traffic,
 )
+from cascadesim.accelerators.fusemax.masked_tiles import MaskedTiles
 from cascadesim.accelerators.fusemax.pipeline import distances
-from cascadesim.accelerators.fusemax.spec import ARRAY_1D, ARRAY_2D, Distances, FuseMaxSpec, Placement, place
+from cascadesim.accelerators.fusemax.spec import Distances, FuseMaxSpec, Placement, place
 from cascadesim.accelerators.fusemax.tile_choice import best_tiles
 from cascadesim.accelerators.fusemax.tile_costs import FIGURES
 from cascadesim.accelerators.fusemax.timing import (
     ArrayTiming,
     Simulation,
-    busy_cycles,
     check_policy,
     mapping_lines,
     staged_cycles,
+    timing_of,
 )
 from cascadesim.accelerators.protocol import Accounting, Capabilities, Phase, Plan
 from cascadesim.accelerators.spatial.array import SpatialMachine
@@ -148,13 +148,6 @@ def plan_physical(
     return Plan(operation, "physical", lines, (phase,), energy, splits, element_bytes(operation.cascade, spec))
 
 
-def timing_of(spec: FuseMaxSpec, placement: Placement, tiles: AttentionTiles, depths: Mapping[str, int]) -> ArrayTiming:
-    """The timing of the part of the array that the tiles use."""
-    sizes = {"rows": tiles.rows, "columns": tiles.columns}
-    used = spec.model_copy(update={"pe_array": spec.pe_array.model_copy(update=sizes)})
-    return ArrayTiming(used, spec.pe_array.elements, placement, tiles, depths)
-
-
 def _with_distances(timing: ArrayTiming, slots: Slots | None, maximum_age: int | None) -> ArrayTiming:
     """The timing with the distances of the published order, no longer than the rows and key slots of the tiles bear.
 
@@ -219,20 +212,13 @@ def _best_on_arrays(
 def _masked_tiles(
     shape: AttentionShape, spec: FuseMaxSpec, placement: Placement, depths: Mapping[str, int], rows_vary: bool
 ) -> ChosenTiles:
-    """The best tiles of the array and of its halves, quarters and so on: what a mask leaves of each is counted."""
+    """The best tiles of all that the array has, of published tiles on all of it and of its halves at the outset."""
     rows, columns = spec.pe_array.rows, spec.pe_array.columns
     arrays = [(size, width) for size in (_halves(rows) if rows_vary else [rows]) for width in _halves(columns)]
     found = list(dict.fromkeys(tiles for tiles, *_ in _best_on_arrays(shape, spec, placement, arrays, rows_vary)))
-    timings = [timing_of(spec, placement, tiles, depths) for tiles in found]
-    busy = [_busy_cycles(timing) for timing in timings]
-    best, least = found[0], np.inf
-    for own in sorted(range(len(found)), key=lambda number: busy[number]):
-        if busy[own] >= least:
-            break
-        cycles = _masked_cycles(timings[own])
-        if cycles < least * (1 - 1e-9):
-            best, least = found[own], cycles
-    return ChosenTiles(best, None, None, least)
+    search = MaskedTiles(shape, spec, placement, depths, rows_vary)
+    tiles, least = search.best(found)
+    return ChosenTiles(tiles, None, None, least)
 
 
 def _halves(size: int) -> list[int]:
@@ -267,24 +253,6 @@ def simulation(timing: ArrayTiming, slots: Slots | None) -> Simulation:
         sizes = (tiles.columns * words * spec.word_bytes, key_words * spec.word_bytes)
         slots = split_buffer(spec.global_buffer.capacity_bytes, *sizes, flow, ahead)
     return Simulation(timing, stream, used(slots, flow, ahead), tile_rows(timing.placement, spec, timing.depths))
-
-
-def _busy_cycles(timing: ArrayTiming) -> float:
-    """Cycles of the busier array; under the policy `serial` those of its stages."""
-    cycles = timing.cycles()
-    busy = [busy_cycles(timing.placement, cycles, unit) for unit in (ARRAY_2D, ARRAY_1D)]
-    if timing.spec.binding.policy == "serial":
-        busy.append(staged_cycles("serial", timing.placement, cycles, timing.tiles.tiles * timing.tiles.rows))
-    return float(max(busy))
-
-
-def _masked_cycles(timing: ArrayTiming) -> float:
-    """A lower bound of any schedule under a mask: the busiest of arrays, DRAM channel and buffer ports."""
-    spec = timing.spec
-    nests = Nests(timing.placement, timing.tiles, timing.depths, Projections(timing.tiles, timing.depths))
-    counted = count(nests, PHYSICAL)
-    moved = traffic(counted, spec.word_bytes).total_bytes / spec.dram_bytes_per_cycle
-    return max(_busy_cycles(timing), moved, port_cycles(counted, spec))
 
 
 def _artifact(operation: Operation, spec: FuseMaxSpec, placement: Placement) -> Plan:

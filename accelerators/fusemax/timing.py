@@ -102,6 +102,13 @@ class ArrayTiming:
         return tuple(self.activity(placed, work[placed.name]) for placed in computed)
 
 
+def timing_of(spec: FuseMaxSpec, placement: Placement, tiles: AttentionTiles, depths: Mapping[str, int]) -> ArrayTiming:
+    """The timing of the part of the array that the tiles use."""
+    sizes = {"rows": tiles.rows, "columns": tiles.columns}
+    used = spec.model_copy(update={"pe_array": spec.pe_array.model_copy(update=sizes)})
+    return ArrayTiming(used, spec.pe_array.elements, placement, tiles, depths)
+
+
 def busy_cycles(placement: Placement, cycles: Mapping[str, int], unit: str) -> int:
     return sum(cycles[placed.name] for placed in placement.on(unit))
 
