@@ -139,8 +139,6 @@ class Capabilities:
     own part. `traces`: it runs the heads of a pruning trace, each with keys of its own. `patterns`: those it takes a
     list of tiles for. `stored`: how wide it keeps numbers; `chosen_types`: of which kinds the type was given. `unread`:
     fields that no figure depends on, as it is set up -> why; to set them is refused. `engine`: whose kernels run.
-    `tokens_per_pass`: of prompts at once, at most. `first_alone`: of requests that start together, the first one begins
-    before the others. `step_overhead_s`: of a step besides its operations.
     """
 
     cycle_level: bool = True
@@ -155,9 +153,9 @@ class Capabilities:
     chosen_types: tuple[str, ...] = ()
     unread: Mapping[str, str] = field(default_factory=dict, hash=False)
     engine: str = "none"
-    tokens_per_pass: int | None = None
-    first_alone: bool = False
-    step_overhead_s: float = 0.0
+    tokens_per_pass: int | None = None  # of prompts at once, at most
+    first_alone: bool = False  # of requests that start together, one begins before the others
+    step_overhead_s: float = 0.0  # of a step besides its operations
 
 
 class Accelerator(Protocol):

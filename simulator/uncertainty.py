@@ -25,6 +25,7 @@ from cascadesim.simulator.report import Uncertainty
 from cascadesim.simulator.request import Request
 
 _FILE = Path(__file__).parent / "uncertainty.json"
+_PAGED = "-paged"  # ends the names of kernels that read keys from pages
 _SMALL_SHARE = 0.05  # of the time: calls below decide nothing
 _OF_THE_CALL = ("dtype", "types", "kernel", "parallel")  # settings that show in sizes, types and kernel of a call
 
@@ -65,7 +66,7 @@ class MeasuredStratum:
         found = []
         if call.fidelity != self.fidelity:
             found.append({"cycle": "the cycle level", "analytical": "the closed form"}[call.fidelity])
-        if self.kernel and call.kernel != self.kernel:
+        if self._is_other(call.kernel):
             found.append(f"kernel {call.kernel}")
         found += [f"mask {call.mask}"] * (call.mask not in self.masks)
         found += [f"types {call.types}"] * (call.types not in self.types)
@@ -74,8 +75,11 @@ class MeasuredStratum:
 
     def distance(self, call: Call) -> tuple[bool, bool, int, int]:
         """Order strata by this: another fidelity is further than another kernel, that further than another shape."""
-        other_kernel = bool(self.kernel) and call.kernel != self.kernel
-        return call.fidelity != self.fidelity, other_kernel, len(self.problems(call)), -self.rows
+        return call.fidelity != self.fidelity, self._is_other(call.kernel), len(self.problems(call)), -self.rows
+
+    def _is_other(self, kernel: str) -> bool:
+        """Whether another kernel was measured; the same over keys on pages is none."""
+        return bool(self.kernel) and self.kernel.removesuffix(_PAGED) != kernel.removesuffix(_PAGED)
 
 
 def _outside(name: str, size: float, least: float, most: float) -> str:

@@ -189,9 +189,9 @@ def test_calls_that_share_their_rows_keep_them_and_not_their_weights() -> None:
     assert found is not None
     assert (found.rows[0], found.results[0], found.weights[0]) == (1.0, 1.0, 0.0)
     assert in_l2(device("h100-sxm"), "vidur", shapes(gemm(8, 4096, 4096))) is None
-    six = in_l2(device("h100-sxm"), "aiconfigurator vllm", shapes(gemm(8, 1024, 4096), gemm(8, 3584, 4096)))
+    six = in_l2(device("h100-sxm"), "aiconfigurator vllm", shapes(gemm(8, 512, 4096), gemm(8, 3584, 4096)))
     assert six is not None
-    assert six.weights.tolist() == [pytest.approx((1.25 - (6 * 8_388_608 + 81_920) / 50 / 2**20) / 0.5), 0.0]
+    assert six.weights.tolist() == [pytest.approx((1.25 - (6 * 4_194_304 + 73_728) / 25 / 2**20) / 0.5), 0.0]
 
 
 def test_weights_in_turn_are_gone_as_far_as_they_exceed_a_partition() -> None:
