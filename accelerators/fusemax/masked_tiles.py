@@ -6,18 +6,27 @@ the plan of a smaller one. Most sizes are left out by bounds: of the score tiles
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from math import prod
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cascadesim.accelerators.fusemax.actions import PHYSICAL, Nests, Projections, count, port_cycles, traffic
 from cascadesim.accelerators.fusemax.spec import ARRAY_1D, ARRAY_2D, FuseMaxSpec, Placed, Placement
-from cascadesim.accelerators.fusemax.timing import ArrayTiming, busy_cycles, staged_cycles, timing_of
-from cascadesim.accelerators.spatial.attention_tiles import AttentionShape, AttentionTiles, resident_tiles, tiles_of
+from cascadesim.accelerators.fusemax.timing import STAGES, ArrayTiming, busy_cycles, staged_cycles, timing_of
+from cascadesim.accelerators.spatial.attention_tiles import (
+    AttentionShape,
+    AttentionTiles,
+    query_tiles,
+    resident_tiles,
+    tiles_of,
+)
 from cascadesim.einsum_cascades.models.operation import TiledMask
+
+Floats = NDArray[np.float64]
 
 _LESS = 1e-9  # by how much a tile must be better than another: more than sums of floats differ
 
@@ -67,36 +76,52 @@ class MaskedTiles:
 
     def _residents(self, rows: int, columns: int) -> Iterator[AttentionTiles]:
         """Tiles of so many rows and columns that fit: as many residents as can be, then fewer, in equal groups."""
-        extents = {**self.depths, self.placement.key_inner: rows}
-        words = sum(prod(extents.get(rank, 1) for rank in ranks) for ranks in self.placement.resident.values())
-        word, capacity = self.spec.word_bytes, self.spec.global_buffer.capacity_bytes
-        tile_bytes, kv_bytes = columns * words * word, rows * sum(self.depths.values()) * word
-        fits = (capacity - kv_bytes) // tile_bytes
-        number = AttentionTiles(self.shape, rows, columns, 1, 1, 1).query_tiles
-        residents = resident_tiles(number, fits) if fits >= 1 else 0
+        number, residents = self._query_tiles(columns), self._most_residents(rows, columns)
+        tile_bytes, kv_bytes = self._tile_bytes(rows, columns)
         while residents >= 1:
-            yield tiles_of(self.shape, capacity, tile_bytes, kv_bytes, (rows, columns, residents))
+            yield tiles_of(self.shape, self.spec.global_buffer.capacity_bytes, tile_bytes, kv_bytes,
+                           (rows, columns, residents))  # fmt: skip
             fewer = -(-number // (-(-number // residents) + 1))
             residents = fewer if fewer < residents else residents - 1
+
+    def _query_tiles(self, columns: int) -> int:
+        return query_tiles(self.shape.queries, self.shape.group, columns)
+
+    def _most_residents(self, rows: int, columns: int) -> int:
+        """Query tiles of the buffer beside one key tile, by the published rule; 0: not even one fits."""
+        tile_bytes, kv_bytes = self._tile_bytes(rows, columns)
+        fits = (self.spec.global_buffer.capacity_bytes - kv_bytes) // tile_bytes
+        return resident_tiles(self._query_tiles(columns), fits) if fits >= 1 else 0
+
+    def _tile_bytes(self, rows: int, columns: int) -> tuple[int, int]:
+        """Bytes of a query tile with its running values, and of a key tile and its values."""
+        extents, word = {**self.depths, self.placement.key_inner: rows}, self.spec.word_bytes
+        words = sum(prod(extents.get(rank, 1) for rank in ranks) for ranks in self.placement.resident.values())
+        return columns * words * word, rows * sum(self.depths.values()) * word
 
     def _floors(self, least: float) -> Iterator[tuple[float, int, int]]:
         """Cycles that no tile of so many rows and columns is below, rows and columns, where that is less than `least`.
 
-        Of the arrays; then of the keys that come for groups of as many residents as fit.
+        Of the arrays, and of the keys that come for groups of as many residents as fit.
         """
         rows = np.arange(1, min(self.spec.pe_array.rows, self.shape.keys) + 1)
         rows = rows if self.rows_vary else np.array([self.spec.pe_array.rows])
-        on_1d = self._on_1d(False) + self._on_1d(True) * rows
         for columns in range(1, min(self.spec.pe_array.columns, self.shape.group * self.shape.queries) + 1):
-            each = self.shape.instances * np.maximum(self._on_2d, -(-columns // self.spec.vector_array.lanes) * on_1d)
+            each = self.shape.instances * self._of_a_tile(rows, -(-columns // self.spec.vector_array.lanes))
             first, last = AttentionTiles(self.shape, 1, columns, 1, 1, 1).key_range
             met = (last >= first).astype(np.int64)
             own = np.flatnonzero(((last - first + 1) * met).sum() / rows * each < least)
             tiles = ((last[:, None] // rows[own] - first[:, None] // rows[own] + 1) * met[:, None]).sum(axis=0)
+            moved = cache(partial(self._least_moved_cycles, columns))
             for size, busy in zip(rows[own].tolist(), (tiles * each[own]).tolist(), strict=True):
-                most = next(iter(self._residents(size, columns)), None) if busy < least else None
-                if most is not None:
-                    yield max(busy, self._least_words(most) / self._words_per_cycle), size, columns
+                residents = self._most_residents(size, columns) if busy < least else 0
+                if residents and moved(residents) < least:
+                    yield max(busy, moved(residents)), size, columns
+
+    def _least_moved_cycles(self, columns: int, residents: int) -> float:
+        """Cycles of the DRAM channel for groups of so many query tiles, key by key."""
+        groups = AttentionTiles(self.shape, 1, columns, residents, residents, 1)
+        return self._least_words(groups) / self._words_per_cycle
 
     def _least_words(self, tiles: AttentionTiles) -> float:
         """Words that DRAM moves at least: queries and results once, keys and values for each group of residents."""
@@ -115,18 +140,22 @@ class MaskedTiles:
     def _words_per_cycle(self) -> float:
         return self.spec.dram_bytes_per_cycle / self.spec.word_bytes
 
-    @cached_property
-    def _on_2d(self) -> float:
-        """Cycles of a score tile on the 2D array."""
-        return float(sum(map(self._once, self._of_tiles(ARRAY_2D))))
-
-    def _on_1d(self, per_row: bool) -> float:
-        """Cycles of a score tile on the 1D array in one turn of its lanes, or for each row of it."""
+    def _of_a_tile(self, rows: NDArray[np.int64], turns: int) -> Floats:
+        """Cycles of a score tile of so many rows, in so many turns of the lanes, at least; (rows,) float64."""
         inner = self.placement.key_inner
-        return float(sum(self._once(each) for each in self._of_tiles(ARRAY_1D) if (inner in each.ranks) == per_row))
+        cycles = {each.name: self._once(each) if each.unit == ARRAY_2D else
+                  self._once(each) * turns * (rows if inner in each.ranks else 1)
+                  for each in self.placement.einsums if self.placement.key_outer in each.ranks}  # fmt: skip
 
-    def _of_tiles(self, unit: str) -> Iterator[Placed]:
-        return (each for each in self.placement.on(unit) if self.placement.key_outer in each.ranks)
+        def together(names: Iterable[str]) -> Floats:
+            return np.asarray(sum((cycles[name] for name in names if name in cycles), np.zeros(len(rows))))
+
+        on_2d, on_1d = (together(each.name for each in self.placement.on(unit)) for unit in (ARRAY_2D, ARRAY_1D))
+        longest = np.maximum(on_2d, on_1d)
+        if self.spec.binding.policy != "serial":
+            return np.asarray(longest)
+        staged = np.sum([np.maximum(*map(together, stage)) for stage in STAGES["serial"]], axis=0)
+        return np.asarray(np.maximum(longest, staged + rows))
 
     def _once(self, placed: Placed) -> int:
         return placed.op_cycles * prod(self.depths[rank] for rank in placed.ranks & set(self.depths))
