@@ -13,8 +13,7 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.mapper.costs import Objective
 from cascadesim.accelerators.mapping.mapper.described import described
-from cascadesim.accelerators.mapping.plan import Mapped, given, searched
-from cascadesim.accelerators.mapping.problem import free_extents
+from cascadesim.accelerators.mapping.plan import Mapped, free_extents, given, searched
 from cascadesim.accelerators.mapping.text import shipped_mappings
 from cascadesim.accelerators.protocol import Accelerator, Plan, TakesMappings, checked
 from cascadesim.accelerators.spec import SpatialArray

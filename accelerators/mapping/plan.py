@@ -21,7 +21,7 @@ from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.mapper.search import KnownGroups, search
 from cascadesim.accelerators.mapping.mapper.staying import with_staying
 from cascadesim.accelerators.mapping.nest import MOST_FUSED, CascadeMapping
-from cascadesim.accelerators.mapping.problem import MappingProblem, free_extents, problem
+from cascadesim.accelerators.mapping.problem import MappingProblem, problem
 from cascadesim.accelerators.mapping.resolve import resolved, text_sizes
 from cascadesim.accelerators.mapping.runs import ARRAY_2D, BoundRun, dimension_size
 from cascadesim.accelerators.mapping.sliced import group_program
@@ -273,3 +273,9 @@ def _lines(found: Mapped) -> Iterator[str]:
         yield f"# global_buffer: {taken:.1%} taken by {group.runs[0].work.name} ... {group.runs[-1].work.name}"
     if found.evaluated > 1:
         yield f"# the best of {found.evaluated:,} ways of fusing and tiling"
+
+
+def free_extents(cascade: Cascade, given: Mapping[str, int]) -> tuple[str, ...]:
+    """Inner extents that the text leaves to the mapping, such as M0."""
+    inner = {part.upper() for parts in partitions(cascade) for part in parts[1:]}
+    return tuple(name for name in sorted(inner | set(extents_of(cascade))) if name in inner and name not in given)

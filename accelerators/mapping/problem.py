@@ -17,7 +17,7 @@ from cascadesim.accelerators.mapping.attended import AttendedKeys
 from cascadesim.accelerators.spec import point_operations
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, wholly_bound
 from cascadesim.einsum_cascades.analysis.passes import cycles, dependences, partitions, whole_extent
-from cascadesim.einsum_cascades.notation.algebra import extents_of, factor_polynomial
+from cascadesim.einsum_cascades.notation.algebra import factor_polynomial
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Einsum, Factor, Index
 from cascadesim.einsum_cascades.notation.operators import fiber_operator, is_copy
@@ -135,11 +135,7 @@ class Work:
 
 @dataclass(frozen=True)
 class MappingProblem:
-    """`extents` of axes, `instances` of everything, and the extents of ranks by name (`sizes`), for the text.
-
-    `staying`: what lies whole in the buffer while a group runs, in words of all instances: results of groups before it,
-    or its own, for it or for groups after it.
-    """
+    """`extents` of axes, `instances` of everything, and the extents of ranks by name (`sizes`), for the text."""
 
     cascade: Cascade
     extents: Mapping[str, int]
@@ -150,6 +146,7 @@ class MappingProblem:
     chains: Mapping[str, tuple[str, ...]]  # axis -> ranks of the text that split it, outermost first
     starts: tuple[tuple[str, TensorUse], ...] = ()  # state and input that it begins with: `RM[h,0,p] = SINK[h]`
     attended: AttendedKeys | None = None  # None: all pairs of query and key
+    # results that lie whole in the buffer while a group runs, of any group, in words of all instances
     staying: Mapping[str, int] = field(default_factory=dict)
     known: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)  # what many groups ask for again
 
@@ -350,9 +347,3 @@ class _Reader:
 
     def _number(self, factor: Factor) -> int:
         return int(factor_polynomial(factor).value(self.sizes))
-
-
-def free_extents(cascade: Cascade, given: Mapping[str, int]) -> tuple[str, ...]:
-    """Inner extents that the text leaves to the mapping, such as M0."""
-    inner = {part.upper() for parts in partitions(cascade) for part in parts[1:]}
-    return tuple(name for name in sorted(inner | set(extents_of(cascade))) if name in inner and name not in given)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -225,12 +226,16 @@ def test_handlers_of_signals_are_as_before() -> None:
 def test_ended_at_any_moment_nothing_half_written_stays(tmp_path: Path, number: signal.Signals, said: str) -> None:
     for attempt in range(4):
         process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], text=True,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   preexec_fn=partial(signal.signal, number, signal.SIG_DFL))  # under nohup, too
         assert process.stdout is not None
         process.stdout.readline()
         time.sleep(0.0037 * attempt)
         process.send_signal(number)
-        _, error = process.communicate(timeout=30)
+        try:
+            _, error = process.communicate(timeout=30)
+        finally:
+            process.kill()
         assert (process.returncode, error) == (128 + number, f"write: {said}\n")
         assert {path.name for path in tmp_path.iterdir()} <= {"a.json", "b.csv"}
         assert {path.read_text() for path in tmp_path.iterdir()} <= {"whole"}
