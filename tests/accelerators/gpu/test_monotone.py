@@ -110,6 +110,7 @@ def alike(first: AttentionCase, second: AttentionCase) -> BooleanArray:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLOSED_FORM)
 def test_attention_on_more_hardware_is_never_slower(name: str) -> None:
     draw = Random(np.random.default_rng(20))
@@ -124,6 +125,7 @@ def test_attention_on_more_hardware_is_never_slower(name: str) -> None:
             assert (faster[same] <= seconds[same] * (1 + 1e-9)).all(), (kernel.name, what)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLOSED_FORM)
 def test_more_attention_is_never_faster_and_moves_no_less(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without comparisons at the edge of a mask, whose number depends on where in its tiles the edge lies, and without
