@@ -58,7 +58,7 @@ def test_a_device_that_calibrated_nothing_is_predicted_too() -> None:
 
 
 @pytest.mark.parametrize("name", [
-    pytest.param(name, marks=[pytest.mark.slow] if name in ("gpu-cycle", "gpu-left-out", "gpu-ops", "gpu-prefill") else [])
+    pytest.param(name, marks=[pytest.mark.slow] * (name in ("gpu-cycle", "gpu-left-out", "gpu-ops", "gpu-prefill")))
     for name in sorted(NAMED)
 ])  # fmt: skip
 def test_every_stratum_is_ranked(name: str) -> None:
