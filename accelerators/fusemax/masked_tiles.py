@@ -55,7 +55,7 @@ class MaskedTiles:
         for floor, rows, columns in sorted(self._floors(least)):
             if floor >= least * (1 - _LESS):
                 break
-            for tiles in self._residents(rows, columns):
+            for tiles in self.residents(rows, columns):
                 if max(self._busy(tiles), self._least_words(tiles) / self._words_per_cycle) >= least * (1 - _LESS):
                     break
                 cycles = self.cycles(tiles)
@@ -74,7 +74,7 @@ class MaskedTiles:
         moved = traffic(counted, self.spec.word_bytes).total_bytes / self.spec.dram_bytes_per_cycle
         return max(busy_of(timing), moved, port_cycles(counted, self.spec))
 
-    def _residents(self, rows: int, columns: int) -> Iterator[AttentionTiles]:
+    def residents(self, rows: int, columns: int) -> Iterator[AttentionTiles]:
         """Tiles of so many rows and columns that fit: as many residents as can be, then fewer, in equal groups."""
         number, residents = self._query_tiles(columns), self._most_residents(rows, columns)
         tile_bytes, kv_bytes = self._tile_bytes(rows, columns)

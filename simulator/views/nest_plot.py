@@ -17,7 +17,7 @@ from matplotlib.textpath import TextPath
 
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.nest import Fused, Run
-from cascadesim.accelerators.mapping.runs import Resident
+from cascadesim.accelerators.mapping.runs import GLOBAL_BUFFER, Resident
 from cascadesim.simulator.views.output import bytes_of
 
 INK, SOFT, LINE = "#1b1b1b", "#5b5b5b", "#d4d4d4"
@@ -164,8 +164,13 @@ def trips(group: BoundGroup, depth: int) -> str:
 def kept(group: BoundGroup, depth: int) -> Mapping[str, list[str]]:
     """Memory -> tensors whose tile stays while the loop at this depth stays where it is, with bytes and copies."""
     found: dict[str, list[str]] = {}
-    written = {operand.tensor for operand in group.writes}
+    written, staying = {operand.tensor for operand in group.writes}, group.problem.staying
+    if staying and not depth:
+        found[f"stays in {GLOBAL_BUFFER}"] = [f"{tensor} {_bytes(words * group.spec.word_bytes)}"
+                                                    for tensor, words in staying.items()]  # fmt: skip
     for resident in (each for each in (*group.reads, *group.made) if each.depth == depth):
+        if resident.tensor in staying:
+            continue
         straight = "straight to DRAM" if resident.tensor in written else "straight to the reader"
         where = f"{resident.where}{', running' if resident.state else ''}" if resident.where else straight
         found.setdefault(where, []).append(sized(group, resident) if resident.where else resident.tensor)
@@ -186,9 +191,13 @@ def kept_in_slices(group: BoundGroup, einsums: Collection[str]) -> Mapping[str, 
 
 def sized(group: BoundGroup, resident: Resident) -> str:
     """A tensor with the bytes of what is kept of it, and its copies."""
-    number, unit = bytes_of(group.kept_words(resident) * group.spec.word_bytes).split()
     copies = f" ×{resident.copies}" if resident.copies > 1 else ""
-    return f"{resident.tensor} {float(number.replace(',', '')):g} {unit}{copies}"
+    return f"{resident.tensor} {_bytes(group.kept_words(resident) * group.spec.word_bytes)}{copies}"
+
+
+def _bytes(amount: float) -> str:
+    number, unit = bytes_of(amount).split()
+    return f"{float(number.replace(',', '')):g} {unit}"
 
 
 @cache

@@ -94,5 +94,5 @@ def test_bounds_leave_out_nothing_that_is_better(
     every = MaskedTiles(shape, machine.spec, placement, depths)
     least = min(every.cycles(tiles) for row in range(1, min(rows, shape.keys) + 1)
                 for column in range(1, min(columns, group * queries) + 1)
-                for tiles in every._residents(row, column))  # fmt: skip
+                for tiles in every.residents(row, column))  # fmt: skip
     assert found.least_cycles <= least * (1 + 1e-9)

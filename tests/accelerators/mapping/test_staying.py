@@ -15,12 +15,13 @@ from cascadesim.accelerators.mapping.mapper.costs import Objective
 from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.mapper.search import search
 from cascadesim.accelerators.mapping.mapper.staying import with_staying
-from cascadesim.accelerators.mapping.plan import plan_mapped, searched
+from cascadesim.accelerators.mapping.plan import Mapped, plan_mapped, searched
 from cascadesim.accelerators.mapping.resolve import resolved
 from cascadesim.accelerators.mapping.text import parse_mapping
 from cascadesim.accelerators.spatial.array import SpatialMachine
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.texts import find
 
 SIZES = {"R": 4, "K": 3, "N": 5, "J": 2}
@@ -46,11 +47,37 @@ def test_it_is_written_and_read_at_the_ports_and_takes_its_room_in_both_groups()
     """A row of Y is written in one tile of 4 and read, once each; A and W as before, W whole beside a row of A."""
     of, spec = sized(CHAIN, SIZES, 1), array(2, 4, 4)
     first, second = resolved(parse_mapping(TWO_GROUPS), of, spec)
+    without = resolved(parse_mapping(TWO_GROUPS.replace("keep Y in global_buffer\n", "")), of, spec)
     assert first.all_port_words()[1] == 20
+    assert second.all_port_words()[0] == without[1].all_port_words()[0]  # loaded or not, Z reads it from the buffer
     assert first.footprint_words == 20 + 3 + 15  # Y, a row of A, W
     assert second.footprint_words == 20 + 10
     check_schedule(first)
     check_schedule(second)
+
+
+def test_a_result_that_stays_and_is_an_output_by_another_name_leaves_too() -> None:
+    text = cascade("two-products", CHAIN.text + "\nC[r,n] = Y[r,n]")
+    first, second = resolved(parse_mapping(TWO_GROUPS), sized(text, SIZES, 1), array(2, 4, 4))
+    assert (first.written_words, second.read_words) == (20, 10)
+
+
+def test_an_einsum_waits_for_what_it_reads_and_for_no_other_load() -> None:
+    """S reads Y, which stays, and begins at once; Z, once U of 10 words is there, a cycle each, ends with S."""
+    text = cascade("three", "Y[r,n] = A[r,k] * W[k,n]\nS[r,n] = exp(Y[r,n])\nZ[r,j] = S[r,n] * U[n,j]")
+    mapping = parse_mapping("""mapping mine for three
+keep Y in global_buffer
+for top:
+  array_2d [n over columns]: Y for r, k
+for top:
+  array_1d [n over lanes]: S for r
+  array_2d [j over columns]: Z for r, n
+""")
+    _, group = resolved(mapping, sized(text, SIZES, 1), array(2, 4, 2))
+    made, used = group.runs
+    assert 10 + used.tile_cycles(group.leaf) < made.tile_cycles(group.leaf)
+    assert group.latency(group.leaf) == made.tile_cycles(group.leaf) + made.drain_cycles
+    check_schedule(group)
 
 
 def test_all_instances_are_there_at_once() -> None:
@@ -98,6 +125,17 @@ for r, n:
         resolved(parse_mapping(text), of, array(2, 2, 2))
 
 
+def test_a_tile_of_several_of_the_texts_is_read_back_as_such() -> None:
+    """Tiles of 4 keys of a text that has them by 2: a round of the columns holds 2, written down or not."""
+    sizes = {"H": 1, "M": 6, "P": 6, "E": 5, "F": 2, "R": 3, "K": 3, "N": 1, "J": 1}
+    of, spec = sized(find("attention-1pass-causal"), sizes, 2), array(2, 4, 3)
+    found, _ = search(of, spec, 1, "energy")
+    assert found is not None
+    assert any(loop.axis == "m" and loop.step == 4 for group in found for loop in group.loops)
+    again = resolved(parse_mapping(str(described("found", found))), of, spec)
+    assert [group.bound_cycles for group in again] == [group.bound_cycles for group in found]
+
+
 @pytest.mark.slow
 @given(st.data())
 @settings(max_examples=10, deadline=None)
@@ -134,6 +172,7 @@ def check_staying(data: st.DataObject) -> None:
     saved = sum(group.filled(read) for group in before for read in group.reads if read.tensor in stays)
     saved += sum(group.stored(use) for group in before for use in group.writes if use.tensor in stays - of.outputs)
     assert moved[0] - moved[1] == saved
+    assert Mapped("", after, {}, 1).cost(objective) <= Mapped("", before, {}, 1).cost(objective)
     for old, new in zip(before, after, strict=True):
         assert new.fits
         assert new.footprint_words >= sum(staying_words(of, tensor) for tensor in new.problem.staying)
