@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import statistics
 import subprocess
 import sys
@@ -135,12 +136,13 @@ def _reachable(start: str, edges: Mapping[str, set[str]]) -> set[str]:
 def after_a_run(architecture: str) -> tuple[int, int]:
     """Modules of ours that one `simulate` imports, and those of them with a function that it calls.
 
-    Not the first run of all, which also says that it compiles.
+    Not the first run of all, which also says that it compiles; nor a Python that may keep nothing of what it reads, to
+    which each run is the first.
     """
     workload = "gpt-2-small" if architecture == "spatten" else "bert"
-    script = _COUNTED.format(architecture=architecture, workload=workload)
-    *_, done = (subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-                for _ in range(2))  # fmt: skip
+    command = [sys.executable, "-c", _COUNTED.format(architecture=architecture, workload=workload)]
+    keeping = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    *_, done = (subprocess.run(command, env=keeping, capture_output=True, text=True, check=True) for _ in range(2))
     loaded, called = map(int, done.stdout.split())
     return loaded, called
 
