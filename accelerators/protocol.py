@@ -275,8 +275,9 @@ def problems(plan: Plan, accelerator: Accelerator) -> Iterator[str]:
             yield f"energy of {component} is {joules:g} J"
     if plan.accounting == "artifact" or broken:
         return
+    dram_bytes_per_s = accelerator.capabilities.dram_bytes_per_s
     for phase in plan.phases:
-        yield from _times(phase, units)
+        yield from _times(phase, units, dram_bytes_per_s and dram_bytes_per_s / accelerator.clock_hz)
     if plan.operation.kind != "collective":  # its sum is over devices, each of which adds its share
         yield from _operations(plan)
         if plan.operation.trace is None:  # a trace lists what is fetched
@@ -299,14 +300,17 @@ def _structure(phase: Phase, units: Mapping[str, Unit]) -> Iterator[str]:
             yield f"{where}: occupancy {activity.occupancy:g}, not above 0 and at most 1"
 
 
-def _times(phase: Phase, units: Mapping[str, Unit]) -> Iterator[str]:
-    """A unit is busy at most as long as the phase, and its useful rate is at most its peak."""
+def _times(phase: Phase, units: Mapping[str, Unit], dram_bytes_per_cycle: float | None) -> Iterator[str]:
+    """A unit is busy at most as long as the phase, its useful rate and that of DRAM are at most their peaks."""
     busy: Counter[str] = Counter()
     done: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for activity in phase.activities:
         busy[activity.unit] += activity.cycles
         done[activity.unit].update(activity.operations)
     cycles = ceil(phase.analytical_cycles * (1 + _ROUNDING))
+    if dram_bytes_per_cycle and phase.traffic.total_bytes > cycles * dram_bytes_per_cycle * (1 + _ROUNDING):
+        yield (f"phase {phase.name} moves {phase.traffic.total_bytes:,.0f} bytes of DRAM in {cycles:,} cycles, at most "
+               f"{cycles * dram_bytes_per_cycle:,.0f}")
     for unit, spent in busy.items():
         if spent > cycles:
             yield f"phase {phase.name}: {unit} is busy for {spent} of {phase.analytical_cycles:g} cycles"

@@ -21,6 +21,7 @@ from cascadesim.accelerators.protocol import (
     EinsumActivity,
     Phase,
     Plan,
+    PlanError,
     Prepares,
     Traffic,
     Unit,
@@ -124,7 +125,14 @@ def _plan(job: _Job) -> Plan:
 
 @lru_cache(maxsize=_REMEMBERED)
 def _execution(job: _Job, fidelity: Fidelity) -> Execution:
-    return execute(_plan(job), fidelity)
+    found = execute(_plan(job), fidelity)
+    for phase in found.phases if fidelity == "cycle" and not job.accelerator.capabilities.calibrated else ():
+        least = whole_cycles(phase.phase.analytical_cycles)
+        if least > phase.cycles:
+            raise PlanError(f"internal error: {job.accelerator.name}, {job.operation.name}, phase {phase.phase.name}: "
+                            f"closed form {least:,} cycles, no bound of the cycle level's {phase.cycles:,}; please "
+                            f"report it")  # fmt: skip
+    return found
 
 
 def execute(plan: Plan, fidelity: Fidelity) -> Execution:

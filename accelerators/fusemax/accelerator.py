@@ -100,7 +100,7 @@ def plan_attention(operation: Operation, spec: FuseMaxSpec, accounting: Accounti
     check_policy(spec.binding.policy, placement)
     if accounting == "artifact":
         return _artifact(operation, spec, placement)
-    return plan_physical(operation, spec, placement, shape_of(operation))
+    return _physical(operation, spec, placement)
 
 
 def shape_of(operation: Operation) -> AttentionShape:
@@ -129,12 +129,10 @@ def resident_words(placement: Placement, depths: Mapping[str, int], rows: int) -
     return sum(prod(extents.get(rank, 1) for rank in ranks) for ranks in placement.resident.values())
 
 
-def plan_physical(
-    operation: Operation, spec: FuseMaxSpec, placement: Placement, shape: AttentionShape, rows_vary: bool = True
-) -> Plan:
-    """A placed cascade over the best tiles of a shape. `rows_vary` False: tiles have all rows of the array."""
+def _physical(operation: Operation, spec: FuseMaxSpec, placement: Placement) -> Plan:
+    """A placed cascade over the best tiles."""
     depths = depths_of(operation)
-    tiles, slots, maximum_age, least = chosen_tiles(shape, spec, placement, depths, rows_vary)
+    tiles, slots, maximum_age, least = chosen_tiles(shape_of(operation), spec, placement, depths)
     words = resident_words(placement, depths, tiles.rows)
     nests = Nests(placement, tiles, depths, Projections(tiles, depths))
     counted = count(nests, PHYSICAL)
@@ -171,19 +169,19 @@ def _with_distances(timing: ArrayTiming, slots: Slots | None, maximum_age: int |
 
 
 def chosen_tiles(
-    shape: AttentionShape, spec: FuseMaxSpec, placement: Placement, depths: Mapping[str, int], rows_vary: bool = True
+    shape: AttentionShape, spec: FuseMaxSpec, placement: Placement, depths: Mapping[str, int]
 ) -> ChosenTiles:
     """The tiles of the least closed form. Raises CascadeSimError if not even one query fits beside one key."""
-    found = _best_on_arrays(shape, spec, placement, [(spec.pe_array.rows, spec.pe_array.columns)], rows_vary)
+    found = _best_on_arrays(shape, spec, placement, [(spec.pe_array.rows, spec.pe_array.columns)])
     if not found:
-        raise _nothing_fits(spec, shape, resident_words(placement, depths, 1 if rows_vary else spec.pe_array.rows))
+        raise _nothing_fits(spec, shape, resident_words(placement, depths, 1))
     if shape.mask == FULL:
         return found[0]
-    return _masked_tiles(shape, spec, placement, depths, rows_vary)
+    return _masked_tiles(shape, spec, placement, depths)
 
 
 def _best_on_arrays(
-    shape: AttentionShape, spec: FuseMaxSpec, placement: Placement, arrays: Sequence[tuple[int, int]], rows_vary: bool
+    shape: AttentionShape, spec: FuseMaxSpec, placement: Placement, arrays: Sequence[tuple[int, int]]
 ) -> list[ChosenTiles]:
     """The best tiles under full attention on each array of so many rows and columns, where one fits."""
     rows, columns = np.array(arrays, dtype=np.float64).T
@@ -195,7 +193,7 @@ def _best_on_arrays(
         "query_depth": shape.query_depth, "value_depth": shape.value_depth, "group": shape.group,
     }  # fmt: skip
     given = {name: np.broadcast_to(np.asarray(size, dtype=np.float64), rows.shape) for name, size in sizes.items()}
-    best = best_tiles(spec, placement, given, rows_vary)
+    best = best_tiles(spec, placement, given)
     fitting = np.flatnonzero(np.isfinite(best["rows"])).tolist()
     depths = {"e": shape.query_depth, "f": shape.value_depth}
     chosen = []
@@ -210,13 +208,13 @@ def _best_on_arrays(
 
 
 def _masked_tiles(
-    shape: AttentionShape, spec: FuseMaxSpec, placement: Placement, depths: Mapping[str, int], rows_vary: bool
+    shape: AttentionShape, spec: FuseMaxSpec, placement: Placement, depths: Mapping[str, int]
 ) -> ChosenTiles:
     """The best tiles of all that the array has, of published tiles on all of it and of its halves at the outset."""
     rows, columns = spec.pe_array.rows, spec.pe_array.columns
-    arrays = [(size, width) for size in (_halves(rows) if rows_vary else [rows]) for width in _halves(columns)]
-    found = list(dict.fromkeys(tiles for tiles, *_ in _best_on_arrays(shape, spec, placement, arrays, rows_vary)))
-    search = MaskedTiles(shape, spec, placement, depths, rows_vary)
+    arrays = [(size, width) for size in _halves(rows) for width in _halves(columns)]
+    found = list(dict.fromkeys(tiles for tiles, *_ in _best_on_arrays(shape, spec, placement, arrays)))
+    search = MaskedTiles(shape, spec, placement, depths)
     tiles, least = search.best(found)
     return ChosenTiles(tiles, None, None, least)
 

@@ -39,7 +39,6 @@ class MaskedTiles:
     spec: FuseMaxSpec
     placement: Placement
     depths: Mapping[str, int]
-    rows_vary: bool = True
 
     def best(self, known: Sequence[AttentionTiles]) -> tuple[AttentionTiles, float]:
         """The tiles of the least cycles, and these; where none is better than those `known`, the first of these."""
@@ -105,7 +104,6 @@ class MaskedTiles:
         Of the arrays, and of the keys that come for groups of as many residents as fit.
         """
         rows = np.arange(1, min(self.spec.pe_array.rows, self.shape.keys) + 1)
-        rows = rows if self.rows_vary else np.array([self.spec.pe_array.rows])
         for columns in range(1, min(self.spec.pe_array.columns, self.shape.group * self.shape.queries) + 1):
             each = self.shape.instances * self._of_a_tile(rows, -(-columns // self.spec.vector_array.lanes))
             first, last = AttentionTiles(self.shape, 1, columns, 1, 1, 1).key_range

@@ -1,20 +1,25 @@
 """Pruned attention on FuseMax: the 1-pass cascade, and a second pass over the keys for the importance of every token.
 
-A workload with a published schedule runs it on the tokens that each layer keeps. SpAtten (HPCA'21), section III;
-nothing is published of it on this array.
+The second pass is mapped as any text is. A workload with a published schedule runs both on the tokens that each layer
+keeps. SpAtten (HPCA'21), section III; nothing is published of it on this array.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from math import ceil
 
 from cascadesim.accelerators.energy import DRAM_PJ_PER_BYTE
-from cascadesim.accelerators.fusemax.accelerator import element_bytes, plan_attention, plan_physical, shape_of
-from cascadesim.accelerators.fusemax.spec import ARRAY_1D, Binding, FuseMaxSpec, place_over
-from cascadesim.accelerators.program import Program, Task, TileRun
+from cascadesim.accelerators.fusemax.accelerator import element_bytes, plan_attention
+from cascadesim.accelerators.fusemax.spec import ARRAY_1D, DRAM, FuseMaxSpec
+from cascadesim.accelerators.mapping.legality import IllegalMapping
+from cascadesim.accelerators.mapping.plan import plan_mapped
+from cascadesim.accelerators.mapping.text import parse_mapping
+from cascadesim.accelerators.program import After, Program, Task, TileRun
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -23,7 +28,7 @@ from cascadesim.einsum_cascades.sparsity.pruning_schedules import SCHEDULES
 from cascadesim.einsum_cascades.texts.pruned_attention import PRUNED_1PASS
 from cascadesim.einsum_cascades.texts.transformer import ATTENTION_1PASS
 
-SECOND_PASS = cascade("pruned-1pass, second pass", """
+SECOND_PASS = cascade("pruned-1pass-importance", """
     BK[h,m1,m0,e]   = K[h,m1*M0+m0,e]
     QK[h,m1,m0,p]   = Q[h,p,e] * BK[h,m1,m0,e]         # again
     SLN[h,m1,m0,p]  = exp(QK[h,m1,m0,p] - RM[h,m1,p])  # again, with the maximum as it was after this tile
@@ -32,9 +37,26 @@ SECOND_PASS = cascade("pruned-1pass, second pass", """
     S[m1,m0]        = PS[m1*M0+m0] + LS[m1,m0]
 """)
 _AGAIN = ("QK", "SLN")
+_MAPPING = """
+mapping importance for pruned-1pass-importance
+{staying}
+for h, p2, m1, p1:
+  split p: p2 by divisor global_buffer else fit, p1 by array_2d.columns, p0
+  split m: m1 by {keys}, m0
+  array_2d [m0 over rows, p0 over columns]: QK for e; SLN; LS
+  array_1d [p0 over lanes]: CM
+  keep Q, GM, RD in global_buffer at p2 double
+  keep K in global_buffer at m1 double
+  keep RM in global_buffer at p1 double
+  overlap pipeline
+for m1:
+  split m: m1 by {keys}, m0
+  array_1d [m0 over lanes]: S
+  keep PS in global_buffer at m1 double
+  overlap pipeline
+"""  # the loops of the first pass: queries stay, keys pass by; sums of all keys stay in the buffer
 
 COMPARISONS_PER_KEY = 2 * (1 + 0.69)  # quick-select for the median, on average: 2 (1 + ln 2) (Knuth)
-TILES_IN_FLIGHT = 2  # assumed: the second pass overlaps the loads of a tile with the work of the one before
 
 
 def is_pruned(operation: Operation) -> bool:
@@ -49,20 +71,26 @@ def plan_pruned(operation: Operation, spec: FuseMaxSpec, accounting: Accounting)
     _refuse_keys_that_nothing_attends(operation)
     first = plan_attention(operation.with_cascade(ATTENTION_1PASS), spec, accounting)
     (keys_per_tile,) = first.splits.values()
-    second = _importance(operation.with_cascade(SECOND_PASS), spec, keys_per_tile)
-    stored = _statistics_bytes(operation, spec, keys_per_tile)
-    sums = _uncounted_sums_bytes(operation, spec, keys_per_tile)
-    (pass_two,) = second.phases
-    activities = tuple(replace(each, operations={}) if each.name in _AGAIN else each for each in pass_two.activities)
-    importance = replace(
-        pass_two, name="importance", activities=activities,
-        traffic=pass_two.traffic + Traffic(read_bytes=sums, write_bytes=stored + sums),
-    )  # fmt: skip
-    stored_j = {"dram": (stored + 2 * sums) * DRAM_PJ_PER_BYTE * 1e-12}
-    phases = (*first.phases, importance, _choice(operation, spec))
+    second = _second_pass(operation, spec, keys_per_tile)
+    statistics_bytes = _statistics_bytes(operation, spec, keys_per_tile)
+    phases = (*(_storing(phase, statistics_bytes, spec) for phase in first.phases),
+              *map(_importance, second.phases), _choice(operation, spec))  # fmt: skip
+    stored_j = {"dram": statistics_bytes * DRAM_PJ_PER_BYTE * 1e-12}
     joules = _summed(first.dynamic_energy_j or {}, second.dynamic_energy_j or {}, stored_j)
     bytes_of = element_bytes(operation.cascade, spec)
-    return Plan(operation, accounting, _mapping(operation, first, second), phases, joules, first.splits, bytes_of)
+    return Plan(operation, accounting, _mapping(operation, first, second), phases, joules, first.splits, bytes_of,
+                second.notes)  # fmt: skip
+
+
+def _second_pass(operation: Operation, spec: FuseMaxSpec, keys_per_tile: int) -> Plan:
+    """In the key tiles of the first pass; by a mapping that is searched where the array or its buffer is too small."""
+    again = operation.with_cascade(SECOND_PASS)
+    for staying in ("keep LS in global_buffer", ""):
+        with suppress(IllegalMapping):
+            mapping = parse_mapping(_MAPPING.format(staying=staying, keys=keys_per_tile))
+            return plan_mapped(again, spec, "physical", mapping)
+    sized = replace(again, extents=(*again.extents, ("m0", keys_per_tile)))
+    return plan_mapped(sized, spec, "physical")
 
 
 def _refuse_keys_that_nothing_attends(operation: Operation) -> None:
@@ -87,13 +115,23 @@ def _statistics_bytes(operation: Operation, spec: FuseMaxSpec, keys_per_tile: in
     return (key_tiles + 1) * operation.extent("b") * operation.extent("h") * operation.extent("p") * spec.word_bytes
 
 
-def _uncounted_sums_bytes(operation: Operation, spec: FuseMaxSpec, keys_per_tile: int) -> int:
-    """Bytes of the sums of keys that are taken for those of the sequence before: where one key tile is all of them.
+def _storing(phase: Phase, statistics_bytes: int, spec: FuseMaxSpec) -> Phase:
+    """The first pass with its statistics stored, of every score tile as many once its maximum is known."""
+    traffic = phase.traffic + Traffic(write_bytes=statistics_bytes)
+    least = max(phase.analytical_cycles, traffic.total_bytes / spec.dram_bytes_per_cycle)
+    dram_cycles = statistics_bytes / spec.dram_bytes_per_cycle
+    program = partial(_storing_program, phase.program, dram_cycles) if phase.program else None
+    return replace(phase, traffic=traffic, analytical_cycles=least, program=program)
 
-    The second pass loops over heads of all sequences alike, so that it keeps a tile of sums from one to the next.
-    """
-    keys = operation.extent("m")
-    return (operation.extent("b") - 1) * keys * spec.word_bytes if keys <= keys_per_tile else 0
+
+def _storing_program(first: Callable[[], Program], dram_cycles: float) -> Program:
+    """`dram_cycles`: of the channel, for the statistics of all tiles."""
+    program = first()
+    ((place, maximum),) = ((place, task) for place, task in enumerate(program.tasks) if task.name == "RM")
+    tiles = program.busy_cycles()["RM"] // max(cycles[place] for cycles in program.tile_classes)
+    store, own = Task("store RM, RD", DRAM, (After("RM"),), stage=maximum.stage), ceil(dram_cycles / tiles)
+    classes = tuple((*cycles, own if cycles[place] else 0) for cycles in program.tile_classes)
+    return replace(program, tasks=(*program.tasks, store), tile_classes=classes)
 
 
 def by_schedule(operation: Operation, workload: str) -> Iterator[Operation]:
@@ -118,14 +156,10 @@ def _kept(operation: Operation, tokens: int, layers: list[int]) -> Operation:
     )  # fmt: skip
 
 
-def _importance(operation: Operation, spec: FuseMaxSpec, keys_per_tile: int) -> Plan:
-    """A pass over queries and keys without values, in the key tiles of the first; tiles hand nothing to each other."""
-    overlapped = spec.model_copy(update={
-        "binding": Binding(policy="interleave", in_flight=TILES_IN_FLIGHT),
-        "pe_array": spec.pe_array.model_copy(update={"rows": keys_per_tile}),
-    })  # fmt: skip
-    shape = replace(shape_of(operation), value_depth=1)  # no values; a result of one word a query frees its slot
-    return plan_physical(operation, overlapped, place_over(SECOND_PASS, spec, "m1", "m0"), shape, rows_vary=False)
+def _importance(phase: Phase) -> Phase:
+    """Of the second pass; what it computes again is no operation of the text."""
+    activities = tuple(replace(each, operations={}) if each.name in _AGAIN else each for each in phase.activities)
+    return replace(phase, name=f"importance: {phase.name}", activities=activities)
 
 
 def _choice(operation: Operation, spec: FuseMaxSpec) -> Phase:

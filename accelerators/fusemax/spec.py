@@ -140,15 +140,11 @@ class Placement:
 
 @cache
 def place(cascade: Cascade, spec: SpatialArray) -> Placement:
-    """Raises CascadeSimError if the cascade does not run over key tiles in one pass, or an array lacks an operation."""
-    return place_over(cascade, spec, *_key_partition(cascade))
-
-
-def place_over(cascade: Cascade, spec: SpatialArray, outer: str, inner: str) -> Placement:
-    """A cascade over the key tiles of rank `outer`, with running values or without. Raises CascadeSimError as above.
+    """Raises CascadeSimError if the cascade does not run over key tiles in one pass, or an array lacks an operation.
 
     A copy moves nothing by itself, but for one that is an output: the running value that it names goes to DRAM.
     """
+    outer, inner = _key_partition(cascade)
     work = tuple(einsum for einsum in cascade.einsums if einsum.inputs and _is_done(einsum, cascade))
     units = {einsum.name: _unit(einsum, inner, spec) for einsum in work}
     structure = _Structure(cascade, work, units, outer, inner)

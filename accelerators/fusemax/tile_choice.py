@@ -56,11 +56,11 @@ class Memory(NamedTuple):
 
 
 @compiled
-def _list_sizes(w: TileWork, d: DesignPoint, rows_vary: bool, sizes: Floats) -> int:
+def _list_sizes(w: TileWork, d: DesignPoint, sizes: Floats) -> int:
     """Writes all numbers of rows and columns to `sizes`; returns how many rows there are."""
     turns, count, rows = np.ceil(d.group * d.queries / d.lanes), 0, d.rows
     while rows >= 1:
-        rows = fewest(d.keys, rows) if rows_vary else rows
+        rows = fewest(d.keys, rows)
         busy, moved_bytes = floor_of(w, d, rows, d.columns, query_tiles(d, d.columns), turns, False)
         sizes[_ROWS, count], sizes[_SEEN, count] = rows, 0.0
         sizes[_BUSY, count], sizes[_BYTES, count] = busy, moved_bytes
@@ -68,7 +68,7 @@ def _list_sizes(w: TileWork, d: DesignPoint, rows_vary: bool, sizes: Floats) -> 
             if count == 0 or rows == fewest(d.keys, np.ceil(d.rows * (1 - step / _GUESSES))):
                 sizes[_GUESSED, step] = count
         count += 1
-        rows = rows - 1 if rows_vary else 0.0
+        rows -= 1
     columns, number = min(d.columns, d.group * d.queries), 0
     while columns >= 1:
         sizes[_COLUMNS, number] = fewest_columns(d, columns)
@@ -123,14 +123,14 @@ def _of_all_columns(
 
 @compiled
 def _search(
-    w: TileWork, d: DesignPoint, rows_vary: bool, count: int, memory: Memory, known: Floats, likely: float,
+    w: TileWork, d: DesignPoint, count: int, memory: Memory, known: Floats, likely: float,
     ahead: float, out: Floats,
 ) -> None:  # fmt: skip
     """All rows, those with the lowest floor first; of each all columns, but where `known` says that it is no use.
 
     `likely`: cycles of some tile; `ahead`: how much worse ones are worked out.
     """
-    rows, columns = fewest(d.keys, d.rows) if rows_vary else d.rows, fewest_columns(d, d.columns)
+    rows, columns = fewest(d.keys, d.rows), fewest_columns(d, d.columns)
     best, least = on_best_slots(w, d, rows, columns, published_residents(w, d, rows, columns), out), np.inf
     likely, floors = min(best, likely), memory.sizes[_FLOOR]
     for place in range(count):
@@ -178,7 +178,7 @@ def _on_tile_of(w: TileWork, d: DesignPoint, found: Floats) -> float:
 
 @compiled
 def _search_between(
-    w: TileWork, designs: Floats, number: int, rows_vary: bool, count: int, memory: Memory,
+    w: TileWork, designs: Floats, number: int, count: int, memory: Memory,
     channels: tuple[int, int, int, int], place: int, found: Floats,
 ) -> None:  # fmt: skip
     """One design of which a faster and a slower channel are known; what is learned goes to `memory.rows[place]`."""
@@ -188,19 +188,19 @@ def _search_between(
     for row in range(count):
         known[row] = max(memory.rows[of_fast, row], memory.rows[of_slow, row] * slower_by)
     likely = min(_on_tile_of(w, d, found[fast]), _on_tile_of(w, d, found[slow]))
-    _search(w, d, rows_vary, count, memory, known, likely, _AHEAD if len(designs) > 1 else 0.0, found[number])
+    _search(w, d, count, memory, known, likely, _AHEAD if len(designs) > 1 else 0.0, found[number])
 
 
 @compiled
-def _search_channels(w: TileWork, designs: Floats, rows_vary: bool, memory: Memory, found: Floats) -> None:
+def _search_channels(w: TileWork, designs: Floats, memory: Memory, found: Floats) -> None:
     """Designs that differ in their channel alone, faster ones first: both ends, then the middle of what is between."""
     last, left = len(designs) - 1, memory.intervals
-    count = _list_sizes(w, _point(designs[0]), rows_vary, memory.sizes)
+    count = _list_sizes(w, _point(designs[0]), memory.sizes)
     for row in range(count):
         memory.rows[2, row] = 0.0  # nothing is known
-    _search_between(w, designs, 0, rows_vary, count, memory, (0, 0, 2, 2), 0, found)
+    _search_between(w, designs, 0, count, memory, (0, 0, 2, 2), 0, found)
     if last > 0:
-        _search_between(w, designs, last, rows_vary, count, memory, (0, last, 0, 2), 1, found)
+        _search_between(w, designs, last, count, memory, (0, last, 0, 2), 1, found)
     left[0, 0], left[0, 1], left[0, 2], left[0, 3], left[0, 4] = 0, last, 0, 1, 2
     size = 1
     while size > 0:
@@ -209,24 +209,24 @@ def _search_channels(w: TileWork, designs: Floats, rows_vary: bool, memory: Memo
         if slow - fast < 2:
             continue
         middle = (fast + slow) // 2
-        _search_between(w, designs, middle, rows_vary, count, memory, (fast, slow, of_fast, of_slow), place, found)
+        _search_between(w, designs, middle, count, memory, (fast, slow, of_fast, of_slow), place, found)
         for start, stop, of_start, of_stop in ((middle, slow, place, of_slow), (fast, middle, of_fast, place)):
             left[size, 0], left[size, 1], left[size, 2], left[size, 3] = start, stop, of_start, of_stop
             left[size, 4] = place + 1
             size += 1
 
 
-Choose = Callable[[TileWork, Floats, bool, Memory, Floats], None]
+Choose = Callable[[TileWork, Floats, Memory, Floats], None]
 
 
 def _entry_point(version: int) -> Choose:
     """Numba keys its cache with what a function closes over: `version` rebuilds it when any of the files changes."""
 
-    def choose(w: TileWork, designs: Floats, rows_vary: bool, memory: Memory, found: Floats) -> None:
+    def choose(w: TileWork, designs: Floats, memory: Memory, found: Floats) -> None:
         start = 0 * version
         for stop in range(1, len(designs) + 1):
             if stop == len(designs) or not _same_but_channel(designs[start], designs[stop]):
-                _search_channels(w, designs[start:stop], rows_vary, memory, found[start:stop])
+                _search_channels(w, designs[start:stop], memory, found[start:stop])
                 start = stop
 
     return compiled_entry("the choice of tiles", about_s=8)(choose)
@@ -235,7 +235,7 @@ def _entry_point(version: int) -> Choose:
 _choose = _entry_point(version_of(__file__, bound, tile_costs))
 
 
-def chosen_tiles(w: TileWork, designs: Floats, rows_vary: bool = True) -> dict[str, Floats]:
+def chosen_tiles(w: TileWork, designs: Floats) -> dict[str, Floats]:
     """FIGURES of each design on its best tile, nan where nothing fits. `designs`: (designs, fields of DesignPoint)."""
     varied = [own for at, own in enumerate(designs.T) if at != _CHANNEL_AT and np.ptp(own) > 0]
     order = np.lexsort([-designs[:, _CHANNEL_AT], *varied])  # slower and slower channels side by side
@@ -244,15 +244,15 @@ def chosen_tiles(w: TileWork, designs: Floats, rows_vary: bool = True) -> dict[s
     of_rows = most if len(designs) > 1 and most <= _LARGEST_REMEMBERED else 0
     memory = Memory(np.empty((_COLUMNS + 1, most)), np.empty((depth, most)), np.empty((1 + of_rows, most, 2)),
                     np.empty(len(FIGURES)), np.empty((2 * depth, 5), dtype=np.int64))
-    _choose(w, np.ascontiguousarray(designs[order]), rows_vary, memory, found)
+    _choose(w, np.ascontiguousarray(designs[order]), memory, found)
     found[order] = found.copy()
     return dict(zip(FIGURES, found.T, strict=True))
 
 
 def best_tiles(
-    spec: FuseMaxSpec, placement: Placement, given: Mapping[str, Floats], rows_vary: bool = True
+    spec: FuseMaxSpec, placement: Placement, given: Mapping[str, Floats]
 ) -> dict[str, Floats]:
-    """FIGURES of each point on its best tile, nan where nothing fits; `rows_vary` False: tiles have all rows."""
+    """FIGURES of each point on its best tile, nan where nothing fits."""
     found = {name: np.full(given["rows"].size, np.nan) for name in FIGURES}
     depths = np.stack([given["query_depth"], given["value_depth"]], axis=1)
     for pair in np.unique(depths, axis=0).tolist():
@@ -261,6 +261,6 @@ def best_tiles(
         size["port_bytes"] = size["row_bytes"] * spec.global_buffer.ports
         size["dram_bytes_per_cycle"] = size["bandwidth_bytes_per_s"] / size["clock_hz"]
         designs = np.stack([size[name] for name in DesignPoint._fields], axis=1)
-        for name, values in chosen_tiles(tile_work(placement, spec, *map(int, pair)), designs, rows_vary).items():
+        for name, values in chosen_tiles(tile_work(placement, spec, *map(int, pair)), designs).items():
             found[name][own] = values
     return found

@@ -233,7 +233,12 @@ def _outer(
     missing = [name for name in extents_of(cascade) if name not in known and name not in derived]
     if not missing:
         return {}
-    shapes = {tensor: tuple(size[rank] for rank in ranks) for tensor, ranks in _SHAPES.items()
+    padded = dict(size)  # the last chunk in full, as its array is walked
+    for parts in partitions(cascade):
+        rank, inner = whole_extent(parts).lower(), prod(known.get(part.upper(), 1) for part in parts[1:])
+        if rank in padded:
+            padded[rank] = -(-padded[rank] // inner) * inner
+    shapes = {tensor: tuple(padded[rank] for rank in ranks) for tensor, ranks in _SHAPES.items()
               if tensor in cascade.inputs}  # fmt: skip
     found = bind_extents(cascade, shapes, dict(splits))
     return {name: found[name] for name in missing if name in found}

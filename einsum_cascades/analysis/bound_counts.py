@@ -72,19 +72,22 @@ class BoundCascade:
     @classmethod
     def of(cls, cascade: Cascade, given: Mapping[str, int], mask: Mask = FULL) -> BoundCascade:
         """Derives what partitions and kept fibers say. Raises CascadeSimError where extents contradict each other."""
-        extents, wholes = dict(given), {}
+        extents = dict(given)
+        wholes: dict[Parts, int] = {}
         for parts in sorted(partitions(cascade), key=lambda parts: whole_extent(parts) not in given):
             if any(rank.upper() not in extents for rank in parts[1:]):
                 continue
             inner = prod(extents[rank.upper()] for rank in parts[1:])
             outer, whole = parts[0].upper(), whole_extent(parts)
             if whole in given:
-                extents[outer] = -(-given[whole] // inner)
-                if given.get(outer, extents[outer]) != extents[outer]:
-                    raise CascadeSimError(f"{cascade.name}: {outer} is {extents[outer]} with the other extents given, "
-                                          f"got {given[outer]}")
-            if outer in extents:
-                wholes[parts] = extents.setdefault(whole, inner * extents[outer])
+                tiles = -(-given[whole] // inner)
+                if extents.setdefault(outer, tiles) != tiles:
+                    raise CascadeSimError(f"{cascade.name}: {outer} is {tiles} with the other extents given, "
+                                          f"got {extents[outer]}")
+            if outer in extents:  # chunks that another rank shares hold as many of this one where nothing else is said
+                alike = (size for other, size in wholes.items() if parts[0] == other[0]
+                         and inner == prod(extents[rank.upper()] for rank in other[1:]))  # fmt: skip
+                wholes[parts] = extents.setdefault(whole, next(alike, inner * extents[outer]))
         for rank, keep in filter(None, map(kept_extent, cascade.einsums)):
             if isinstance(keep, int) or keep in extents:
                 extents.setdefault(rank.upper(), keep if isinstance(keep, int) else extents[keep])
@@ -106,7 +109,8 @@ class BoundCascade:
     def points(self, charge: Charge) -> Polynomial:
         """Points of a charge inside all tensors, under the mask; symbols stand for extents that are not known."""
         keys, queries = self.parts(KEY, charge.ranks), self.parts(QUERY, charge.ranks)
-        masked = self.mask != FULL and bool(keys) and bool(queries)
+        paired = set(keys) - set(queries) and set(queries) - set(keys)  # and not chunks that both share alone
+        masked = self.mask != FULL and bool(paired)
         tested = {*charge.tested, *(keys + queries if masked else ())}
         groups = list(self._groups(charge.ranks))
         free = self._extent_of(group for group in groups if tested.isdisjoint(group))
@@ -119,7 +123,7 @@ class BoundCascade:
                                       f"and of tiles")
             return closed_points(charge)
         pairs = None
-        if queries and keys and set(together) <= {keys, queries}:
+        if paired and set(together) <= {keys, queries}:
             pairs = self._pairs(keys, queries, charge.conditions, masked)
         if pairs is None:
             pairs = self._one_by_one(together, charge.conditions, keys, queries, masked)
@@ -168,28 +172,49 @@ class BoundCascade:
         return -(-reached // int(self._value(index.divisor)))
 
     def _groups(self, ranks: Iterable[str]) -> Iterator[Parts]:
-        """`ranks`, those of one partition together."""
+        """`ranks`, those of one partition together, and those of partitions that share chunks: m1, m0, p0."""
         left = dict.fromkeys(ranks)
-        for parts in self.wholes:
-            found = tuple(part for part in parts if part in left)
-            if found:
-                yield found
-                for part in found:
-                    del left[part]
+        found = [tuple(part for part in parts if part in left) for parts in self.wholes]
+        for number, group in enumerate(found):
+            if not left.keys() >= set(group) or not group:
+                continue
+            for other in found[number + 1 :]:
+                if group[0] in other:
+                    group += tuple(part for part in other if part not in group)
+            yield group
+            for part in group:
+                del left[part]
         yield from ((rank,) for rank in left)
 
     def _extent_of(self, groups: Iterable[Parts]) -> Polynomial:
         """Coordinates of ranks taken together: of outer parts the tiles that start, of all parts the whole."""
         number, unknown = 1, []
         for group in groups:
-            whole = self._whole(group)
-            if whole is not None:
-                number *= -(-whole // self._tile(group))
+            if self._whole(group) is not None or len(self._parts_in(group)) > 1:
+                number *= self._inside(group)
                 continue
             for name in (rank.upper() for rank in group):
                 number *= self.extents.get(name, 1)
                 unknown += [] if name in self.extents else [name]
         return number * product(map(symbol, unknown))
+
+    def _inside(self, group: Parts) -> int:
+        """Points of a group inside all its wholes: of chunks that several ranks share all are full but the last."""
+        chunks = self.extents[group[0].upper()]
+        full, last = 1, 1
+        for parts, whole in self.wholes.items():
+            if parts[0] != group[0]:
+                continue
+            inner = [self.extents[part.upper()] for part in parts[1:]]
+            tile = prod(self.extents[part.upper()] for part in parts if part not in group)
+            full *= prod(inner) // tile
+            last *= -(-(whole - prod(inner) * (chunks - 1)) // tile)
+        return full * (chunks - 1) + last
+
+    def _parts_in(self, group: Parts) -> tuple[Parts, ...]:
+        """What a group has of each partition, outermost first."""
+        found = (tuple(part for part in parts if part in group) for parts in self.wholes)
+        return tuple(dict.fromkeys(present for present in found if present))
 
     def _whole(self, group: Parts) -> int | None:
         """The extent that outer parts walk; None for a rank by itself and for parts without the outermost."""
@@ -287,7 +312,7 @@ class BoundCascade:
         """Every point of the ranks; of tiles that no condition tells apart, the first one for all but the last."""
         ranks = tuple(rank for group in groups for rank in group)
         tested = {rank for test in tests for rank in test.ranks} | set(keys + queries if masked else ())
-        alike = {group[0] for group in groups if group in self.wholes and len(group) > 1} - tested
+        alike = {group[0] for group in groups if len(group) > 1} - tested
         known = {rank: np.arange(self.extents[rank.upper()]) if rank not in alike
                  else _first_and_last(self.extents[rank.upper()]) for rank in ranks}  # fmt: skip
         sizes = [len(places) for places in known.values()]
@@ -297,9 +322,9 @@ class BoundCascade:
                                   f"at most {_MOST_POINTS:,}")
         grid = dict(zip(ranks, np.ix_(*known.values()), strict=True))
         inside = holds(tests, grid, self.extents)
-        for group in groups:
-            if group in self.wholes:
-                inside = inside & (self._coordinate(group, grid) < self.wholes[group])
+        for parts in (parts for group in groups for parts in self._parts_in(group)):
+            if (whole := self._whole(parts)) is not None:
+                inside = inside & (self._coordinate(parts, grid) < whole)
         if masked:
             inside = inside & self._attended(keys, queries, grid)
         others = tuple(axis for axis, rank in enumerate(ranks) if rank not in alike)

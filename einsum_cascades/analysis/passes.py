@@ -100,8 +100,10 @@ def partitions(cascade: Cascade) -> tuple[Parts, ...]:
 
 
 def whole_extent(parts: Parts) -> str:
-    """M of m1, m0, and of mo, mi; C+P of parts with letters of their own."""
-    return _whole(parts).upper() or "+".join(_stems(parts)).upper()
+    """M of m1, m0, and of mo, mi; P of m1, p0, chunks that queries share with keys; C+P of c, p."""
+    own = parts[-1].rstrip("0123456789").rstrip("_")
+    chunked = own if own != parts[-1] else "+".join(_stems(parts))
+    return (_whole(parts) or chunked).upper()
 
 
 def _whole(parts: Parts) -> str:

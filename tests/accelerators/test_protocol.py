@@ -36,7 +36,7 @@ from cascadesim.simulator.simulate import simulate
 LANES, WORD_BYTES, BYTES_PER_CYCLE = 64, 2, 32
 TILE = 16  # of every rank that a cascade splits
 
-CLOSED_FORMS = Capabilities(cycle_level=False)
+CLOSED_FORMS = Capabilities(cycle_level=False, dram_bytes_per_s=1e9 * BYTES_PER_CYCLE)
 Fault = Callable[[Plan], Plan]
 
 
@@ -97,6 +97,11 @@ def _scaled(counts: Mapping[str, int], factor: float) -> dict[str, int]:
     return {kind: int(count * factor) for kind, count in counts.items()}
 
 
+def _moved(phase: Phase) -> int:
+    """What the channel of the toy moves in the time of a phase."""
+    return BYTES_PER_CYCLE * ceil(phase.analytical_cycles)
+
+
 def _without_mask(plan: Plan) -> Plan:
     return right_plan(plan.operation, plan.accounting, replace(plan.operation, mask=FULL))
 
@@ -143,6 +148,10 @@ FAULTS: Mapping[str, tuple[Fault, str]] = {
     "writes less than the outputs": (
         _phase(lambda phase: replace(phase, traffic=Traffic(phase.traffic.read_bytes, 0))),
         "it writes 0 bytes of DRAM, at least 2,048 are compulsory",
+    ),
+    "moves more than its channel can": (
+        _phase(lambda phase: replace(phase, traffic=Traffic(_moved(phase), phase.traffic.write_bytes))),
+        "moves 56,128 bytes of DRAM in 1,691 cycles, at most 54,112",
     ),
     "has negative traffic": (
         _phase(lambda phase: replace(phase, traffic=Traffic(-1, phase.traffic.write_bytes))), "reads -1 bytes",

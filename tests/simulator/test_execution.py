@@ -10,10 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascadesim.accelerators.program import Program, Task, TileRun
-from cascadesim.accelerators.protocol import Plan
+from cascadesim.accelerators.protocol import Plan, PlanError
 from cascadesim.einsum_cascades.models.workload import Workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.simulator.execution import OperationRun, Overhead, execute, overhead, whole_cycles
+from cascadesim.simulator.execution import (
+    OperationRun,
+    Overhead,
+    execute,
+    overhead,
+    planned_and_executed,
+    whole_cycles,
+)
 
 if TYPE_CHECKING:
     from conftest import Toy
@@ -57,6 +64,14 @@ def test_a_unit_that_the_program_leaves_out_is_as_busy_as_the_plan_says(plan: Pl
     (phase,) = execute(bare, "cycle").phases
     assert phase.cycles == 40
     assert phase.busy_cycles == {"array": 40, "dram": 12}
+
+
+def test_a_closed_form_above_the_cycle_level_is_an_error_of_ours(toy: Toy, tiny: Workload) -> None:
+    """44 cycles where the engine needs 43."""
+    slow, (operation, *_) = replace(toy, closed_form_cycles=44), tiny.operations(scope="attention")
+    assert planned_and_executed(operation, slow, "physical", "analytical").cycles == 44
+    with pytest.raises(PlanError, match=r"internal error: .*closed form 44 cycles, no bound of the cycle level's 43"):
+        planned_and_executed(operation, slow, "physical", "cycle")
 
 
 def test_a_plan_without_a_program_has_no_cycle_level(plan: Plan) -> None:

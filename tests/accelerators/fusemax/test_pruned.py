@@ -6,12 +6,13 @@ import pytest
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
-from cascadesim.accelerators.protocol import Plan, problems
+from cascadesim.accelerators.protocol import Plan, Traffic, problems
 from cascadesim.einsum_cascades.models.layers import Phase
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.texts import find
+from cascadesim.simulator.engine.engine import run
 from cascadesim.simulator.simulate import simulate
 
 TILES = 64 * 12 * 4 * 4  # sequences, heads, and 1024 queries and keys in tiles of 256
@@ -27,20 +28,42 @@ def planned(cascade: str, length: int = 1024) -> Plan:
 
 
 def test_attention_comes_first_then_importance_then_the_choice() -> None:
-    """A tile of the second pass: QK 64 cycles, SN 7, LS and S 1 each; 3.38 x 1024 comparisons, 256 at once."""
-    first, importance, choice = planned("pruned-1pass").phases
+    """A tile of the second pass: QK 64 cycles, SLN 7, LS 1; sums and 3.38 comparisons of a key, 256 at once."""
+    first, importance, sums, choice = planned("pruned-1pass").phases
     assert first.analytical_cycles == planned("attention-1pass").phases[0].analytical_cycles
-    assert importance.analytical_cycles == TILES * (64 + 7 + 1 + 1)
+    assert importance.analytical_cycles == TILES * (64 + 7 + 1)
+    assert [each.cycles for each in sums.activities if each.name == "S"] == [64 * 4]
     assert choice.analytical_cycles == 64 * 14
 
 
 def test_the_second_pass_reads_no_values() -> None:
     """Keys of 64 elements once an instance, two bytes each; with each query Q, 4 maxima, the last, a denominator."""
-    _, importance, _ = planned("pruned-1pass").phases
-    vectors, queries = 768 * 1024 * 64 * 2, 768 * 1024 * 2
-    least = 2 * vectors + (4 + 1 + 1) * queries
-    assert least <= importance.traffic.read_bytes <= 1.02 * least  # and the importance so far, read and written
-    assert importance.traffic.write_bytes >= (4 + 1) * queries
+    first, importance, sums, _ = planned("pruned-1pass").phases
+    vectors, queries, keys = 768 * 1024 * 64 * 2, 768 * 1024 * 2, 64 * 1024 * 2
+    assert first.traffic == Traffic(3 * vectors, vectors + (4 + 1) * queries)
+    assert importance.traffic == Traffic(2 * vectors + (4 + 1 + 1) * queries)
+    assert sums.traffic == Traffic(keys, keys)  # the importance so far; what is added to it stays in the buffer
+
+
+def test_no_phase_moves_more_than_its_channel_can() -> None:
+    """300 tokens in a short second pass, whose statistics take a share of the channel."""
+    machine = load("fusemax")
+    for phase in planned("pruned-1pass", 300).phases:
+        if phase.program is not None and phase.traffic.total_bytes:
+            cycles = run(phase.program()).cycles
+            assert phase.traffic.total_bytes <= phase.analytical_cycles * machine.spec.dram_bytes_per_cycle
+            assert phase.analytical_cycles <= cycles
+
+
+def test_the_first_pass_waits_for_its_statistics_where_the_channel_is_slow() -> None:
+    """At a tenth of the channel the first pass is as long as its traffic: 2.5 % longer with its statistics."""
+    slow = load("fusemax", ("dram.bandwidth_bytes_per_s=40_000_000_000",))
+    plain, pruned = (slow.plan(attention(each), "physical").phases[0] for each in ("attention-1pass", "pruned-1pass"))
+    assert plain.program is not None
+    assert pruned.program is not None
+    longer = (4 + 1) / (4 * 64)
+    assert pruned.analytical_cycles == pytest.approx(plain.analytical_cycles * (1 + longer), rel=0.01)
+    assert run(pruned.program()).cycles == pytest.approx(run(plain.program()).cycles * (1 + longer), rel=0.01)
 
 
 def test_sums_are_of_each_sequence_also_where_one_key_tile_holds_them() -> None:

@@ -292,11 +292,11 @@ def test_the_search_leaves_nothing_out(
 @given(
     preset=st.sampled_from(PRESETS), sides=st.tuples(*[st.integers(1, 24)] * 3), tiles=st.floats(1.05, 6),
     extents=st.tuples(st.integers(1, 300), st.integers(1, 300), st.integers(1, 3), st.integers(1, 3)),
-    channels=st.lists(st.floats(0.01, 20), min_size=2, max_size=40), rows_vary=st.booleans(),
+    channels=st.lists(st.floats(0.01, 20), min_size=2, max_size=40),
 )  # fmt: skip
 def test_designs_that_share_what_is_known_of_tiles_get_those_that_each_gets_alone(
     preset: str, sides: tuple[int, int, int], tiles: float, extents: tuple[int, int, int, int], channels: list[float],
-    rows_vary: bool, design: Design,
+    design: Design,
 ) -> None:  # fmt: skip
     """One array and buffer on many channels, in any order, beside a larger array."""
     rows, columns, lanes = sides
@@ -308,8 +308,8 @@ def test_designs_that_share_what_is_known_of_tiles_get_those_that_each_gets_alon
         TileDesign(rows + other, columns, lanes, int(tiles * own_words * 2), 8, channel, *work_of)
         for channel in channels for other in (0, 3)
     ], dtype=np.float64)  # fmt: skip
-    together = chosen_tiles(work, designs, rows_vary)
+    together = chosen_tiles(work, designs)
     for number in range(len(designs)):
-        alone = chosen_tiles(work, designs[number : number + 1], rows_vary)
+        alone = chosen_tiles(work, designs[number : number + 1])
         for name in FIGURES:
             np.testing.assert_array_equal(together[name][number], alone[name][0])

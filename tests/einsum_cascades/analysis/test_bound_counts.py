@@ -164,15 +164,33 @@ def test_partitions_are_those_of_indices_and_conditions() -> None:
 @settings(deadline=None)
 @given(keys=st.integers(1, 24), tile=st.integers(1, 6))
 def test_conditions_inside_tiles_count_a_partial_last_tile_as_it_is(keys: int, tile: int) -> None:
-    """Two heads; pairs of a chunk, and its triangle of eliminations: keys of the last chunk that are not there count
-    nothing, rows of it that are not there do."""
+    """Two heads; pairs of a chunk, and its triangle of eliminations: neither keys nor rows of the last chunk that are
+    not there count anything. Queries are as many as keys, whether that is said or not."""
     sizes = {"H": 2, "M": keys, "E": 3, "F": 4, "G": 1, "M0": tile, "P0": tile, "I0": tile}
     found = bound_work(find("gated-deltanet-chunked"), sizes)
-    inside = [place % tile for place in range(keys)]
-    pairs = sum(row > column for column in inside for row in range(tile))
-    triangles = sum(column <= step < row for column in inside for step in range(tile) for row in range(tile))
+    assert found == bound_work(find("gated-deltanet-chunked"), {**sizes, "P": keys})
+    chunks = [min(tile, keys - first) for first in range(0, keys, tile)]
+    pairs = sum(row > column for size in chunks for column in range(size) for row in range(size))
+    triangles = sum(column <= step < row for size in chunks
+                    for column in range(size) for step in range(size) for row in range(size))  # fmt: skip
+    assert found["QS"]["mac"] == 2 * keys * 3 * 4
     assert found.get("KK", {}) == ({"mac": 2 * 3 * pairs} if pairs else {})
     assert found.get("IT", {}).get("add", 0) == 2 * triangles
+
+
+def test_a_causal_mask_leaves_nothing_out_of_chunks_that_look_back_only() -> None:
+    """Pairs of a chunk are causal by the text; what crosses chunks is of chunks before."""
+    sizes = {"M": 600, "P": 600, "M0": 256, "P0": 256, "H": 2, "G": 1, "E": 4, "F": 4}
+    found = bound_work(find("mamba-2-ssd"), sizes)
+    assert bound_work(find("mamba-2-ssd"), sizes, CAUSAL) == found
+    assert found["DQ"] == {"exp": 2 * 600}
+    assert found["A"] == {"multiply": 2 * (2 * 256 * 257 + 88 * 89) // 2}
+
+
+def test_queries_and_keys_that_share_chunks_have_as_many_of_them() -> None:
+    """300 keys are two chunks of 256, 700 queries three."""
+    with pytest.raises(CascadeSimError, match="mamba-2-ssd: M1 is 2 with the other extents given, got 3"):
+        bound_work(find("mamba-2-ssd"), {"M": 300, "P": 700, "M0": 256, "P0": 256, "H": 1, "G": 1, "E": 1, "F": 1})
 
 
 @settings(deadline=None)

@@ -189,7 +189,7 @@ def test_a_missing_extent_is_named() -> None:
 def test_polynomials_and_numbers_agree(name: str) -> None:
     """At extents where queries are as many as keys and partitions match their whole."""
     whole = find(name)
-    sizes = {"M": 6, "P": 6, "M0": 3, "M1": 2, "P0": 3, "C0": 3}
+    sizes = {"M": 6, "P": 6, "M0": 3, "M1": 2, "P0": 3, "C0": 3, "C1": 2}
     extents = {name: sizes.get(name, 4) for name in (*extents_of(whole), "M", "P", "M0", "M1")}
     numbers = bound_work(whole, extents)
     for einsum, counts in BoundCascade.of(whole, {}).work.items():
