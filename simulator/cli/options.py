@@ -96,11 +96,15 @@ def output_format(*formats: str, help_text: str = "How the result is printed.") 
 def lengths(text: str) -> tuple[int, ...]:
     """Read `4096`, `64K`, `1M` (powers of 1024), several separated by commas.
 
-    A comma inside one number is refused, as it would make two lengths of it: `4,096`, but not `128,256`. 2 to 8 tokens
-    are no length that anybody asks for beside others of hundreds.
+    A comma inside one number is refused, as it would make two lengths of it: of `1,000`, and of a multiple of 1024 such
+    as `24,576` unless all parts are powers of two. `512,544` are two lengths. 1 to 15 tokens are no length that anybody
+    asks for beside others of hundreds.
     """
     parts = [part.strip() for part in text.split(",")]
-    if _THOUSANDS.fullmatch(text.strip()) and any(int(part) < 16 or int(part).bit_count() > 1 for part in parts):
+    if _THOUSANDS.fullmatch(text.strip()) and (
+        any(part.startswith("0") for part in parts) or int(parts[0]) < 16
+        or (int("".join(parts)) % 1024 == 0 and any(int(part).bit_count() > 1 for part in parts))
+    ):  # fmt: skip
         raise click.BadParameter(f"'{text}': did you mean {''.join(parts)}? for {len(parts)} lengths, give the option "
                                  f"{len(parts)} times")
     return tuple(dict.fromkeys(map(_length, parts)))
