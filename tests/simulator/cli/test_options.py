@@ -36,13 +36,15 @@ def test_what_is_no_length_is_refused(text: str) -> None:
         lengths(text)
 
 
-@pytest.mark.parametrize("number", [1024, 4096, 8192, 16384, 32768, 65536, 131072, 262144, 524288, 1048576, 1000, 4512, 24576, 98304])
+@pytest.mark.parametrize("number", [1024, 4096, 8192, 16384, 32768, 65536, 131072, 262144, 524288, 1048576, 1000, 4512,
+                                    24576, 98304])  # fmt: skip
 def test_a_number_with_a_comma_in_it_is_not_two_lengths(number: int) -> None:
     with pytest.raises(click.BadParameter, match=f"did you mean {number}\\?"):
         lengths(f"{number:,}")
 
 
-@pytest.mark.parametrize("text", ["128,256", "64,128,256,512", "16,512", "512,544", "384,768", "100,300,900", "4,96", "128,2048", "4, 096", "1K,512"])
+@pytest.mark.parametrize("text", ["128,256", "64,128,256,512", "16,512", "512,544", "384,768", "100,300,900",
+                                  "4,96", "128,2048", "4, 096", "1K,512"])  # fmt: skip
 def test_lists_of_lengths_are_lists(text: str) -> None:
     assert len(lengths(text)) == text.count(",") + 1
 
