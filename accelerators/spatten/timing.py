@@ -98,15 +98,18 @@ def _row_busy(row: HeadRow, spec: SpattenSpec) -> Busy:
 def selection(piece: Piece, work: HeadWork, spec: SpattenSpec) -> int:
     """Mean latency of the top-k engine, 0 where all values are used.
 
-    A piece of a head takes its share of the head's latency, because the engine chooses among all keys of the head.
+    A piece of a head takes its share of the head's latency, because the engine chooses among all keys of the head that
+    the query attends. The latency is about linear in them, so that of their mean number stands for all queries.
     """
     whole = work.whole or piece
     if whole.values >= whole.keys:
         return 0
-    if spec.topk_model == "engine" and whole.keys <= LARGEST_TABLE:  # larger lists take the closed form
-        cycles = engine_cycles(whole.keys, whole.values, spec.softmax_lanes)
+    keys = ceil(Fraction(whole.pairs, whole.queries))
+    values = ceil(Fraction(whole.values * keys, whole.keys))
+    if spec.topk_model == "engine" and keys <= LARGEST_TABLE:  # larger lists take the closed form
+        cycles = engine_cycles(keys, values, spec.softmax_lanes)
     else:
-        cycles = selection_mean(whole.keys, whole.values, spec.topk_parallelism)
+        cycles = selection_mean(keys, values, spec.topk_parallelism)
     return ceil(round(cycles) * Fraction(piece.keys, whole.keys))
 
 

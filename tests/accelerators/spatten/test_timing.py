@@ -3,6 +3,9 @@ cycle level is never shorter than the closed form."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import ceil
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,6 +14,7 @@ from spatten_plans import attention, busy, cycles, machine
 from cascadesim.accelerators.spatten.topk import selection_mean
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL
 
 MODES = ["rtl", "nominal"]
 
@@ -93,6 +97,16 @@ def test_nothing_is_selected_where_all_values_are_fetched() -> None:
     """130 keys and 129 values are both fetched as 160: the pipeline of single queries passes the engine by."""
     assert "top_k" not in busy(machine("spatten").plan(attention(1, 130, kept=129), "physical"))
     assert "top_k" in busy(machine("spatten").plan(attention(1, 130, kept=128), "physical"))
+
+
+def test_a_causal_query_chooses_among_the_keys_that_it_attends() -> None:
+    """512 queries with 1 to 512 keys, half of which they keep: within 5 % of the sum over all of them."""
+    causal = replace(attention(1, 512, queries=512, kept=256), mask=CAUSAL)
+    each = sum(selection_mean(keys, ceil(keys / 2), 16) for keys in range(1, 513))
+    chosen, whole = (busy(machine("spatten").plan(each, "physical"))["top_k"]
+                     for each in (causal, replace(causal, mask=FULL)))  # fmt: skip
+    assert chosen == pytest.approx(each, rel=0.05)
+    assert whole == 512 * round(selection_mean(512, 256, 16))
 
 
 def test_the_closed_form_of_long_selections_meets_the_exact_mean(monkeypatch: pytest.MonkeyPatch) -> None:
