@@ -21,7 +21,7 @@ from cascadesim.accelerators.mapping.plan import plan_mapped
 from cascadesim.accelerators.mapping.text import parse_mapping
 from cascadesim.accelerators.program import After, Program, Task, TileRun
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
-from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation, work_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.sparsity.pruning_schedules import SCHEDULES
@@ -72,7 +72,7 @@ def plan_pruned(operation: Operation, spec: FuseMaxSpec, accounting: Accounting)
     first = plan_attention(operation.with_cascade(ATTENTION_1PASS), spec, accounting)
     (keys_per_tile,) = first.splits.values()
     second = _second_pass(operation, spec, keys_per_tile)
-    statistics_bytes = _statistics_bytes(operation, spec, keys_per_tile)
+    statistics_bytes = _statistics_bytes(first, spec)
     phases = (*(_storing(phase, statistics_bytes, spec) for phase in first.phases),
               *map(_importance, second.phases), _choice(operation, spec))  # fmt: skip
     stored_j = {"dram": statistics_bytes * DRAM_PJ_PER_BYTE * 1e-12}
@@ -109,10 +109,11 @@ def _summed(*parts: Mapping[str, float]) -> dict[str, float]:
     return {name: sum(part.get(name, 0.0) for part in parts) for name in names}
 
 
-def _statistics_bytes(operation: Operation, spec: FuseMaxSpec, keys_per_tile: int) -> int:
-    """Bytes that the first pass leaves to the second: each query's denominator, and its maximum after each key tile."""
-    key_tiles = -(-operation.extent("m") // keys_per_tile)
-    return (key_tiles + 1) * operation.extent("b") * operation.extent("h") * operation.extent("p") * spec.word_bytes
+def _statistics_bytes(first: Plan, spec: FuseMaxSpec) -> int:
+    """Bytes that the first pass leaves to the second: a denominator of each query, maxima after its tiles."""
+    operation = first.operation
+    maxima = work_of(operation, first.splits)["RM"]["max"]
+    return (maxima + operation.extent("b") * operation.extent("h") * operation.extent("p")) * spec.word_bytes
 
 
 def _storing(phase: Phase, statistics_bytes: int, spec: FuseMaxSpec) -> Phase:

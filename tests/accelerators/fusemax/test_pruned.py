@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from cascadesim.accelerators.catalogue import load
@@ -11,6 +13,7 @@ from cascadesim.einsum_cascades.models.layers import Phase
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL
 from cascadesim.einsum_cascades.texts import find
 from cascadesim.simulator.engine.engine import run
 from cascadesim.simulator.simulate import simulate
@@ -43,6 +46,14 @@ def test_the_second_pass_reads_no_values() -> None:
     assert first.traffic == Traffic(3 * vectors, vectors + (4 + 1) * queries)
     assert importance.traffic == Traffic(2 * vectors + (4 + 1 + 1) * queries)
     assert sums.traffic == Traffic(keys, keys)  # the importance so far; what is added to it stays in the buffer
+
+
+def test_a_causal_query_leaves_the_maxima_of_the_tiles_that_it_meets() -> None:
+    """512 keys in two tiles: half of the queries meet one of them, the others both; and a denominator each."""
+    causal = replace(attention("pruned-1pass", 512), mask=CAUSAL)
+    first, *_ = load("fusemax").plan(causal, "physical").phases
+    plain, *_ = load("fusemax").plan(causal.with_cascade(find("attention-1pass")), "physical").phases
+    assert first.traffic.write_bytes - plain.traffic.write_bytes == 768 * 512 * 2 * (1.5 + 1)
 
 
 def test_no_phase_moves_more_than_its_channel_can() -> None:
