@@ -111,8 +111,13 @@ def map_cascade(cascade: str, arch: str, **options: object) -> Result[FoundMappi
 
 
 @_of_command("generate")
-def generate(arch: str, workload: str, **options: object) -> Result[Generation]:
-    """Time to the first token, time per token, tokens/s and memory of requests that start together."""
+def generate(
+    arch: str | Path | Accelerator, workload: str | Path | AnyWorkload, **options: object
+) -> Result[Generation]:
+    """Time to the first token, time per token, tokens/s and memory of requests that start together.
+
+    Both by name, as files, or as loaded; devices and an engine go with a name or a file.
+    """
     return _called("generate", arch=arch, workload=workload, **options)
 
 
@@ -163,7 +168,8 @@ def _as_typed(option: click.Parameter, value: object) -> object:
     if isinstance(value, Mapping):
         value = [f"{field}={_text(each)}" for field, each in value.items()]
     if isinstance(value, str) or not isinstance(value, Collection):
-        return (_text(value),) if _takes_several(option) else value if isinstance(value, bool) else _text(value)
+        is_switch = isinstance(value, bool) and getattr(option, "is_flag", False)
+        return (_text(value),) if _takes_several(option) else value if is_switch else _text(value)
     texts = [_text(each) for each in value]
     if _takes_several(option):
         return tuple(texts)

@@ -200,11 +200,21 @@ def starts(prompts: Request) -> tuple[tuple[int, Counter[int]], ...]:
 
 
 def memory_of(prompts: Request, last_step: Request) -> MemoryUse | None:
-    """What a device holds when the cache is longest, with the activations of the larger of a pass and a step."""
-    needed, of_prompts = memory(last_step), memory(replace(prompts, batch=max(passes(prompts))))
-    if needed is None or of_prompts is None:
+    """What a device holds when the cache is fullest, with the activations of the larger of a pass and a step."""
+    of_prompts = memory(replace(prompts, batch=max(passes(prompts))))
+    held = [memory(replace(last_step, sequence_length=length)) for length in _fullest(last_step)]
+    found = [each for each in held if each is not None]
+    if not found or of_prompts is None:
         return None
+    needed = max(found, key=lambda each: each.kv)
     return replace(needed, activations=max(needed.activations, of_prompts.activations))
+
+
+def _fullest(last_step: Request) -> set[int]:
+    """Lengths of which one has the largest cache: the last, and the last at which a chunk of keys is full."""
+    workload, length = last_step.workload, last_step.length
+    layers = workload.layers.values() if isinstance(workload, Workload) else ()
+    return {length, *(length // layer.chunk * layer.chunk for layer in layers if layer.chunk and layer.chunk <= length)}
 
 
 def needed_by(prompts: Request, last_step: Request, batch: int) -> MemoryUse | None:

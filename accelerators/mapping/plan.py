@@ -30,7 +30,13 @@ from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, 
 from cascadesim.accelerators.spec import SpatialArray, on_arrays
 from cascadesim.einsum_cascades.analysis.counts import bind_extents
 from cascadesim.einsum_cascades.analysis.passes import partitions, whole_extent
-from cascadesim.einsum_cascades.models.operation import Operation, OperationKind, work_of
+from cascadesim.einsum_cascades.models.operation import (
+    Operation,
+    OperationKind,
+    refuse_unequal_steps,
+    refuse_what_no_text_masks,
+    work_of,
+)
 from cascadesim.einsum_cascades.notation.algebra import extents_of
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Cascade, conditions
@@ -83,6 +89,9 @@ def plan_mapped(
         raise CascadeSimError(
             f"{operation.name}: artifact accounting covers published mappings only; use --accounting physical"
         )
+    if operation.kind == "attention":
+        refuse_what_no_text_masks(operation)
+        refuse_unequal_steps(operation)
     if mapping is None:
         found = searched(operation.cascade, operation.extents, spec, operation.mask, MOST_FUSED if fuses else 1)
     else:
@@ -195,7 +204,8 @@ def _choices(cascade: Cascade, extents: Mapping[str, int], spec: SpatialArray) -
     free = free_extents(cascade, {rank.upper(): extent for rank, extent in extents.items()})
     sides = sorted({dimension_size(spec, dimension) for dimension in ("rows", "columns", "lanes")})
     whole = {whole_extent(parts): parts for parts in partitions(cascade)}
-    chunks = any(name.lower() not in extents for name in whole)
+    outer = [parts[0] for parts in whole.values()]
+    chunks = len(set(outer)) < len(outer) or any(name.lower() not in extents for name in whole)
     tried = [tuple((name, min(side, extents.get(name[0].lower(), side))) for name in free)
              for side in (*sides, *((USUAL_CHUNK,) if chunks else ()))]  # fmt: skip
     return (dict(choice) for choice in dict.fromkeys(tried))

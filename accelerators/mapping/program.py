@@ -69,8 +69,21 @@ class Builder:
         stores = [Task(f"store {operand.name}", DRAM, (After(operand.name, self.producer(operand).drain_cycles),),
                        stage=stores_at(group, self.producer(operand))) for operand in group.writes]  # fmt: skip
         loads = [Task(f"load {read.tensor}", DRAM, takes=(read.tensor,)) for read in group.reads]
+        loads += self.begins
         ports = Task(PORTS, GLOBAL_BUFFER, tuple(After(load.name) for load in loads), stage=min(1, len(stages)))
         return (*stores, *loads, ports, *(self.task(run) for run in group.runs))
+
+    @property
+    def begins(self) -> list[Task]:
+        """What states begin with comes before their first step."""
+        return [Task(f"begin {state}", DRAM) for state, _ in self.group.begins]
+
+    def begun(self, places: tuple[Place, ...]) -> list[int]:
+        """Words of them that come for this tile: its own part, where no loop besides has moved on."""
+        tile = self.tile(places, len(places))
+        return [operand.words(tile) if all(place.first for loop, place in zip(self.group.loops, places, strict=True)
+                                           if loop.axis not in operand.axes) else 0
+                for _, operand in self.group.begins]  # fmt: skip
 
     def producer(self, operand: TensorUse) -> BoundRun:
         return next(run for run in self.group.runs if run.work.output.tensor == operand.tensor)
@@ -79,6 +92,8 @@ class Builder:
         """An Einsum waits for its loads, and for what it reads of this tile or of an earlier one of its column."""
         after = [After(f"load {operand.tensor}", latest=True) for operand in run.work.inputs
                  if operand.tensor in {read.tensor for read in self.group.reads}]  # fmt: skip
+        tensors = {run.work.output.tensor, *(operand.tensor for operand in run.work.inputs)}
+        after += [After(f"begin {state}", latest=True) for state, _ in self.group.begins if state in tensors]
         after += self.made(run)
         if run.work.reduced & {loop.axis for loop in self.group.loops}:
             after.append(After(run.work.name, tiles_back=1))  # a sum over tiles is added up in their order
@@ -235,7 +250,7 @@ class Builder:
         stored = [operand.words(self.tile(places, self.store_depth(operand)))
                   if self.is_stored(operand, places, edge) else 0 for operand in group.writes]  # fmt: skip
         loaded = [read.words(self.tile(places, read.depth)) if self.changes(read, places, "first") else 0
-                  for read in group.reads]  # fmt: skip
+                  for read in group.reads] + self.begun(places)  # fmt: skip
         running = [run for run in group.runs if self.runs(run, places, edge)]
         moved = sum(sum(group.port_words(run, sizes)) for run in running) + sum(loaded)
         moved += sum(words for words, operand in zip(stored, group.writes, strict=True) if group.is_buffered(operand))

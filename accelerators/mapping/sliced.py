@@ -61,7 +61,7 @@ class _SlicedBuilder(Builder):
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
         group = self.group
-        loads = [Task(f"load {read.tensor}", DRAM, takes=(read.tensor,)) for read in group.reads]
+        loads = [*(Task(f"load {read.tensor}", DRAM, takes=(read.tensor,)) for read in group.reads), *self.begins]
         ports = Task(PORTS, GLOBAL_BUFFER, tuple(After(load.name) for load in loads))
         stores = [Task(f"store {operand.name}", DRAM, (After(operand.name, self.producer(operand).drain_cycles),),
                        stage=_NEXT) for operand in group.writes]  # fmt: skip
@@ -120,6 +120,7 @@ class _SlicedBuilder(Builder):
         sizes = self.sliced(self.tile(places, len(places)), part, each)
         per_cycle = spec.dram_bytes_per_cycle / spec.word_bytes
         loaded = [self.loaded(read, places, number, each) for read in group.reads]
+        loaded += self.begun(places) if number == 0 and each.first else [0] * len(group.begins)
         stored = [self.stored_words(operand, places, number, each) for operand in group.writes]
         moved = sum(sum(group.port_words(run, sizes)) for run in part) + sum(loaded)
         moved += sum(words for words, operand in zip(stored, group.writes, strict=True) if group.is_buffered(operand))

@@ -86,15 +86,22 @@ class TiledGroup:
     def attended(self) -> AttendedKeys | None:
         """Which tiles of queries and keys are visited; None where all are.
 
-        No Einsum works by keys alone then, and no running value goes over the keys inside a tile: its last step is due.
+        No Einsum works by keys alone then, no sum over queries ends before all of them have been, and no running value
+        goes over the keys inside a tile: its last step is due.
         """
         found = self.problem.attended
         if found is None or not any(run.work.axes >= PAIRED for run in self.runs) or self.in_slices:
             return None
         by_keys = any(KEY in run.work.axes and QUERY not in run.work.axes for run in self.runs)
-        over_queries = any(QUERY in run.work.iterates or QUERY in run.work.reduced for run in self.runs)
+        over_queries = any(QUERY in run.work.iterates or (QUERY in run.work.reduced and not self.is_of_all(run))
+                           for run in self.runs)  # fmt: skip
         inside = any(KEY in run.work.iterates for run in self.runs) and KEY not in {loop.axis for loop in self.loops}
         return None if by_keys or over_queries or inside else found
+
+    def is_of_all(self, run: BoundRun) -> bool:
+        """Whether a sum stays where it is added up until all tiles of queries and keys have been."""
+        made = next(each for each in self.made if each.tensor == run.work.output.tensor)
+        return not PAIRED & {loop.axis for loop in self.loops[: made.depth]}
 
     @cached_property
     def in_slices(self) -> bool:
@@ -163,9 +170,14 @@ class TiledGroup:
     @cached_property
     def read_words(self) -> int:
         """Words that come from DRAM: tiles of inputs, and what running values begin with."""
-        made = {run.work.output.tensor for run in self.runs if run.work.iterates}
-        begun = sum(operand.words(self.problem.whole()) for state, operand in self.problem.starts if state in made)
+        begun = sum(operand.words(self.problem.whole()) for _, operand in self.begins)
         return sum(map(self.filled, self.reads)) + begun
+
+    @cached_property
+    def begins(self) -> tuple[tuple[str, TensorUse], ...]:
+        """States that the group walks, with the inputs that they begin with."""
+        made = {run.work.output.tensor for run in self.runs if run.work.iterates}
+        return tuple((state, operand) for state, operand in self.problem.starts if state in made)
 
     @cached_property
     def stored_from_buffer(self) -> int:

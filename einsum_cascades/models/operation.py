@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 OperationKind: TypeAlias = Literal["attention", "linear", "elementwise", "collective"]
 Operand: TypeAlias = Literal["weights", "experts", "head", "activations", "kv"]
 TRACED = "traced"  # the kind of layer of a pruning trace: all layers of all generated tokens, run as one
+_WALKED: Mapping[str, str] = {"Q": QUERY, "K": KEY, "V": KEY}  # inputs of attention -> what their last but one index is
 PATTERN = "pattern_"  # begins the names of operations that a sparse pattern adds to its attention
 
 
@@ -219,11 +220,26 @@ def mask_of(operation: Operation) -> Mask:
 
     Raises CascadeSimError where conditions are no mask, or where a mask meets a text without pairs to leave out.
     """
-    text, size = operation.cascade, dict(operation.extents)
+    text, found = operation.cascade, _pair_conditions(operation.cascade)
+    refuse_what_no_text_masks(operation)
+    if found <= {()}:
+        return operation.mask
+    if len(found) > 1:
+        raise CascadeSimError(f"{text.name}: its Einsums have different conditions: no mask of all pairs")
+    return _interval(operation, found.pop())
+
+
+def _pair_conditions(text: Cascade) -> set[tuple[Condition, ...]]:
+    """Conditions of each Einsum over whole keys and queries."""
     keys = {KEY, *(parts[-1] for parts in partitions(text) if parts[0].startswith(KEY))}
-    found = {tuple(dict.fromkeys(conditions(einsum.expression))) for einsum in text.einsums
-             if QUERY in einsum.ranks and keys & set(einsum.ranks)}  # over whole keys and queries
-    if operation.mask != FULL and not found and (
+    return {tuple(dict.fromkeys(conditions(einsum.expression))) for einsum in text.einsums
+            if QUERY in einsum.ranks and keys & set(einsum.ranks)}  # fmt: skip
+
+
+def refuse_what_no_text_masks(operation: Operation) -> None:
+    """Raises CascadeSimError where a mask meets a text without pairs to leave out."""
+    text, size = operation.cascade, dict(operation.extents)
+    if operation.mask != FULL and not _pair_conditions(text) and (
         operation.mask.attended_pairs(size[QUERY], size[KEY]) < size[QUERY] * size[KEY]
     ):
         walks = causal_by_itself(text)
@@ -232,11 +248,18 @@ def mask_of(operation: Operation) -> Mask:
         raise CascadeSimError(f"{text.name} {why}: it has no Einsum over pairs of query and key, so the mask of this "
                               f"workload ({operation.mask}) cannot leave any out; give a workload without one{other}, "
                               f"or a text that masks")
-    if found <= {()}:
-        return operation.mask
-    if len(found) > 1:
-        raise CascadeSimError(f"{text.name}: its Einsums have different conditions: no mask of all pairs")
-    return _interval(operation, found.pop())
+
+
+def refuse_unequal_steps(operation: Operation) -> None:
+    """Raises CascadeSimError where a text steps along queries and keys together, and they are not as many."""
+    text, size = operation.cascade, dict(operation.extents)
+    outer: dict[str, int] = {}
+    for access in (access for _, access in all_accesses(text) if access.tensor in _WALKED and len(access.indices) > 1):
+        index, whole = access.indices[-2], size[_WALKED[access.tensor]]
+        for rank in (partition(index) or ((index.rank,) if index.rank else ()))[:1]:
+            if outer.setdefault(rank, whole) != whole:
+                raise CascadeSimError(f"{text.name}: it steps along queries and keys together ({rank}), so it needs "
+                                      f"as many of both, got {size[QUERY]} and {size[KEY]}")
 
 
 def _interval(operation: Operation, tests: tuple[Condition, ...]) -> Mask:

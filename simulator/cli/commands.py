@@ -160,7 +160,7 @@ def list_names(section: str | None) -> None:
 @click.option("--phase", type=several(one_of("prefill", "decode")), default=("prefill",), multiple=True,
               callback=together, metavar="[prefill|decode][,…]",
               shell_complete=completing_words(("prefill", "decode")),
-              help="All tokens of a prompt at once, or one more token after --seq-len of them.  [default: prefill]")
+              help="All tokens of a prompt at once, or the last of --seq-len tokens alone.  [default: prefill]")
 @choice("--scope", of=("attention", "linear", "model"), default="model",
         help_text="The whole model, or the attention or the linear layers of one layer of each kind.")
 @choice("--fidelity", of=("analytical", "cycle"),

@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from os.path import exists, isfile
 from typing import TYPE_CHECKING, cast
 
 import click
 
-from cascadesim.einsum_cascades.notation.errors import SpecError
+from cascadesim.einsum_cascades.notation.errors import SpecError, shortened
 from cascadesim.simulator import cli
 from cascadesim.simulator.cli.options import (
     LARGEST_BATCH,
     completing,
     lengths,
+    loaded_or_named,
     one_of,
     output_format,
     setting,
+    share,
     whole,
 )
 from cascadesim.simulator.result import Result, delivered, write_lines
 from cascadesim.simulator.views.output import aligned
 
 if TYPE_CHECKING:
+    from cascadesim.accelerators.protocol import Accelerator
     from cascadesim.simulator.generate import Generation
-    from cascadesim.simulator.request import Request
+    from cascadesim.simulator.request import AnyWorkload, Request
 
 MOST_DEVICES, MOST_REQUESTS = 2**10, 100_000
 
 
 @click.command("generate", context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--arch", "architecture", required=True, metavar="NAME", shell_complete=completing("architectures"),
-              help="The device: a preset or a YAML file.")
-@click.option("--workload", required=True, metavar="NAME", shell_complete=completing("workloads"),
-              help="The model: a name, a YAML file, or its config.json.")
+@click.option("--arch", "architecture", type=loaded_or_named, required=True, metavar="NAME",
+              shell_complete=completing("architectures"), help="The device: a preset or a YAML file.")
+@click.option("--workload", type=loaded_or_named, required=True, metavar="NAME",
+              shell_complete=completing("workloads"), help="The model: a name, a YAML file, or its config.json.")
 @click.option("--devices", type=whole(1, MOST_DEVICES, " devices"), default="1", show_default=True, metavar="N",
               help="Devices that divide the model (tensor parallelism).")
 @click.option("--input", "input_length", type=lengths, default="1K", show_default=True, metavar="N",
@@ -48,15 +52,15 @@ MOST_DEVICES, MOST_REQUESTS = 2**10, 100_000
               help="All requests start together, or clients send one whenever their last one has ended.")
 @click.option("--requests", type=whole(1, MOST_REQUESTS, " requests"), metavar="N",
               help="Of all clients, for continuous batching.  [10 a client]")
-@click.option("--spread", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True, metavar="SHARE",
+@click.option("--spread", type=share, default="0", show_default=True, metavar="SHARE",
               help="Lengths are drawn evenly within this share of --input and --output, for continuous batching.")
 @click.option("--set", "settings", type=setting, multiple=True, metavar="FIELD=VALUE",
               help="Another value for a field of the device or of the model; repeatable.")
 @output_format("table", "json")
 def generate(
-    architecture: str, workload: str, devices: int, input_length: tuple[int, ...], output_length: tuple[int, ...],
-    concurrency: int, engine: str | None, batching: str, requests: int | None, spread: float,
-    settings: tuple[str, ...], format_: str,
+    architecture: str | Accelerator, workload: str | AnyWorkload, devices: int, input_length: tuple[int, ...],
+    output_length: tuple[int, ...], concurrency: int, engine: str | None, batching: str, requests: int | None,
+    spread: float, settings: tuple[str, ...], format_: str,
 ) -> Result[Generation]:  # fmt: skip
     """Time to the first token, time per token, tokens/s and memory of requests at once.
 
@@ -80,20 +84,32 @@ def generate(
             result = generation.generate(asked, input_length[0], output_length[0])
         else:
             result = serving.serve(asked, input_length[0], output_length[0], serving.Arrivals(requests, spread))
+
+        def ask(others: tuple[str, ...]) -> tuple[Request, Request]:
+            again = _request(architecture, workload, input_length, concurrency, devices, engine, others)
+            return generation.phases(again, input_length[0], output_length[0])
+
+        files = (name for name in (architecture, workload) if isinstance(name, str) and exists(name))
+        again = settings and all(map(isfile, files))  # what has been read from a pipe cannot be read again
+        unused = cli.settings.unused(ask, settings, ask(settings)) if again else ()
         return Result(result, result.to_dict, lambda: [result.to_row()],
-                      lambda stream: write_lines(_table(result), stream))  # fmt: skip
+                      lambda stream: write_lines(_table(result), stream), remarks=unused)  # fmt: skip
 
     return cast("Result[Generation]", delivered(found, format_))
 
 
 def _request(
-    architecture: str, workload: str, input_length: tuple[int, ...], concurrency: int, devices: int,
-    engine: str | None, settings: tuple[str, ...],
+    architecture: str | Accelerator, workload: str | AnyWorkload, input_length: tuple[int, ...], concurrency: int,
+    devices: int, engine: str | None, settings: tuple[str, ...],
 ) -> Request:  # fmt: skip
     """What is asked, devices and engine as settings of the architecture. Errors name the options."""
     own = {"parallel.tensor": ("--devices", f"{devices}", devices > 1),
            "engine": ("--engine", f"{engine}", engine not in (None, "none"))}  # fmt: skip
     made = tuple(f"{field}={value}" for field, (_, value, given) in own.items() if given)
+    for each in settings:
+        option, value, given = own.get(each.partition("=")[0].strip(), ("", "", False))
+        if given:
+            raise click.UsageError(f"{option} {value} and --set {shortened(each)} say the same of the device; give one")
     try:
         (asked,) = cli.run.requests_of((*made, *settings), (architecture,), (workload,), None, input_length,
                                        (concurrency,), ("prefill",), "model", "analytical", "physical")  # fmt: skip

@@ -147,6 +147,22 @@ def names(text: str) -> tuple[str, ...]:
     return found
 
 
+def loaded_or_named(given: object) -> object:
+    """Take a name or a file as it is typed, and what has been loaded, which Python may give, as it is."""
+    return given
+
+
+def share(text: str) -> float:
+    """Read a number from 0 to below 1."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found < 1:  # nor what is no number
+        raise click.BadParameter(f"'{shortened(text)}'; give a number from 0 to below 1")
+    return found
+
+
 def setting(text: str) -> str:
     """Read `dotted.field=value`."""
     field, equals, _ = text.partition("=")

@@ -229,17 +229,20 @@ def predict(
     question: Question, on: KernelConstants, heads: int = 24, head_dim: int = 128, batch: int = 1,
     element_bytes: int = 2, layers_per_permutation: int = 1,
 ) -> Prediction:  # fmt: skip
-    """One attention of `batch` x `heads` heads with the tiles of the question.
+    """One attention of `batch` x `heads` heads with these tiles, no faster on a pair than dense attention.
 
     `layers_per_permutation`: layers that work on tokens in tile order between one permutation and its inverse. They
     must share tiles and dilation and treat tokens alike; positions in rotary embeddings are permuted once, too.
     """
     permute_bytes = permuted_bytes(question, heads, head_dim, batch, element_bytes)
     tokens = question.pattern.tokens
+    keys = tokens + question.extra_keys
+    least_s = floor_s(on.name, tokens, keys, heads * batch * head_dim * element_bytes)
+    whole_s = dense_s(on.name, tokens, keys, heads, head_dim, batch)
     return Prediction(
-        on.name, kernel_s(question, on, heads, head_dim, batch),
+        on.name, max(kernel_s(question, on, heads, head_dim, batch), least_s, whole_s / question.flop_bound),
         permute_bytes / on.copy_bytes_per_s / layers_per_permutation if on.kernels.permutes else 0.0,
-        dense_s(on.name, tokens, tokens + question.extra_keys, heads, head_dim, batch),
+        whole_s,
     )  # fmt: skip
 
 
@@ -251,6 +254,13 @@ def dense_s(
     sizes = {"b": batch, "h": heads, "g": 1, "m": keys, "p": queries, "e": head_dim, "f": head_dim}
     return planned_s(Operation("dense attention", "attention", ATTENTION_1PASS, tuple(sizes.items()), mask=mask),
                      catalogue.load(device_name))  # fmt: skip
+
+
+def floor_s(device_name: str, queries: int, keys: int, row_bytes: int) -> float:
+    """No kernel ends before one for a single query and key would, nor before all rows have passed by DRAM once."""
+    dram_bytes_per_s = catalogue.load(device_name).capabilities.dram_bytes_per_s
+    moved_s = 2 * (queries + keys) * row_bytes / dram_bytes_per_s if dram_bytes_per_s else 0.0
+    return max(dense_s(device_name, 1, 1, 1, 64, 1), moved_s)
 
 
 def planned_s(operation: Operation, accelerator: Accelerator) -> float:

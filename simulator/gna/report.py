@@ -10,8 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cascadesim.accelerators.neighborhood_kernels import Backend, backends, device, legal_tiles
-from cascadesim.einsum_cascades.sparsity.masks import times
-from cascadesim.simulator.gna.neighborhood import MODES, Bound, Mode, Prediction, Question, end_to_end_layers, predict
+from cascadesim.einsum_cascades.sparsity.masks import KeyInterval, times
+from cascadesim.simulator.gna.neighborhood import (
+    MODES,
+    Bound,
+    Mode,
+    Prediction,
+    Question,
+    dense_s,
+    end_to_end_layers,
+    predict,
+)
 from cascadesim.simulator.gna.recommend import (
     Recommendation,
     dilation_frontier,
@@ -19,9 +28,11 @@ from cascadesim.simulator.gna.recommend import (
     tile_frontier,
     window_frontier,
 )
+from cascadesim.simulator.views import output as say
 
 SCHEMA = "cascadesim.gna/1"
 NOTICEABLE = 0.02  # assumed: losses below 2 % are not worth a sentence
+_SHOWN = 4  # tile shapes named
 HOPELESS = 2.0  # NATTEN issue 306: mean bounds of 1.4 to 1.6 ran at half of dense attention's speed
 _PERMUTATION = 0.1  # assumed: worth a sentence from a tenth of the time on
 TIMES = ("device", "kernel_s", "permute_s", "total_s", "dense_s", "kernel_speedup", "speedup")
@@ -114,15 +125,42 @@ def _sizes(question: Question, names: Sequence[str]) -> dict[str, object]:
 
 
 def answer(question: Question, scenario: Scenario | None = None, recommend: bool = False) -> Answer:
-    """Answers in all modes, with advice, times on a named device, and with `recommend` what to ask for instead."""
+    """Answers in all modes, with advice, times on a named device, and with `recommend` what to ask for instead.
+
+    Raises CascadeSimError for a head dimension that the kernels of the device do not run.
+    """
     scenario = scenario or Scenario()
+    foreign = tuple(_foreign_tiles(question, scenario))
     prediction = scenario.predict(question)
     modes = {mode: question.bound(mode) for mode in MODES}
     return Answer(
         question, scenario, modes, question.backward(), prediction, stride_frontier(question) if recommend else (),
         _alternatives(question, scenario) if recommend else {},
-        tuple(_advice(question, modes["multidim_static"], prediction)),
+        (*foreign, *_advice(question, modes["multidim_static"], prediction), *_causal_baseline(question, scenario)),
     )  # fmt: skip
+
+
+def _foreign_tiles(question: Question, scenario: Scenario) -> Iterator[str]:
+    """Says that a device's kernels have no such tiles, whose time is what they would take at its rates."""
+    if scenario.device is None:
+        return
+    kernels, dimensions = device(scenario.device).kernels, len(question.pattern.layout)
+    shapes = legal_tiles(kernels.name, dimensions, scenario.head_dim)
+    if question.tiles not in shapes:
+        own = "; ".join(map(str, shapes[:_SHOWN])) + (f"; {len(shapes) - _SHOWN} more" if len(shapes) > _SHOWN else "")
+        yield (f"{kernels.name} has no such tiles: no kernel takes this time on {scenario.device}; at head dimension "
+               f"{scenario.head_dim} it has {own}")
+
+
+def _causal_baseline(question: Question, scenario: Scenario) -> Iterator[str]:
+    """The speedup beside dense causal attention, which is what a causal sequence would run otherwise."""
+    prediction, pattern = scenario.predict(question), question.pattern
+    if prediction is None or len(pattern.layout) > 1 or not pattern.causal[0]:
+        return
+    causal_s = dense_s(prediction.device, pattern.tokens, pattern.tokens + question.extra_keys, scenario.heads,
+                       scenario.head_dim, scenario.batch, KeyInterval(True))  # fmt: skip
+    yield (f"bounds and speedups are over full dense attention; over dense causal attention, {say.seconds(causal_s)}, "
+           f"it is {causal_s / prediction.total_s:.2f}x")
 
 
 def _alternatives(question: Question, scenario: Scenario) -> dict[str, tuple[Recommendation, ...]]:

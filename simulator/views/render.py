@@ -102,7 +102,7 @@ def headline(report: Report) -> str:
     sequences = f" x {report.batch:,} sequences" if report.batch > 1 else ""
     layer = f", one {report.layer} layer's {report.scope}" if report.layer is not None else ""
     if report.phase == "decode":
-        return f"{where}: decode, one token after {report.sequence_length:,}{sequences}{layer}"
+        return f"{where}: decode, the last of {report.sequence_length:,} tokens{sequences}{layer}"
     return f"{where}: {report.phase} of {report.sequence_length:,} tokens{sequences}{layer}"
 
 

@@ -7,7 +7,7 @@ kernel and no time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, prod
@@ -20,7 +20,7 @@ from cascadesim.accelerators.gpu.plans import is_absorbed
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, OperandTypes
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, BoundCascade, wholly_bound
 from cascadesim.einsum_cascades.analysis.passes import all_accesses, partition, partitions, whole_extent
-from cascadesim.einsum_cascades.models.operation import Operation, kept_states, least_elements
+from cascadesim.einsum_cascades.models.operation import Operation, kept_states, least_elements, refuse_unequal_steps
 from cascadesim.einsum_cascades.notation.algebra import access_text
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Index
@@ -174,11 +174,7 @@ def extents_of(operation: Operation, tile: int) -> dict[str, int]:
             raise CascadeSimError(f"{cascade.name}: the depth of {access.tensor} is called {depth or 'no rank'}; GPUs "
                                   f"know products by depths called {', '.join(sorted(DEPTHS))}")  # fmt: skip
     known = {rank.upper() for rank in size} | {""}
-    outer: dict[str, int] = {}
-    for (rank, *_), whole in _sequences(cascade, size):
-        if outer.setdefault(rank, whole) != whole:
-            raise CascadeSimError(f"{cascade.name}: it steps along queries and keys together ({rank}), so it needs "
-                                  f"as many of both, got {size[QUERY]} and {size[KEY]}")  # fmt: skip
+    refuse_unequal_steps(operation)
     inner = {rank.upper(): tile for parts in partitions(cascade) for rank in parts[1:]}
     return {name: number for name, number in found.items() if name not in known} | inner | _alike(cascade, inner)
 
@@ -192,15 +188,6 @@ def _alike(cascade: Cascade, inner: Mapping[str, int]) -> dict[str, int]:
             if size is not None and read.rank is not None and read.rank.upper() not in inner:
                 found[read.rank.upper()] = size
     return found
-
-
-def _sequences(cascade: Cascade, size: Mapping[str, int]) -> Iterator[tuple[tuple[str, ...], int]]:
-    """Ranks of queries and of keys, and how many there are, wherever Q, K and V are read."""
-    for access in (access for _, access in all_accesses(cascade) if access.tensor in _ROLES):
-        for index, role in zip(access.indices[-2:-1], _ROLES[access.tensor][-2:-1], strict=False):
-            parts = partition(index) or ((index.rank,) if index.rank else ())
-            if parts:
-                yield parts, size[role]
 
 
 def _name(index: Index) -> str:

@@ -204,9 +204,10 @@ class Neighbours:
         """All orders of the loops; the innermost axis may be looped over a second time, outside the others."""
         extents = self.problem.extents
         instances = [axis for axis in self.instance_axes if axis in shared]
-        looped = [axis for axis in leaf if axis not in instances
-                  and (leaf[axis] < extents[axis] or axis == closed or axis in self.cyclic_axes)]  # fmt: skip
         carried = frozenset().union(*(work.iterates for work in self.works(inner)))
+        stepped = self.cyclic_axes | {axis for axis in carried if extents[axis] == 1}  # a single chunk is a step, too
+        looped = [axis for axis in leaf if axis not in instances
+                  and (leaf[axis] < extents[axis] or axis == closed or axis in stepped)]  # fmt: skip
         for order in permutations(looped):
             iterative = [number for number, axis in enumerate(order) if axis in carried]
             if iterative and len(order) - iterative[0] > 2:
