@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from cascadesim.accelerators.gpu.spec import Generation
+if TYPE_CHECKING:  # engines name libraries, and devices name engines
+    from cascadesim.accelerators.gpu.spec import Generation
 
 # (rows, outputs) of a block; CUTLASS profiler lists. assumed: the same on every generation
 TILES = (
