@@ -7,7 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from cascadesim.accelerators.gpu.engines.library_tiles import GemmLibrary
 from cascadesim.einsum_cascades.notation.errors import UnknownNameError
 from cascadesim.einsum_cascades.notation.schema import (
     NonNegative,
@@ -21,6 +20,7 @@ from cascadesim.einsum_cascades.notation.schema import (
 FILE = Path(__file__).parent / "engines.yaml"
 Fusion: TypeAlias = Literal["qkv", "gate", "expert-gate", "residual-norm", "rotary-cache", "all-reduce-norm"]
 Algorithm: TypeAlias = Literal["ring", "nccl", "one-shot", "two-shot", "in-switch"]
+GemmLibrary: TypeAlias = Literal["best", "cublas-12.1", "sgl-kernel"]  # whose tiles: library_tiles.py
 
 
 class Engine(Spec):
