@@ -156,6 +156,7 @@ class Capabilities:
     tokens_per_pass: int | None = None  # of prompts at once, at most
     first_alone: bool = False  # of requests that start together, one begins before the others
     step_overhead_s: float = 0.0  # of a step besides its operations
+    start_overhead_s: float = 0.0  # of requests that start together, once
 
 
 class Accelerator(Protocol):

@@ -1,6 +1,7 @@
 """A static batch generated: its prompts in passes, then one step after another, each with a longer cache.
 
-Every step is that of `simulate` in closed form, with what the engine takes besides; nothing is taken at a mean length.
+Every step is that of `simulate` in closed form, with what the engine takes besides, in each and once for the batch;
+nothing is taken at a mean length.
 What does not depend on the cache is timed once and counted; the rest is timed for all lengths at once where the
 accelerator can, and summed exactly.
 The first token comes from the prompt; `tpot_s` is the mean of the steps after it. Requests start and end together, so
@@ -159,8 +160,9 @@ def generate(asked: Request, input_length: int, output_length: int) -> Generatio
     return Generation(
         architecture=asked.accelerator.name, workload=asked.workload.name, engine=can.engine, devices=can.devices,
         input_length=input_length, output_length=output_length, concurrency=whole.sequences,
-        ttft_s=sum(waiting / whole.sequences * count * (prompts[size].latency_s + can.step_overhead_s)
-                   for waiting, part in begun for size, count in part.items()),
+        ttft_s=can.start_overhead_s + sum(
+            waiting / whole.sequences * count * (prompts[size].latency_s + can.step_overhead_s)
+            for waiting, part in begun for size, count in part.items()),
         tpot_s=can.step_overhead_s + decode_cycles(step, steps) / clock_hz / len(steps) if steps else None,
         memory=needed,
         largest_concurrency=None if needed is None else largest_batch(LARGEST_BATCH, partial(needed_by, whole, step)),

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from cascadesim.accelerators.catalogue import presets
 from cascadesim.accelerators.gpu.attention.walk import IntegerArray
-from cascadesim.accelerators.gpu.calibration import step_overhead_s
+from cascadesim.accelerators.gpu.calibration import overhead_s
 from cascadesim.accelerators.gpu.engines.engine import find_engine
 from cascadesim.accelerators.gpu.engines.fusion import fused
 from cascadesim.accelerators.gpu.gemm import POWER_LIMITED
@@ -89,7 +89,7 @@ class Gpu:
             devices=self.spec.parallel.tensor, stored=stored,
             chosen_types=tuple(name for name, dtype in self.spec.types if dtype is not None), unread=unread(self.spec),
             engine=self.spec.engine, tokens_per_pass=engine.tokens_per_pass, first_alone=engine.first_alone,
-            step_overhead_s=step_overhead_s(engine.steps),
+            step_overhead_s=overhead_s(engine.steps), start_overhead_s=overhead_s(engine.starts),
         )  # fmt: skip
 
     def area_um2(self) -> Mapping[str, float] | None:

@@ -24,7 +24,7 @@ from cascadesim.accelerators.gpu.cache_writes import (
     rotated_seconds,
 )
 from cascadesim.accelerators.gpu.calibration import Constants
-from cascadesim.accelerators.gpu.engines.library_tiles import GemmLibrary
+from cascadesim.accelerators.gpu.engines.engine import GemmLibrary
 from cascadesim.accelerators.gpu.gemm import InL2, gemm_timing
 from cascadesim.accelerators.gpu.grid import Reals, Shape, shape
 from cascadesim.accelerators.gpu.kernel import Kernel

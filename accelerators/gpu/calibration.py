@@ -109,9 +109,9 @@ def cycle_constants(generation: Generation) -> CycleConstants:
 
 
 class StepOverheadsFile(Spec):
-    """How an engine runs a step of new tokens -> seconds that it takes besides the kernels of the model."""
+    """How an engine runs a step, or starts a batch -> seconds that it takes besides the kernels of the model."""
 
-    steps: Mapping[Literal["pieces", "whole"], Estimate]
+    steps: Mapping[Literal["pieces", "whole", "session"], Estimate]
 
 
 @cache
@@ -121,6 +121,6 @@ def step_overheads() -> Mapping[str, Estimate]:
     return {str(name): one for name, one in found.items()}
 
 
-def step_overhead_s(steps: str | None) -> float:
-    """0 where no run tells."""
-    return 0.0 if steps is None else step_overheads()[steps].value
+def overhead_s(kind: str | None) -> float:
+    """Of a step or a start of this kind; 0 where no run tells."""
+    return 0.0 if kind is None else step_overheads()[kind].value

@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike
 
 from cascadesim.accelerators.gpu.attention.walk import IntegerArray
 from cascadesim.accelerators.gpu.calibration import Constants
-from cascadesim.accelerators.gpu.engines.library_tiles import FINE_TILES, FIXED_TILES, TILES, XMMA_TILES, GemmLibrary
+from cascadesim.accelerators.gpu.engines.engine import GemmLibrary
+from cascadesim.accelerators.gpu.engines.library_tiles import FINE_TILES, FIXED_TILES, TILES, XMMA_TILES
 from cascadesim.accelerators.gpu.grid import Reals
 from cascadesim.accelerators.gpu.memory import ROUND_TRIP_S, dram_seconds, dram_share, share_in_l2, small_kernel_s
 from cascadesim.accelerators.gpu.spec import DTYPE_BYTES, Device, Dtype, Generation, OperandTypes

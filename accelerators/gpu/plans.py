@@ -224,7 +224,8 @@ def plan_linear(operation: Operation, device: Device) -> Plan:
     known, cascade = constants(device.generation), operation.cascade
     operands = OperandTypes(device.type_of("activations"), device.type_of(operation.operand))
     dtype = operands.product
-    timing = gemm_timing(device, known, rows, outputs, depth, copies, dtype, operands=operands)
+    library = find_engine(device.engine).products
+    timing = gemm_timing(device, known, rows, outputs, depth, copies, dtype, library, operands)
     name, sizes = cascade.einsums[-1].name, (rows, outputs, depth, copies)
     busy = _cycles({TENSOR: timing.tensor_s}, device)
     spent = (*activities(shares(operation, {}), busy, device.peaks(dtype)), *_memory(name, timing, device))
@@ -246,7 +247,7 @@ def cycles_by_outputs(operation: Operation, device: Device, outputs: IntegerArra
     rows, depth, copies = (operation.extent(rank) for rank in ("r", "k", "x"))
     operands = OperandTypes(device.type_of("activations"), device.type_of(operation.operand))
     timing = gemm_timing(device, constants(device.generation), rows, outputs, depth, copies, operands.product,
-                         operands=operands)  # fmt: skip
+                         find_engine(device.engine).products, operands)  # fmt: skip
     return np.maximum(timing.total_s, find_engine(device.engine).host_launch_s) * device.clock_hz
 
 

@@ -65,6 +65,21 @@ def test_what_grows_in_a_model_is_known_to_the_first_and_the_last_step(workload:
     assert decode_cycles(step, (4096, 4097)) == of_steps(request, 4096, 2)
 
 
+def test_a_session_sets_up_its_batch_once() -> None:
+    """Prompts of 8,192 tokens, two a pass of 16,384: three passes of six requests, one start; its steps take no more.
+    """
+    request = asked("llama-2-7b", 6, "engine=tensorrt-llm-0.9")
+    can = request.accelerator.capabilities
+    assert can.start_overhead_s > 0 == can.step_overhead_s
+    found = generate(request, 8192, 2)
+    whole = replace(request, sequence_length=8192, phase="prefill", fidelity="analytical")
+    prompts = reports(replace(whole, batch=2))[0].latency_s
+    assert passes(whole) == {2: 3}
+    assert found.ttft_s == pytest.approx(can.start_overhead_s + 3 * prompts)
+    assert found.tpot_s == pytest.approx(of_steps(request, 8193, 1) / request.accelerator.clock_hz)
+    assert asked("llama-2-7b", 6, "engine=tensorrt-llm-0.17").accelerator.capabilities.start_overhead_s == 0
+
+
 def test_each_pass_and_each_step_takes_what_the_engine_takes_besides() -> None:
     """Prompts of 4,096 tokens, two a pass: three passes of six requests. Without the engine's graphs it is nothing."""
     for engine, besides in (("vllm", True), ("none", False)):

@@ -88,8 +88,8 @@ def _calibrated() -> Iterator[Number]:
             read_on = GENERATIONS if section == "shared" else (section,)
             yield Number(f"{section}.{name}", "calibration.yaml", one.value, kind, read_on,
                          f"{one.rows} rows" if one.rows else "", (one.low, one.high))  # fmt: skip
-    for steps, one in step_overheads().items():
-        yield Number(f"step_overhead_s, {steps}", "step_overheads.yaml", one.value, "calibrated", GENERATIONS,
+    for kind_of_step, one in step_overheads().items():
+        yield Number(f"overhead_s, {kind_of_step}", "step_overheads.yaml", one.value, "calibrated", GENERATIONS,
                      f"{one.rows} runs of whole models", (one.low, one.high))  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from cascadesim.accelerators.gpu import batch as vectorised
 from cascadesim.accelerators.gpu.attention.tile import case_of
 from cascadesim.accelerators.gpu.batch import Before
 from cascadesim.accelerators.gpu.calibration import Constants, CycleConstants, constants
-from cascadesim.accelerators.gpu.engines.library_tiles import GemmLibrary
+from cascadesim.accelerators.gpu.engines.engine import GemmLibrary
 from cascadesim.accelerators.gpu.gemm import InL2
 from cascadesim.accelerators.gpu.grid import shape
 from cascadesim.accelerators.gpu.kernel import load_kernel

@@ -1,9 +1,10 @@
-"""`python -m cascadesim.validation.models.calibrate`: finds what a step of new tokens takes besides its kernels.
+"""`python -m cascadesim.validation.models.calibrate`: finds what steps and starts take besides their kernels.
 
 Gaps between graphs, kernels that route and sample, what the device waits for its host: no kernel's time tells. From
-runs in which requests come and go that are set aside (`rows.CALIBRATION`). Which tokens a step has does not depend on
-how long it takes, so that each later token takes the time of the kernels and this one, once. The sum of absolute errors
-of logarithms is least; intervals leave out one run at a time. Deterministic.
+runs that are set aside (`rows.CALIBRATION`): later tokens of requests that come and go, first tokens of batches that a
+session sets up. Which tokens a step has does not depend on how long it takes, so that each later token takes the time
+of the kernels and this one, once, and so does each start. The sum of absolute errors of logarithms is least; intervals
+leave out one run at a time. Deterministic.
 """
 
 from __future__ import annotations
@@ -16,31 +17,34 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
-from cascadesim.accelerators.gpu.calibration import STEP_OVERHEADS_FILE, step_overhead_s, step_overheads
+from cascadesim.accelerators.gpu.calibration import STEP_OVERHEADS_FILE, overhead_s, step_overheads
 from cascadesim.accelerators.gpu.engines.engine import find_engine
 from cascadesim.validation.gpu.calibrate import jackknife
 from cascadesim.validation.models.predictions import asked_by, generated
-from cascadesim.validation.models.rows import CALIBRATION
+from cascadesim.validation.models.rows import CALIBRATION, FIRST_TOKEN, LATER_TOKEN
 from cascadesim.validation.suites import find_suites, own_data
 
 MOST_S = 0.01  # assumed: as long as a step of a small model
 HEADER = """\
 # Written by `python -m cascadesim.validation.models.calibrate` from a quarter of the runs in which requests come and
 # go, by a hash; do not edit. Seconds that a step of new tokens takes besides the kernels of the model, by whether it is
-# one whole CUDA graph or one for each piece (engines.yaml). low and high: 95 % interval, jackknife over runs.
+# one whole CUDA graph or one for each piece (engines.yaml); session: that a batch takes once which a session sets up,
+# from a quarter of their first tokens. low and high: 95 % interval, jackknife over runs.
 """
 
 
 def tokens() -> Mapping[str, Sequence[tuple[float, float]]]:
-    """Kind of step -> of each run that is set aside: seconds of a later token by its kernels, and as measured."""
+    """Kind of step or start -> of each run that is set aside: seconds of a token by its kernels, and as measured."""
     (suite,) = find_suites(["models"])
     found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in step_overheads()}
     for row in own_data(suite).rows:
-        if row.text("split") == CALIBRATION and row.text("metric") == "tpot_s":
-            predicted = generated(asked_by(row, ())).tpot_s
+        if row.text("split") == CALIBRATION and row.text("metric") in (FIRST_TOKEN, LATER_TOKEN):
+            run, engine = generated(asked_by(row, ())), find_engine(row.text("engine"))
+            first = row.text("metric") == FIRST_TOKEN
+            predicted, kind = (run.ttft_s, engine.starts) if first else (run.tpot_s, engine.steps)
             assert predicted is not None
-            kind = str(find_engine(row.text("engine")).steps)
-            found[kind].append((predicted - step_overhead_s(kind), float(row.number("value") or 0)))
+            assert kind is not None
+            found[kind].append((predicted - overhead_s(kind), float(row.number("value") or 0)))
     return found
 
 

@@ -2,9 +2,10 @@
 
 Reads the columns of the collected file (`--data`) and of our own copy, which `python -m
 cascadesim.validation.models.rows FILE` writes from it: names by preset, types in lower case, one value for each key
-(the median of several submitters). `split` says what a row counts for: scored; calibration, a quarter of the runs in
-which requests come and go, by a hash, from which it is found what a step takes besides its kernels
-(`cascadesim.validation.models.calibrate`); reported, for which `reason` says what is missing.
+(the median of several submitters). `split` says what a row counts for: scored; calibration, by a hash a quarter of the
+runs in which requests come and go, and of the first tokens of batches that a session sets up, from which it is found
+what a step and a start take besides kernels (`cascadesim.validation.models.calibrate`); reported, for which `reason`
+says what is missing.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from cascadesim.validation.table import (
 
 FILE = "models.csv"
 SCORED, CALIBRATION, REPORTED = "scored", "calibration", "reported"
+FIRST_TOKEN, LATER_TOKEN = "ttft_s", "tpot_s"
 _RAW_COLUMNS = (
     *columns_of(str, "suite kind device model metric"), Column("value", positive),
     *columns_of(str, "dtype batch_or_concurrency params_note kv_dtype framework batch_meaning length_note unit extra "
@@ -82,8 +84,8 @@ TYPES: Mapping[str, str] = {  # of a checkpoint -> settings. Products of 8-bit c
 CACHES = {"fp8": " types.kv=fp8"}  # as the row says; otherwise in the type of attention
 METRICS = {
     "output_tokens_per_s_per_gpu": "tokens_per_s_per_device", "output_tokens_per_s_total": "tokens_per_s",
-    "first_token_latency": "ttft_s", "first_token_latency_mean": "ttft_s", "ttft": "ttft_s", "itl": "tpot_s",
-    "median_tpot": "tpot_s",
+    "first_token_latency": FIRST_TOKEN, "first_token_latency_mean": FIRST_TOKEN, "ttft": FIRST_TOKEN,
+    "itl": LATER_TOKEN, "median_tpot": LATER_TOKEN,
 }  # fmt: skip
 LEFT_OUT = "left out: "  # how a comment of our copy begins that counts rows of the collected file
 _COUNTED = re.compile(rf"{LEFT_OUT}([0-9]{{1,9}}) rows: (.+)")
@@ -142,7 +144,9 @@ def _split_of(cells: Mapping[str, Value]) -> str:
     """What a row counts for: figures of one run alike."""
     if cells["reason"]:
         return REPORTED
-    if cells["batching"] != CONTINUOUS or find_engine(str(cells["engine"])).steps is None:
+    engine, goes = find_engine(str(cells["engine"])), cells["batching"] == CONTINUOUS
+    tells = engine.steps if goes else engine.starts if cells["metric"] == FIRST_TOKEN else None
+    if tells is None:
         return SCORED
     run = " ".join(str(cells[name]) for name in ("device", "devices", "workload", "engine", "batch", "input_tokens",
                                                  "output_tokens"))  # fmt: skip

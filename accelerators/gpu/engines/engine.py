@@ -20,6 +20,7 @@ from cascadesim.einsum_cascades.notation.schema import (
 FILE = Path(__file__).parent / "engines.yaml"
 Fusion: TypeAlias = Literal["qkv", "gate", "expert-gate", "residual-norm", "rotary-cache", "all-reduce-norm"]
 Algorithm: TypeAlias = Literal["ring", "nccl", "one-shot", "two-shot", "in-switch"]
+GemmLibrary: TypeAlias = Literal["best", "cublas-12.1", "sgl-kernel"]  # whose tiles: library_tiles.py
 
 
 class Engine(Spec):
@@ -33,8 +34,8 @@ class Engine(Spec):
     makes 16-bit results of attention as narrow as activations. `all_reduce`: the fastest is taken at each size.
     `tokens_per_pass`: of prompts at once. `first_alone`: it waits for no second request, so that the first of those
     that start together runs while the others arrive. `steps`: whether a step of new tokens is one whole CUDA graph, or
-    one for each of the pieces between calls of attention; None where no run of a model tells what it takes besides
-    kernels.
+    one for each of the pieces between calls of attention; `starts`: a session sets up each batch while the device
+    waits for it; None where no run of a model tells what it takes besides kernels. `products`: whose choice of tiles.
     """
 
     source: str
@@ -51,6 +52,8 @@ class Engine(Spec):
     tokens_per_pass: Positive | None = None
     first_alone: bool = False
     steps: Literal["pieces", "whole"] | None = None
+    starts: Literal["session"] | None = None
+    products: GemmLibrary = "best"
 
 
 class _Engines(Spec):

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Literal, TypeAlias
 
+from cascadesim.accelerators.gpu.engines.engine import GemmLibrary
 from cascadesim.accelerators.gpu.spec import Generation
 
 # (rows, outputs) of a block; CUTLASS profiler lists. assumed: the same on every generation
@@ -25,7 +25,6 @@ FINE_TILES = (
 # cuBLAS before these, on Hopper: sm90_xmma_gemm_*_tilesize128x256x64_*_execute_segment_k_off_*, in powers of two, whose
 # blocks do not share the depth of a tile (names of kernels in public profiles, as recalled)
 XMMA_TILES = ((256, 128), (128, 256), (128, 128), (256, 64), (64, 256), (128, 64), (64, 128), (64, 64))
-GemmLibrary: TypeAlias = Literal["best", "cublas-12.1", "sgl-kernel"]
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu import plans
 from cascadesim.accelerators.gpu.accelerator import Gpu, device_names
 from cascadesim.accelerators.protocol import Plan, PlanError, checked, problems
-from cascadesim.einsum_cascades.models.operation import Operation
+from cascadesim.einsum_cascades.models.operation import Operation, linear
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.texts import cascade_names, find
@@ -195,6 +196,17 @@ def test_prompts_of_tensorrt_llm_have_a_small_kernel_ahead_of_attention() -> Non
     one = operations("llama-2-7b", "prefill", 128, 1, "attention-1pass-causal", "attention")[0]
     with_it, without = (planned_s(name, one, "kernel=trtllm-fmha-hopper") for name in ("tensorrt-llm-0.9", "none"))
     assert with_it - without == pytest.approx(2.4e-6 + 1.2e-6 + (2.4e-6 - 1.3e-6))
+
+
+def test_products_of_early_tensorrt_llm_have_the_tiles_of_their_time() -> None:
+    """528 rows: 5 x 32 blocks of 128 x 256 are two rounds of 132 SMs; later kernels of Hopper have a tile for one."""
+    one = linear("up", 528, 2048, 8192)
+    early, later = (planned_s(f"tensorrt-llm-{version}", one) for version in ("0.9", "0.17"))
+    assert early > 1.3 * later
+    lengths = np.array([8192])
+    for engine in ("tensorrt-llm-0.9", "tensorrt-llm-0.17"):
+        spec = load("h100-sxm", (f"engine={engine}",)).spec  # type: ignore[attr-defined]
+        assert plans.cycles_by_outputs(one, spec, lengths)[0] == pytest.approx(planned_s(engine, one) * spec.clock_hz)
 
 
 def test_turbomind_moves_keys_and_values_of_prompts_twice_more() -> None:

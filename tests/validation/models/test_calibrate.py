@@ -1,13 +1,15 @@
-"""What a step takes besides its kernels: found from synthetic runs, and from those that are set aside."""
+"""What steps and starts take besides their kernels: found from synthetic runs, and from those that are set aside."""
 
 from __future__ import annotations
 
 import pytest
 
-from cascadesim.accelerators.gpu.calibration import STEP_OVERHEADS_FILE, step_overhead_s, step_overheads
+from cascadesim.accelerators.gpu.calibration import STEP_OVERHEADS_FILE, overhead_s, step_overheads
 from cascadesim.accelerators.gpu.engines.engine import engines
 from cascadesim.einsum_cascades.notation.schema import parse_yaml
 from cascadesim.validation.models.calibrate import fitted, text, tokens
+from cascadesim.validation.models.rows import CALIBRATION, FIRST_TOKEN, SCORED
+from cascadesim.validation.suites import find_suites, own_data
 
 
 def test_what_was_added_to_every_step_is_found() -> None:
@@ -27,11 +29,26 @@ def test_the_file_has_value_interval_and_runs() -> None:
     assert found["whole"]["low"] == found["whole"]["value"]
 
 
-def test_engines_name_kinds_of_steps_that_are_known() -> None:
+def test_engines_name_kinds_of_steps_and_starts_that_are_known() -> None:
     kinds = {name: engine.steps for name, engine in engines().items()}
-    assert {kind for kind in kinds.values() if kind} == set(step_overheads())
-    assert step_overhead_s(kinds["vllm-0.10"]) > step_overhead_s(kinds["vllm"]) > step_overhead_s(kinds["pytorch"]) == 0
-    assert sum(one.rows for one in step_overheads().values()) == 76 / 2  # of each run two figures
+    begun = {name for name, engine in engines().items() if engine.starts == "session"}
+    assert {kind for kind in kinds.values() if kind} | {"session"} == set(step_overheads())
+    assert begun == {"tensorrt-llm-0.6", "tensorrt-llm-0.9"}
+    assert overhead_s(kinds["vllm-0.10"]) > overhead_s(kinds["vllm"]) > overhead_s(kinds["pytorch"]) == 0
+    runs = {name: one.rows for name, one in step_overheads().items()}
+    assert runs["pieces"] + runs["whole"] == 76 / 2  # of each run two figures
+    assert runs["session"] == 15  # of 62 first tokens
+
+
+def test_a_start_is_found_from_first_tokens_that_no_claim_reads() -> None:
+    """Those of sessions, of one batch each; TurboMind's and NIM's are all scored."""
+    (suite,) = find_suites(["models"])
+    kept = [row for row in own_data(suite).rows
+            if (row.text("metric"), row.text("split")) == (FIRST_TOKEN, CALIBRATION)]
+    assert {row.text("engine") for row in kept} == {"tensorrt-llm-0.6", "tensorrt-llm-0.9"}
+    assert {row.text("batching") for row in kept} == {"static"}
+    (claim,) = (one for one in suite.claims if one.name.startswith("time to the first token of one batch"))
+    assert claim.where["split"] == (SCORED,)
 
 
 @pytest.mark.slow
