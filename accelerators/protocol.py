@@ -131,7 +131,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What an accelerator can be asked for, beyond planning an operation.
+    """What an accelerator can be asked for, beyond planning.
 
     `calibrated`: its closed form is fitted to measurements: an estimate, no bound of the cycle level, which runs unless
     that is asked for. `memory_bytes`: of one device, where a model may not fit. `dram_bytes_per_s`: what its DRAM
@@ -264,9 +264,8 @@ def checked(plan: Plan, accelerator: Accelerator) -> Plan:
 def problems(plan: Plan, accelerator: Accelerator) -> Iterator[str]:
     """Find everything that is wrong with a plan, a line each.
 
-    Operations are those of the cascade, rates are possible on the units that exist, traffic is at least compulsory,
-    time covers the busiest unit, nothing is negative. Published accounting is reproduced with its quirks, so that only
-    its structure is checked.
+    Operations are those of the cascade, rates are possible, traffic is at least compulsory, time covers the busiest
+    unit, nothing is negative. Published accounting is reproduced with its quirks: only its structure is checked.
     """
     units = {unit.name: unit for unit in accelerator.units}
     broken = [problem for phase in plan.phases for problem in _structure(phase, units)]
@@ -308,20 +307,16 @@ def _times(phase: Phase, units: Mapping[str, Unit], dram_bytes_per_cycle: float 
     for activity in phase.activities:
         busy[activity.unit] += activity.cycles
         done[activity.unit].update(activity.operations)
-    cycles = ceil(phase.analytical_cycles * (1 + _ROUNDING))
-    if dram_bytes_per_cycle and phase.traffic.total_bytes > cycles * dram_bytes_per_cycle * (1 + _ROUNDING):
-        yield (f"phase {phase.name} moves {phase.traffic.total_bytes:,.0f} bytes of DRAM in {cycles:,} cycles, at most "
-               f"{cycles * dram_bytes_per_cycle:,.0f}")
+    cycles, moved = ceil(phase.analytical_cycles * (1 + _ROUNDING)), phase.traffic.total_bytes
+    if dram_bytes_per_cycle and moved > (most := cycles * dram_bytes_per_cycle) * (1 + _ROUNDING):
+        yield f"phase {phase.name} moves {moved:,.0f} bytes of DRAM in {cycles:,} cycles, at most {most:,.0f}"
     for unit, spent in busy.items():
         if spent > cycles:
             yield f"phase {phase.name}: {unit} is busy for {spent} of {phase.analytical_cycles:g} cycles"
         if unit in units:
             peak = units[unit].lanes * units[unit].operations_per_cycle * (spent + _ROUNDED_CYCLES)
-            for kind, count in done[unit].items():
-                if count > peak * (1 + _ROUNDING):
-                    yield (
-                        f"phase {phase.name}: {unit} does {count:,} {kind} in {spent:,} cycles, at most {peak:,.0f}"
-                    )
+            yield from (f"phase {phase.name}: {unit} does {count:,} {kind} in {spent:,} cycles, at most {peak:,.0f}"
+                        for kind, count in done[unit].items() if count > peak * (1 + _ROUNDING))
 
 
 def _operations(plan: Plan) -> Iterator[str]:

@@ -84,9 +84,9 @@ class BoundCascade:
                 if extents.setdefault(outer, tiles) != tiles:
                     raise CascadeSimError(f"{cascade.name}: {outer} is {tiles} with the other extents given, "
                                           f"got {extents[outer]}")
-            if outer in extents:  # chunks that another rank shares hold as many of this one where nothing else is said
-                alike = (size for other, size in wholes.items() if parts[0] == other[0]
-                         and inner == prod(extents[rank.upper()] for rank in other[1:]))  # fmt: skip
+            if outer in extents:  # chunks that ranks share hold as many of each where nothing else is said
+                alike = (size for other, size in wholes.items()
+                         if parts[0] == other[0] and inner == prod(extents[rank.upper()] for rank in other[1:]))
                 wholes[parts] = extents.setdefault(whole, next(alike, inner * extents[outer]))
         for rank, keep in filter(None, map(kept_extent, cascade.einsums)):
             if isinstance(keep, int) or keep in extents:
@@ -175,15 +175,12 @@ class BoundCascade:
         """`ranks`, those of one partition together, and those of partitions that share chunks: m1, m0, p0."""
         left = dict.fromkeys(ranks)
         found = [tuple(part for part in parts if part in left) for parts in self.wholes]
-        for number, group in enumerate(found):
-            if not left.keys() >= set(group) or not group:
-                continue
-            for other in found[number + 1 :]:
-                if group[0] in other:
-                    group += tuple(part for part in other if part not in group)
-            yield group
-            for part in group:
-                del left[part]
+        for group in found:
+            if group and left.keys() >= set(group):
+                shared = (part for other in found if group[0] in other for part in other)
+                group = tuple(dict.fromkeys((*group, *shared)))
+                yield group
+                left = {part: None for part in left if part not in group}
         yield from ((rank,) for rank in left)
 
     def _extent_of(self, groups: Iterable[Parts]) -> Polynomial:
@@ -193,28 +190,24 @@ class BoundCascade:
             if self._whole(group) is not None or len(self._parts_in(group)) > 1:
                 number *= self._inside(group)
                 continue
-            for name in (rank.upper() for rank in group):
-                number *= self.extents.get(name, 1)
-                unknown += [] if name in self.extents else [name]
+            number *= prod(self.extents.get(rank.upper(), 1) for rank in group)
+            unknown += [rank.upper() for rank in group if rank.upper() not in self.extents]
         return number * product(map(symbol, unknown))
 
     def _inside(self, group: Parts) -> int:
         """Points of a group inside all its wholes: of chunks that several ranks share all are full but the last."""
         chunks = self.extents[group[0].upper()]
         full, last = 1, 1
-        for parts, whole in self.wholes.items():
-            if parts[0] != group[0]:
-                continue
+        for parts, whole in ((parts, whole) for parts, whole in self.wholes.items() if parts[0] == group[0]):
             inner = [self.extents[part.upper()] for part in parts[1:]]
             tile = prod(self.extents[part.upper()] for part in parts if part not in group)
             full *= prod(inner) // tile
             last *= -(-(whole - prod(inner) * (chunks - 1)) // tile)
         return full * (chunks - 1) + last
 
-    def _parts_in(self, group: Parts) -> tuple[Parts, ...]:
+    def _parts_in(self, group: Parts) -> set[Parts]:
         """What a group has of each partition, outermost first."""
-        found = (tuple(part for part in parts if part in group) for parts in self.wholes)
-        return tuple(dict.fromkeys(present for present in found if present))
+        return {tuple(part for part in parts if part in group) for parts in self.wholes} - {()}
 
     def _whole(self, group: Parts) -> int | None:
         """The extent that outer parts walk; None for a rank by itself and for parts without the outermost."""
@@ -322,7 +315,7 @@ class BoundCascade:
                                   f"at most {_MOST_POINTS:,}")
         grid = dict(zip(ranks, np.ix_(*known.values()), strict=True))
         inside = holds(tests, grid, self.extents)
-        for parts in (parts for group in groups for parts in self._parts_in(group)):
+        for parts in {parts for group in groups for parts in self._parts_in(group)}:
             if (whole := self._whole(parts)) is not None:
                 inside = inside & (self._coordinate(parts, grid) < whole)
         if masked:
