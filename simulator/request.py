@@ -144,6 +144,7 @@ def _refuse_pattern(operation: Operation, accelerator: Accelerator) -> None:
 # assumed: a CUDA context takes about half of it, work space of libraries and buffers of communication the rest; engines
 # set 10 % of the memory aside for all of this, which on 80 GB is more
 WORKSPACE_BYTES = 1_000_000_000
+NODE_DEVICES = 8  # of an HGX board, A100 to B300 (datasheets); racks of GB200 and GB300 link 72. For a note alone
 RESULT_BYTES = 2  # of one number that a product writes, at least: narrower products give 16-bit results
 
 
@@ -250,8 +251,10 @@ def notes_on_devices(request: Request) -> tuple[str, ...]:
     if devices == 1:
         return ()
     parameters = _own_workload(request).parameters() or 0
-    return (f"tensor parallelism over {devices} devices: time, units, traffic and memory are those of each; "
-            f"it has {parameters / 1e9:,.2f} G parameters",)  # fmt: skip
+    whose = (f"tensor parallelism over {devices} devices: time, units, traffic and memory are those of each; "
+             f"it has {parameters / 1e9:,.2f} G parameters")  # fmt: skip
+    beyond = f"all {devices} devices are taken to be linked as those of one node, which mostly has {NODE_DEVICES}"
+    return (whose, beyond) if devices > NODE_DEVICES else (whose,)
 
 
 def memory(request: Request) -> MemoryUse | None:

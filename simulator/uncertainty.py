@@ -26,6 +26,7 @@ from cascadesim.simulator.request import Request
 
 _FILE = Path(__file__).parent / "uncertainty.json"
 _PAGED = "-paged"  # ends the names of kernels that read keys from pages
+DEPTHS = ("head_dim", "value_dim")
 _SMALL_SHARE = 0.05  # of the time: calls below decide nothing
 _OF_THE_CALL = ("dtype", "types", "kernel", "parallel")  # settings that show in sizes, types and kernel of a call
 
@@ -56,7 +57,7 @@ class MeasuredStratum:
     latency: float
     p90: float
     largest: float
-    ranges: Mapping[str, Sequence[float]]  # size -> smallest, largest
+    ranges: Mapping[str, Sequence[float]]  # size -> smallest, largest; of one of DEPTHS, each that was measured
     masks: Sequence[str]
     types: Sequence[str] = field(default=("",))
     kernel: str = ""
@@ -70,8 +71,8 @@ class MeasuredStratum:
             found.append(f"kernel {call.kernel}")
         found += [f"mask {call.mask}"] * (call.mask not in self.masks)
         found += [f"types {call.types}"] * (call.types not in self.types)
-        return (*found, *(_outside(name, call.sizes[name], *bounds) for name, bounds in self.ranges.items()
-                          if not bounds[0] <= call.sizes[name] <= bounds[1]))  # fmt: skip
+        return (*found, *(_outside(name, call.sizes[name], measured) for name, measured in self.ranges.items()
+                          if not _is_among(name, call.sizes[name], measured)))  # fmt: skip
 
     def distance(self, call: Call) -> tuple[bool, bool, int, int]:
         """Order strata by this: another fidelity is further than another kernel, that further than another shape."""
@@ -82,8 +83,14 @@ class MeasuredStratum:
         return bool(self.kernel) and self.kernel.removesuffix(_PAGED) != kernel.removesuffix(_PAGED)
 
 
-def _outside(name: str, size: float, least: float, most: float) -> str:
-    shown = _number(least) if least == most else f"{_number(least)} to {_number(most)}"
+def _is_among(name: str, size: float, measured: Sequence[float]) -> bool:
+    """Kernels are made for some depths, and pad others."""
+    return size in measured if name in DEPTHS else measured[0] <= size <= measured[-1]
+
+
+def _outside(name: str, size: float, measured: Sequence[float]) -> str:
+    ends = tuple(dict.fromkeys(map(_number, measured)))
+    shown = ", ".join(ends) if name in DEPTHS else " to ".join(ends)
     return f"{name.replace('_', ' ')} {_number(size)} (measured: {shown})"
 
 

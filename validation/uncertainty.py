@@ -21,7 +21,7 @@ from cascadesim.accelerators.gpu.spec import with_cache
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.simulator import report
-from cascadesim.simulator.uncertainty import MeasuredStratum, attention_sizes, mask_name, sizes_of
+from cascadesim.simulator.uncertainty import DEPTHS, MeasuredStratum, attention_sizes, mask_name, sizes_of
 from cascadesim.validation.claim import Cell, Selection
 from cascadesim.validation.claims.published import CYCLE_LEVEL
 from cascadesim.validation.gpu.layouts import POOLED
@@ -63,9 +63,10 @@ def _stratum(
     kind: str, what: str, fidelity: str, cells: Sequence[Cell], sizes: SizesOfCell, masks: Iterable[str],
     types: Iterable[str] = ("",), kernel: str = "",
 ) -> MeasuredStratum:  # fmt: skip
-    """The errors of cells of one kind of work, and the smallest and largest of each of their sizes."""
+    """The errors of cells of one kind of work, and the smallest and largest of each of their sizes, or each depth."""
     errors, found = [cell.error("deviation") for cell in cells], [sizes(cell) for cell in cells]
-    ranges = {name: (min(one[name] for one in found), max(one[name] for one in found)) for name in found[0]}
+    sorted_sizes = {name: sorted({one[name] for one in found}) for name in found[0]}
+    ranges = {name: tuple(own) if name in DEPTHS else (own[0], own[-1]) for name, own in sorted_sizes.items()}
     half, most, largest = (within(errors, share) for share in (0.5, 0.9, 1.0))
     return MeasuredStratum(kind, what, fidelity, len(cells), half, most, largest, ranges, tuple(sorted(set(masks))),
                    tuple(sorted(set(types))), kernel)  # fmt: skip

@@ -235,3 +235,8 @@ def test_the_package_is_imported_below_a_tenth_of_a_second() -> None:
     times = [float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
              for _ in range(5)]  # fmt: skip
     assert min(times) < 0.1
+
+
+def test_true_is_a_one_where_a_number_is_expected() -> None:
+    sizes = {"layout": 64, "window": 8, "q_tile": 4, "kv_tile": 4}
+    assert cs.gna(**sizes, causal=True).to_dict() == cs.gna(**sizes, causal=1).to_dict()

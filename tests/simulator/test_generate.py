@@ -225,3 +225,12 @@ def test_the_error_of_published_runs_covers_what_they_span() -> None:
     assert not engine.covers
     assert "engine vllm" in engine.basis
     assert stated("llama-2-7b", "vllm", "rtx4090") is None
+
+
+def test_memory_holds_the_fullest_cache_which_a_chunk_may_have_had_before_the_end() -> None:
+    """Llama 4 attends chunks of 8,192 keys in 36 of 48 layers: one token more begins a new chunk."""
+    request = Request(load_workload("llama-4-scout-17b-16e"), catalogue.load("gb300", ("parallel.tensor=8",)), batch=1)
+    before, after = (generate(request, 7680, outputs).memory for outputs in (513, 514))
+    assert before is not None
+    assert after is not None
+    assert before.kv == after.kv == 8192 * 48 * 2 * 128 * 2  # one key head a device, keys and values, 16 bits

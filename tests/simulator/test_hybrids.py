@@ -152,3 +152,31 @@ def test_attention_alone_holds_its_states_too() -> None:
     assert found is not None
     assert (found.weights, found.kv, found.states, found.convolutions) == (
         0, 2 * 4096 * 65_536, 2 * 150_994_944, 2 * 2_949_120)  # fmt: skip
+
+
+@pytest.mark.parametrize(("arch", "name"), [("fusemax", "nemotron-3-nano-30b-a3b"), ("edge-array", "qwen3.5-27b")])
+def test_a_step_loads_its_state_at_cycle_level_too(arch: str, name: str) -> None:
+    """The state is most of what passes by DRAM, which bounds the step in closed form."""
+    closed = layers(arch, "decode", 4096, name)
+    found = simulate(load_workload(name), load(arch), sequence_length=4096, batch=1, phase="decode", scope="attention")
+    for report in found:
+        assert closed[str(report.layer)].cycles <= report.cycles <= 1.2 * closed[str(report.layer)].cycles
+
+
+@pytest.mark.parametrize("length", [64, 128, 256])
+def test_a_prompt_of_one_chunk_runs(length: int) -> None:
+    """Longer ones take as many chunks of the usual size where that is faster: 64 tokens here."""
+    one, other = (layers("fusemax", "prefill", tokens, "nemotron-3-nano-30b-a3b")["state-space"]
+                  for tokens in (length, 4 * length))  # fmt: skip
+    assert one.cycles < other.cycles <= 4.5 * one.cycles
+
+
+def test_a_mask_that_no_text_can_honour_and_steps_of_one_query_are_refused_on_arrays() -> None:
+    def run(attention: str, phase: Phase) -> None:
+        simulate(load_workload("gpt-2-small"), load("fusemax"), sequence_length=1000, batch=1, phase=phase,
+                 scope="attention", attention=attention)  # fmt: skip
+
+    with pytest.raises(CascadeSimError, match="linear-attention sums over all keys before a query reads"):
+        run("linear-attention", "prefill")
+    with pytest.raises(CascadeSimError, match="it needs as many of both, got 1 and 1000"):
+        run("linear-attention-gated", "decode")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from cascadesim.accelerators.catalogue import load
 from cascadesim.einsum_cascades.models.layers import Phase
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import load_workload, workload_names
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.simulator.request import divided, divided_operations
+from cascadesim.simulator.request import Request, divided, divided_operations, notes_on_devices
 
 
 def operations(name: str, devices: int, phase: Phase = "prefill") -> dict[str, Operation]:
@@ -111,3 +112,10 @@ def test_every_model_that_divides_does_all_of_its_products(name: str) -> None:
                    for one in found.values() if one.kind == "linear")  # fmt: skip
 
     assert macs(whole) <= 2 * macs(halves) < 2 * macs(whole)
+
+
+def test_more_devices_than_a_node_has_are_said_to_be_linked_as_one() -> None:
+    few, many = (notes_on_devices(Request(load_workload("llama-3.1-405b"), load("h100-sxm", [f"parallel.tensor={count}"])))
+                 for count in (8, 16))  # fmt: skip
+    assert len(few) == 1
+    assert many[1] == "all 16 devices are taken to be linked as those of one node, which mostly has 8"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -59,7 +60,13 @@ def test_a_call_inside_what_was_measured_has_no_problem_and_others_say_theirs() 
     assert stratum(types=("bf16",)).problems(call(types="fp8")) == ("types fp8",)
     assert stratum(kernel="one").problems(call(kernel="two")) == ("kernel two",)
     assert stratum().problems(call(fidelity="analytical")) == ("the closed form",)
-    assert stratum(ranges={"head_dim": (128, 128)}).problems(call()) == ("head dim 64 (measured: 128)",)
+    assert stratum(ranges={"head_dim": (128,)}).problems(call()) == ("head dim 64 (measured: 128)",)
+
+
+def test_a_depth_between_two_that_were_measured_is_another() -> None:
+    """Of 96 nothing is known where kernels for 64 and 128 were timed: it runs as 128 would."""
+    wide = replace(call(), sizes=attention_sizes(1, 8, 8, 1, 128, 96, 96, 1e-3))
+    assert stratum().problems(wide) == ("head dim 96 (measured: 64, 128)",)
 
 
 def test_the_nearest_stratum_is_of_the_same_fidelity_then_kernel_then_shape_then_the_largest() -> None:

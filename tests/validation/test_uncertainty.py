@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cascadesim.simulator.uncertainty import DEPTHS
 from cascadesim.validation.uncertainty import CYCLE_LEVEL, FILE, measured, text, within
 
 
@@ -37,6 +38,7 @@ def test_strata_are_of_calls_and_say_what_they_span() -> None:
             assert architecture in one.what
             assert one.rows >= (9 if one.fidelity == "cycle" and CYCLE_LEVEL not in one.what else 10)
             assert 0 <= one.latency <= one.p90 <= one.largest
-            assert all(least <= most for least, most in one.ranges.values())
+            assert all(list(own) == sorted(own) for own in one.ranges.values())
+            assert all(len(own) == 2 for name, own in one.ranges.items() if name not in DEPTHS)
             assert one.masks
             assert one.types

@@ -13,7 +13,7 @@ from cascadesim.einsum_cascades.models.layers import Phase
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.sparsity.masks import CAUSAL
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, KeyInterval
 from cascadesim.einsum_cascades.texts import find
 from cascadesim.simulator.engine.engine import run
 from cascadesim.simulator.simulate import simulate
@@ -146,3 +146,14 @@ def test_a_harsh_schedule_saves_time_in_whole_tiles_of_keys() -> None:
 def test_no_publication_prunes_on_fusemax() -> None:
     with pytest.raises(CascadeSimError, match="no publication prunes on fusemax"):
         load("fusemax").plan(attention("pruned-1pass"), "artifact")
+
+
+def test_the_second_pass_takes_the_time_of_the_tiles_that_a_mask_leaves() -> None:
+    """4,096 causal keys in 16 tiles of 256: 136 of 256 tiles; a window of 256 keys meets two tiles, the first one."""
+    for mask, tiles in ((CAUSAL, 136), (KeyInterval(True, window=256), 31)):
+        operation = replace(attention("pruned-1pass", 4096), mask=mask)
+        plan = load("fusemax", ("pe_array.rows=256",)).plan(operation, "physical")
+        (keys,) = plan.splits.values()
+        importance = next(phase for phase in plan.phases if phase.name.startswith("importance: QK"))
+        busy = sum(each.cycles for each in importance.activities if each.unit == "array_2d")
+        assert busy == pytest.approx(768 * tiles * (256 / keys) * (64 + 7 + 1), rel=0.25)

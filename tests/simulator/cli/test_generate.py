@@ -76,6 +76,8 @@ def test_python_gives_what_the_command_prints(capsys: pytest.CaptureFixture[str]
         (("--batching", "sometimes"), "no 'sometimes'"),
         (("--requests", "20"), "--requests and --spread go with --batching continuous"),
         (("--batching", "continuous", "--spread", "1"), "--spread"),
+        (("--batching", "continuous", "--spread", "nan"), "give a number from 0 to below 1"),
+        (("--engine", "vllm", "--set", "engine=sglang"), "--engine vllm and --set engine=sglang say the same"),
         (("--input", "1K,2K"), "takes one --input"),
         (("--devices", "3"), "no tensor parallelism over 3 devices"),
         (("--concurrency", "0"), "give 1 to"),
@@ -102,3 +104,14 @@ def test_models_that_generate_nothing_and_machines_without_devices_are_refused(
     assert (code, error.count("\n")) == (2, 2)
     assert "generate: --devices 2: fusemax is one device" in error
     assert "generate: --engine vllm: fusemax runs no kernels of an engine" in error
+
+
+def test_settings_that_change_nothing_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, error = run(capsys, *ASKED, "--set", "batch=4", "--set", "types.kv=fp8")
+    assert code == 0
+    assert error == "generate: --set batch=4: set but not used: all figures are the same without it\n"
+
+
+def test_loaded_things_go_in_as_they_are() -> None:
+    loaded = cs.generate(cs.load_accelerator("h100-sxm"), cs.load_workload("llama-3.1-8b"), input=128, output=16)
+    assert loaded.to_dict() == cs.generate("h100-sxm", "llama-3.1-8b", input=128, output=16).to_dict()

@@ -123,3 +123,19 @@ def test_amdahl_gives_the_end_to_end_bounds_of_the_paper(
 def test_several_layers_share_the_attention_time() -> None:
     """Half of the layers twice as fast, half unchanged: attention takes 3/4, the run 1 - 0.8/4."""
     assert end_to_end_layers([(2.0, 10), (1.0, 10)], 0.8) == pytest.approx(1 / (1 - 0.2))
+
+
+@pytest.mark.parametrize(("layout", "window", "tiles", "heads", "head_dim"), [
+    ((1024,), (1024,), ((128,), (128,)), 16, 128), ((14, 14), (7, 7), ((16, 8), (16, 8)), 16, 32),
+    ((64,), (8,), ((64,), (128,)), 24, 7), ((2**20,), (16,), ((128,), (128,)), 24, 128),
+])  # fmt: skip
+def test_no_speedup_is_above_the_bound_and_no_kernel_below_the_time_of_its_bytes(
+    layout: tuple[int, ...], window: tuple[int, ...], tiles: tuple[tuple[int, ...], tuple[int, ...]], heads: int,
+    head_dim: int,
+) -> None:  # fmt: skip
+    """Q, K, V and O pass by DRAM once; small calls wait as any kernel does."""
+    asked = question(neighborhood(layout, window), *tiles)
+    found = predict(asked, DEVICES["h100-sxm"], heads, head_dim)
+    assert found.kernel_speedup <= asked.flop_bound * (1 + 1e-9)
+    assert found.kernel_s >= 4 * asked.pattern.tokens * heads * head_dim * 2 / 3.35e12
+    assert found.kernel_s > 3e-6

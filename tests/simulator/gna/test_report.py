@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from cascadesim.einsum_cascades.sparsity.masks import neighborhood
-from cascadesim.simulator.gna.neighborhood import question
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.sparsity.masks import KeyInterval, neighborhood
+from cascadesim.simulator.gna.neighborhood import dense_s, question
 from cascadesim.simulator.gna.report import Scenario, answer
 
 
@@ -45,3 +46,23 @@ def test_end_to_end_figures_weigh_patterns_by_their_layers() -> None:
     found = answer(sparse, Scenario(attention_share=0.5, layers=3, also=((dense, 1),))).end_to_end
     assert found is not None
     assert found["worst_bound"] == pytest.approx(1 / 0.8125)
+
+
+def test_tiles_that_a_device_has_no_kernel_for_are_said() -> None:
+    asked = question(neighborhood((32, 32, 32), (16, 16, 16)), (1, 1, 1), (1, 1, 1))
+    line, *_ = answer(asked, Scenario(device="b200")).advice
+    assert line.startswith("blackwell-fna has no such tiles: no kernel takes this time on b200; at head dimension 128")
+    assert "q 8x4x8, kv 4x4x8" in line
+    own = question(neighborhood((32, 32, 32), (16, 16, 16)), (8, 4, 8), (4, 4, 8))
+    assert not any("no such tiles" in each for each in answer(own, Scenario(device="b200")).advice)
+    with pytest.raises(CascadeSimError, match="blackwell-fna: head dimension must be 1 to 128, got 256"):
+        answer(own, Scenario(device="b200", head_dim=256))
+
+
+def test_a_causal_sequence_is_held_against_dense_causal_attention_too() -> None:
+    asked = question(neighborhood((65536,), (4096,), causal=(True,)), (128,), (128,))
+    found = answer(asked, Scenario(device="h100-sxm", heads=32))
+    assert found.prediction is not None
+    causal_s = dense_s("h100-sxm", 65536, 65536, 32, 128, 1, KeyInterval(True))
+    assert found.advice[-1].endswith(f"it is {causal_s / found.prediction.total_s:.2f}x")
+    assert causal_s < 0.6 * found.prediction.dense_s

@@ -236,8 +236,8 @@ def test_a_block_that_no_sm_holds_is_refused_with_its_size() -> None:
 
 
 def test_letters_of_the_text_are_bound_by_the_roles_of_its_inputs() -> None:
-    """`c` is what keys are called, `c` and `p` together what queries are called; chunks are the steps."""
-    assert problem(find("linear-attention-chunked")).splits == {"C": 256, "C+P": 256, "C0": 64, "P0": 64}
+    """`c` is what keys are called; chunks, which queries share, are the steps."""
+    assert problem(find("linear-attention-chunked")).splits == {"C": 256, "C0": 64, "P0": 64}
     with pytest.raises(CascadeSimError, match=r"steps along queries and keys together \(c1\).*got 1 and 256"):
         problem(find("linear-attention-chunked"), p=1)
 
