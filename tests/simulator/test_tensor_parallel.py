@@ -115,7 +115,7 @@ def test_every_model_that_divides_does_all_of_its_products(name: str) -> None:
 
 
 def test_more_devices_than_a_node_has_are_said_to_be_linked_as_one() -> None:
-    few, many = (notes_on_devices(Request(load_workload("llama-3.1-405b"), load("h100-sxm", [f"parallel.tensor={count}"])))
-                 for count in (8, 16))  # fmt: skip
+    model = load_workload("llama-3.1-405b")
+    few, many = (notes_on_devices(Request(model, load("h100-sxm", [f"parallel.tensor={count}"]))) for count in (8, 16))
     assert len(few) == 1
     assert many[1] == "all 16 devices are taken to be linked as those of one node, which mostly has 8"
