@@ -26,6 +26,8 @@ from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, T
 from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, GLOBAL_BUFFER, BoundRun, Resident
 from cascadesim.accelerators.spec import SpatialArray
 
+MORE_TILES = (4, 8)  # at a time, where no pipeline is had; assumed: as many as FuseMax's own has epochs
+
 
 def bind(draft: Draft) -> BoundGroup:
     """Raises IllegalMapping with the first reason."""
@@ -48,12 +50,13 @@ def bound(draft: Draft) -> BoundGroup:
 def _pipelined(draft: Draft) -> BoundGroup:
     """Bind with as many tiles open as the pipeline has epochs; loaded tiles in as many copies as its epochs ask for.
 
-    Where a running value would come too late tiles are taken as they come, two at a time.
+    Where a running value would come too late tiles are taken as they come, as many at a time as fit and pay off.
     """
     group = bound(draft.overlapped(2))
     found = stages(group)
     if found is None:
-        return group
+        fitting = [each for each in (group, *(bound(draft.overlapped(tiles)) for tiles in MORE_TILES)) if each.fits]
+        return min(fitting, key=lambda each: each.bound_cycles, default=group)
     staged = replace(bound(draft.overlapped(max(found.values()) + 1)), stages=found)
     reads = tuple(replace(read, copies=input_copies(staged, read.depth)) for read in staged.reads)
     return replace(staged, reads=reads).like(group)

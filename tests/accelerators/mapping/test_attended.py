@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,12 +11,14 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.attended import AttendedKeys, attended
 from cascadesim.accelerators.mapping.plan import searched
 from cascadesim.accelerators.mapping.program import Builder
+from cascadesim.accelerators.mapping.text import find_mapping
 from cascadesim.accelerators.protocol import problems
 from cascadesim.accelerators.spatial.array import SpatialMachine
 from cascadesim.einsum_cascades.models.workload import load_workload
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval
 from cascadesim.einsum_cascades.texts import find
+from cascadesim.simulator.engine.engine import run
 
 PAIRS = find("attention-3pass")
 
@@ -133,3 +137,20 @@ def test_rounds_of_a_window_are_written_down_once_wherever_they_lie() -> None:
     builder = Builder(group)
     builder.rounds((), dict(group.problem.extents))
     assert 64 < len(builder.known) < 64 + 32
+
+
+def test_a_pipeline_that_a_mask_breaks_still_keeps_the_arrays_busy() -> None:
+    """A causal row of keys ends with a single tile of queries, too few for the epochs of a pipeline: of 16 x 16 tiles
+    136 are visited, 8 of them open at a time."""
+    operation, *_ = load_workload("bert").operations(
+        sequence_length=4096, batch=1, scope="attention", attention="attention-1pass"
+    )
+    machine = load("fusemax")
+    assert isinstance(machine, SpatialMachine)
+    found = {mask: machine.with_mapping(find_mapping("fusemax")).plan(replace(operation, mask=mask), "physical")
+             for mask in (FULL, CAUSAL)}  # fmt: skip
+    (whole,), (causal,) = (plan.phases for plan in found.values())
+    assert causal.program is not None
+    assert causal.analytical_cycles == pytest.approx(whole.analytical_cycles * 136 / 256, rel=0.03)
+    assert run(causal.program()).cycles < 1.1 * causal.analytical_cycles
+    assert any("overlap interleave 8" in line for line in found[CAUSAL].mapping)
