@@ -86,14 +86,16 @@ class TiledGroup:
     def attended(self) -> AttendedKeys | None:
         """Which tiles of queries and keys are visited; None where all are.
 
-        No Einsum works by keys alone then, no sum over queries ends before all of them have been, and no running value
-        goes over the keys inside a tile: its last step is due.
+        No Einsum works by keys alone then, a sum over queries ends with the last of them and is of keys that are all
+        attended, and no running value goes over the keys inside a tile: its last step is due.
         """
         found = self.problem.attended
         if found is None or not any(run.work.axes >= PAIRED for run in self.runs) or self.in_slices:
             return None
         by_keys = any(KEY in run.work.axes and QUERY not in run.work.axes for run in self.runs)
-        over_queries = any(QUERY in run.work.iterates or (QUERY in run.work.reduced and not self.is_of_all(run))
+        all_keys = found.first[0] == 0 and found.last[-1] == self.problem.extents[KEY] - 1
+        over_queries = any(QUERY in run.work.iterates
+                           or (QUERY in run.work.reduced and not (all_keys and self.is_of_all(run)))
                            for run in self.runs)  # fmt: skip
         inside = any(KEY in run.work.iterates for run in self.runs) and KEY not in {loop.axis for loop in self.loops}
         return None if by_keys or over_queries or inside else found

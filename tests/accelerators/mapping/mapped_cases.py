@@ -29,7 +29,12 @@ RUNNING = cascade("running", """
     S[r,n+1] = G[r,n] * S[r,n] + X[r,n]
     Y[r,n]   = S[r,n+1] * X[r,n]
 """)
-TEXTS = [PRODUCT, CHAIN, RUNNING, *map(find, (
+IMPORTANCE = cascade("importance", """
+    QK[h,p,m] = Q[h,p,e] * K[h,m,e]
+    SN[h,p,m] = exp(QK[h,p,m])
+    S[m]      = SN[h,p,m]
+""")
+TEXTS = [PRODUCT, CHAIN, RUNNING, IMPORTANCE, *map(find, (
     "attention-3pass", "attention-2pass", "attention-1pass", "attention-1pass-gqa", "linear-attention",
     "attention-3pass-causal", "attention-1pass-causal", "attention-sinks-1pass", "attention-differential",
     "mamba-2-ssd", "deltanet",

@@ -12,20 +12,25 @@ from hypothesis import strategies as st
 from mapped_cases import CHAIN, MASKS, PRODUCT, TEXTS, array, check_ports, check_schedule, sized
 from walker import Execution, words_moved
 
+from cascadesim.accelerators.mapping.attended import attended
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft
 from cascadesim.accelerators.mapping.mapper.candidates import Neighbours
 from cascadesim.accelerators.mapping.mapper.search import search
 from cascadesim.accelerators.mapping.mapper.slicing import in_slices
 from cascadesim.accelerators.mapping.placing import bind
-from cascadesim.accelerators.mapping.problem import MappingProblem
+from cascadesim.accelerators.mapping.problem import MappingProblem, problem
 from cascadesim.accelerators.mapping.program import program
+from cascadesim.accelerators.mapping.resolve import resolved
+from cascadesim.accelerators.mapping.sliced import group_program
+from cascadesim.accelerators.mapping.text import parse_mapping
 from cascadesim.accelerators.program import Repeat, TileRun
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.analysis.evaluate import evaluate
 from cascadesim.einsum_cascades.analysis.passes import partition
 from cascadesim.einsum_cascades.notation.algebra import extents_of, factor_polynomial
 from cascadesim.einsum_cascades.notation.ir import Cascade, Index
+from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval
 from cascadesim.einsum_cascades.texts import find
 
@@ -235,3 +240,24 @@ def test_every_text_is_mapped_and_covers_its_einsums_once(text: Cascade) -> None
     found, tried = search(of, array(2, 2, 2))
     assert [run.work.name for group in found for run in group.runs] == [work.name for work in of.work]
     assert tried > 0
+
+
+@pytest.mark.parametrize(("loops", "queries", "window", "visited"), [
+    ("m1, p1", 16, None, 16), ("p1, m1", 16, None, 10), ("p1, m1", 16, 2, 7), ("p1, m1", 4, 2, 4)])  # fmt: skip
+def test_a_sum_over_queries_is_stored_for_all_keys(loops: str, queries: int, window: int | None, visited: int) -> None:
+    """16 causal queries and keys in tiles of 4: 10 of 16 pairs of tiles are met, 7 within a window of 2. All are visited
+    where each key tile has a sum of its own, and where there are keys that no query attends."""
+    text = cascade("importance", "QK[p,m] = Q[p,e] * K[m,e]\nSN[p,m] = exp(QK[p,m])\nS[m] = SN[p,m]")
+    sizes = {"P": queries, "M": 16, "E": 2}
+    own = problem(text, sizes, attended=attended(text, sizes, KeyInterval(True, window=window)))
+    (group,) = resolved(parse_mapping(f"""
+mapping mine for importance
+for {loops}:
+  split m: m1 by 4, m0
+  split p: p1 by 4, p0
+  array_2d [m0 over rows, p0 over columns]: QK for e; SN; S
+  overlap serial
+"""), own, array(4, 4, 4))  # fmt: skip
+    busy = group_program(group).busy_cycles()
+    assert busy["store S"] == group.written_words == 16
+    assert busy["SN"] == visited * group.runs[1].cycles(group.leaf)
