@@ -245,7 +245,7 @@ def test_every_text_is_mapped_and_covers_its_einsums_once(text: Cascade) -> None
 @pytest.mark.parametrize(("loops", "queries", "window", "visited"), [
     ("m1, p1", 16, None, 16), ("p1, m1", 16, None, 10), ("p1, m1", 16, 2, 7), ("p1, m1", 4, 2, 4)])  # fmt: skip
 def test_a_sum_over_queries_is_stored_for_all_keys(loops: str, queries: int, window: int | None, visited: int) -> None:
-    """16 causal queries and keys in tiles of 4: 10 of 16 pairs of tiles are met, 7 within a window of 2. All are visited
+    """16 causal queries and keys in tiles of 4: 10 of 16 pairs of tiles are met, 7 within a window of 2. All are met
     where each key tile has a sum of its own, and where there are keys that no query attends."""
     text = cascade("importance", "QK[p,m] = Q[p,e] * K[m,e]\nSN[p,m] = exp(QK[p,m])\nS[m] = SN[p,m]")
     sizes = {"P": queries, "M": 16, "E": 2}
