@@ -121,8 +121,8 @@ def _moved(stage: Stage, timing: StageTiming) -> str:
 def stage_program(stage: Stage, timing: StageTiming) -> Program:
     """The SM that ends last, step by step of its walks: operands, products, instructions, functions.
 
-    Steps overlap as far as two tiles of operands are held, those of a running value one after another; blocks follow
-    each other without a gap.
+    Steps overlap as far as two tiles of operands are held, those of a running value one after another, in turn with
+    those of the other blocks that are there; blocks follow each other without a gap.
     """
     device = stage.problem.device
     steps = max(ceil(stage.steps * stage.seen.share / stage.parts), 1) if stage.combines == 1 else 1
@@ -130,7 +130,7 @@ def stage_program(stage: Stage, timing: StageTiming) -> Program:
     clocks = device.clock_hz / (steps * blocks)
     whole = device.clock_hz * device.sms / (steps * stage.blocks)
     launched = After("launch", latest=True)
-    lag = ceil(stage.kernel.circuit * CIRCUIT_CYCLES / stage.together)
+    lag = ceil(stage.kernel.circuit * CIRCUIT_CYCLES / min(stage.together, blocks))
     again = (After("lanes", tiles_back=1, lag_cycles=lag),) if lag and stage.combines == 1 else ()
     tasks = (
         Task("launch", "launch"),

@@ -146,8 +146,9 @@ def stage_timing(stage: Stage, parts: Sequence[EinsumActivity], moved: StageMove
     """One launch; `parts`: what its units do of its Einsums."""
     device = stage.problem.device
     tensor, special, issue = _sm_cycles(stage, parts, known)
-    work = max(tensor + max(special, issue), moved.l2_bytes / L2_PORT_BYTES_PER_CLOCK)
-    schedule_s = _makespan_cycles(stage, work, known) / device.clock_hz
+    computed = tensor + max(special, issue)
+    work = max(computed, moved.l2_bytes / L2_PORT_BYTES_PER_CLOCK)
+    schedule_s = _makespan_cycles(stage, work, computed, known) / device.clock_hz
     l2_s = moved.l2_bytes / device.l2_ceiling_bytes_per_s  # asked for ahead, evenly, as attention does
     share = dram_share(np.asarray(moved.read_bytes), np.asarray(moved.write_bytes))
     dram_s = float(dram_seconds(device, known, (moved.read_bytes + moved.write_bytes) / share))
@@ -179,15 +180,19 @@ def _sm_cycles(stage: Stage, parts: Sequence[EinsumActivity], known: Constants) 
     )
 
 
-def _makespan_cycles(stage: Stage, work: float, known: Constants) -> float:
-    """The work spread over the SMs, the last round not full; at least the longest block; blocks of an SM in turn."""
+def _makespan_cycles(stage: Stage, work: float, computed: float, known: Constants) -> float:
+    """The work spread over the SMs, the last round not full; at least the longest block; blocks of an SM in turn.
+
+    The steps of a running value wait for each other, in which a block computes nothing else; operands come meanwhile.
+    """
     device, blocks, seen = stage.problem.device, stage.blocks, stage.seen
     each, rounds = work / blocks, blocks / device.sms
     late = (ceil(rounds) - rounds) * each * seen.shortest if rounds > 1 else 0.0
     together = min(stage.together, ceil(rounds))
     turns = max(rounds - 1, 0.0) * known.block_latency_s * device.clock_hz / together
     waits = ceil(rounds / together) * stage.steps * seen.share * seen.longest * stage.kernel.circuit * CIRCUIT_CYCLES
-    return max(rounds * each + late, each * seen.longest, waits) + turns
+    in_order = waits + computed / blocks * seen.longest * (waits > 0)
+    return max(rounds * each + late, each * seen.longest, in_order) + turns
 
 
 def unit_seconds(timing: StageTiming) -> Mapping[str, float]:
