@@ -151,7 +151,7 @@ def test_few_blocks_load_no_faster_than_their_sms() -> None:
 
 
 def test_running_values_wait_for_those_before_them() -> None:
-    """A state of every key: 65,536 steps of three Einsums of 60 cycles, on blocks of a quarter of a head's results, which
+    """A state of every key: 65,536 steps of three Einsums of 60 cycles, on blocks of a quarter of a head's results that
     compute their own part in between."""
     text = cascade("delta", """
         S[h,0,e,f]   = 0
