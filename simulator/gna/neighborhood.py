@@ -229,7 +229,7 @@ def predict(
     question: Question, on: KernelConstants, heads: int = 24, head_dim: int = 128, batch: int = 1,
     element_bytes: int = 2, layers_per_permutation: int = 1,
 ) -> Prediction:  # fmt: skip
-    """One attention of `batch` x `heads` heads with these tiles, no faster on a pair than dense attention.
+    """One attention of `batch` x `heads` heads with the tiles of the question.
 
     `layers_per_permutation`: layers that work on tokens in tile order between one permutation and its inverse. They
     must share tiles and dilation and treat tokens alike; positions in rotary embeddings are permuted once, too.
@@ -238,11 +238,10 @@ def predict(
     tokens = question.pattern.tokens
     keys = tokens + question.extra_keys
     least_s = floor_s(on.name, tokens, keys, heads * batch * head_dim * element_bytes)
-    whole_s = dense_s(on.name, tokens, keys, heads, head_dim, batch)
     return Prediction(
-        on.name, max(kernel_s(question, on, heads, head_dim, batch), least_s, whole_s / question.flop_bound),
+        on.name, max(kernel_s(question, on, heads, head_dim, batch), least_s),
         permute_bytes / on.copy_bytes_per_s / layers_per_permutation if on.kernels.permutes else 0.0,
-        whole_s,
+        dense_s(on.name, tokens, keys, heads, head_dim, batch),
     )  # fmt: skip
 
 

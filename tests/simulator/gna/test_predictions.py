@@ -129,13 +129,12 @@ def test_several_layers_share_the_attention_time() -> None:
     ((1024,), (1024,), ((128,), (128,)), 16, 128), ((14, 14), (7, 7), ((16, 8), (16, 8)), 16, 32),
     ((64,), (8,), ((64,), (128,)), 24, 7), ((2**20,), (16,), ((128,), (128,)), 24, 128),
 ])  # fmt: skip
-def test_no_speedup_is_above_the_bound_and_no_kernel_below_the_time_of_its_bytes(
+def test_no_kernel_is_below_the_time_of_its_bytes_or_of_any_kernel(
     layout: tuple[int, ...], window: tuple[int, ...], tiles: tuple[tuple[int, ...], tuple[int, ...]], heads: int,
     head_dim: int,
 ) -> None:  # fmt: skip
     """Q, K, V and O pass by DRAM once; small calls wait as any kernel does."""
     asked = question(neighborhood(layout, window), *tiles)
     found = predict(asked, DEVICES["h100-sxm"], heads, head_dim)
-    assert found.kernel_speedup <= asked.flop_bound * (1 + 1e-9)
     assert found.kernel_s >= 4 * asked.pattern.tokens * heads * head_dim * 2 / 3.35e12
     assert found.kernel_s > 3e-6
