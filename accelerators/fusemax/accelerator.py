@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import lcm, prod
+from math import lcm
 from typing import NamedTuple
 
 import numpy as np
@@ -123,17 +123,11 @@ def depths_of(operation: Operation) -> dict[str, int]:
     return {"e": operation.extent("e"), "f": operation.extent("f")}
 
 
-def resident_words(placement: Placement, depths: Mapping[str, int], rows: int) -> int:
-    """Words in the buffer for each resident query."""
-    extents = {**depths, placement.key_inner: rows}
-    return sum(prod(extents.get(rank, 1) for rank in ranks) for ranks in placement.resident.values())
-
-
 def _physical(operation: Operation, spec: FuseMaxSpec, placement: Placement) -> Plan:
     """A placed cascade over the best tiles."""
     depths = depths_of(operation)
     tiles, slots, maximum_age, least = chosen_tiles(shape_of(operation), spec, placement, depths)
-    words = resident_words(placement, depths, tiles.rows)
+    words = placement.resident_words(depths, tiles.rows)
     nests = Nests(placement, tiles, depths, Projections(tiles, depths))
     counted = count(nests, PHYSICAL)
     timing = _with_distances(timing_of(spec, placement, tiles, depths), slots, maximum_age)
@@ -174,7 +168,7 @@ def chosen_tiles(
     """The tiles of the least closed form. Raises CascadeSimError if not even one query fits beside one key."""
     found = _best_on_arrays(shape, spec, placement, [(spec.pe_array.rows, spec.pe_array.columns)])
     if not found:
-        raise _nothing_fits(spec, shape, resident_words(placement, depths, 1))
+        raise _nothing_fits(spec, shape, placement.resident_words(depths, 1))
     if shape.mask == FULL:
         return found[0]
     return _masked_tiles(shape, spec, placement, depths)
@@ -199,7 +193,7 @@ def _best_on_arrays(
     chosen = []
     for own in fitting:
         rows, columns, residents, *slots, maximum_age = (int(best[name][own]) for name in FIGURES[:6])
-        tile_bytes = columns * resident_words(placement, depths, rows) * spec.word_bytes
+        tile_bytes = columns * placement.resident_words(depths, rows) * spec.word_bytes
         kv_bytes = rows * (shape.query_depth + shape.value_depth) * spec.word_bytes
         tiles = tiles_of(shape, spec.global_buffer.capacity_bytes, tile_bytes, kv_bytes, (rows, columns, residents))
         least = max(float(best[name][own]) for name in FIGURES[6:])
@@ -246,7 +240,7 @@ def simulation(timing: ArrayTiming, slots: Slots | None) -> Simulation:
     spec, tiles, stream = timing.spec, timing.tiles, TileStream(timing.tiles)
     flow, ahead = flow_of(stream), max(TILES_AHEAD, spec.binding.in_flight or 0)
     if slots is None:
-        words = resident_words(timing.placement, timing.depths, tiles.rows)
+        words = timing.placement.resident_words(timing.depths, tiles.rows)
         key_words = tiles.rows * (tiles.shape.query_depth + tiles.shape.value_depth)
         sizes = (tiles.columns * words * spec.word_bytes, key_words * spec.word_bytes)
         slots = split_buffer(spec.global_buffer.capacity_bytes, *sizes, flow, ahead)
@@ -257,7 +251,7 @@ def _artifact(operation: Operation, spec: FuseMaxSpec, placement: Placement) -> 
     depths, shape = depths_of(operation), shape_of(operation)
     _check_published(operation, shape, spec)
     capacity = spec.published.resident_capacity_bytes
-    words = resident_words(placement, depths, spec.pe_array.rows)
+    words = placement.resident_words(depths, spec.pe_array.rows)
     tiles = map_tiles(shape, spec, words, capacity, whole_groups=True)
     nests, rules = Nests(placement, tiles, depths, None), artifact_rules(spec.published)
     counted = count(nests, rules)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from cascadesim.accelerators.fusemax.actions import PHYSICAL, Nests, Projections, count, port_cycles, traffic
 from cascadesim.accelerators.fusemax.spec import ARRAY_1D, ARRAY_2D, FuseMaxSpec, Placed, Placement
+from cascadesim.accelerators.fusemax.tile_costs import LESS
 from cascadesim.accelerators.fusemax.timing import STAGES, ArrayTiming, busy_cycles, staged_cycles, timing_of
 from cascadesim.accelerators.spatial.attention_tiles import (
     AttentionShape,
@@ -27,8 +28,6 @@ from cascadesim.accelerators.spatial.attention_tiles import (
 from cascadesim.einsum_cascades.models.operation import TiledMask
 
 Floats = NDArray[np.float64]
-
-_LESS = 1e-9  # by how much a tile must be better than another: more than sums of floats differ
 
 
 @dataclass(frozen=True)
@@ -47,18 +46,18 @@ class MaskedTiles:
             if self._busy(tiles) >= least:
                 break
             cycles = self.cycles(tiles)
-            if cycles < least * (1 - _LESS):
+            if cycles < least * (1 - LESS):
                 best, least = tiles, cycles
         if isinstance(self.shape.mask, TiledMask):  # a list is of tiles of one size
             return best, least
         for floor, rows, columns in sorted(self._floors(least)):
-            if floor >= least * (1 - _LESS):
+            if floor >= least * (1 - LESS):
                 break
             for tiles in self.residents(rows, columns):
-                if max(self._busy(tiles), self._least_words(tiles) / self._words_per_cycle) >= least * (1 - _LESS):
+                if max(self._busy(tiles), self._least_words(tiles) / self._words_per_cycle) >= least * (1 - LESS):
                     break
                 cycles = self.cycles(tiles)
-                if cycles < least * (1 - _LESS):
+                if cycles < least * (1 - LESS):
                     best, least = tiles, cycles
         return best, least
 
@@ -94,8 +93,7 @@ class MaskedTiles:
 
     def _tile_bytes(self, rows: int, columns: int) -> tuple[int, int]:
         """Bytes of a query tile with its running values, and of a key tile and its values."""
-        extents, word = {**self.depths, self.placement.key_inner: rows}, self.spec.word_bytes
-        words = sum(prod(extents.get(rank, 1) for rank in ranks) for ranks in self.placement.resident.values())
+        words, word = self.placement.resident_words(self.depths, rows), self.spec.word_bytes
         return columns * words * word, rows * sum(self.depths.values()) * word
 
     def _floors(self, least: float) -> Iterator[tuple[float, int, int]]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
+from math import prod
 from typing import Literal, Self, TypeAlias
 
 from pydantic import model_validator
@@ -129,6 +130,10 @@ class Placement:
                     found[operand.name.removesuffix("0")] = operand.ranks - {QUERY_RANK, self.key_outer}
         return found
 
+    def resident_words(self, depths: Mapping[str, int], rows: int) -> int:
+        """Words in the buffer for each resident query, beside key tiles of so many rows; `depths`: of e and f."""
+        extents = {**depths, self.key_inner: rows}
+        return sum(prod(extents.get(rank, 1) for rank in ranks) for ranks in self.resident.values())
 
     @cached_property
     def results(self) -> tuple[frozenset[str], ...]:

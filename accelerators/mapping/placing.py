@@ -26,14 +26,21 @@ from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, T
 from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, GLOBAL_BUFFER, BoundRun, Resident
 from cascadesim.accelerators.spec import SpatialArray
 
-MORE_TILES = (4, 8)  # at a time, where no pipeline is had; assumed: as many as FuseMax's own has epochs
+OVERLAPS = (8, 6, 4, 3, 2, 1)  # tiles in flight that are tried; assumed: more only wait for the busiest unit
 
 
 def bind(draft: Draft) -> BoundGroup:
-    """Raises IllegalMapping with the first reason."""
+    """Bind a draft; of one that asks for a pipeline and cannot have it, with as many tiles open as fit and pay off.
+
+    Raises IllegalMapping with the first reason.
+    """
     for reason in (*illegal(draft), *illegal_steps(draft), *illegal_slices(draft)):
         raise IllegalMapping(f"{draft.problem.cascade.name}: {reason}")
-    return bound(draft)
+    group = bound(draft)
+    if draft.in_flight is not None or draft.own or group.stages is not None:
+        return group
+    more = (bound(draft.overlapped(tiles)) for tiles in OVERLAPS if tiles > group.in_flight)
+    return min((*(each for each in more if each.fits), group), key=lambda each: each.bound_cycles)
 
 
 def bound(draft: Draft) -> BoundGroup:
@@ -50,13 +57,12 @@ def bound(draft: Draft) -> BoundGroup:
 def _pipelined(draft: Draft) -> BoundGroup:
     """Bind with as many tiles open as the pipeline has epochs; loaded tiles in as many copies as its epochs ask for.
 
-    Where a running value would come too late tiles are taken as they come, as many at a time as fit and pay off.
+    Where a running value would come too late tiles are taken as they come, two at a time.
     """
     group = bound(draft.overlapped(2))
     found = stages(group)
     if found is None:
-        fitting = [each for each in (group, *(bound(draft.overlapped(tiles)) for tiles in MORE_TILES)) if each.fits]
-        return min(fitting, key=lambda each: each.bound_cycles, default=group)
+        return group
     staged = replace(bound(draft.overlapped(max(found.values()) + 1)), stages=found)
     reads = tuple(replace(read, copies=input_copies(staged, read.depth)) for read in staged.reads)
     return replace(staged, reads=reads).like(group)

@@ -136,7 +136,8 @@ def answer(question: Question, scenario: Scenario | None = None, recommend: bool
     return Answer(
         question, scenario, modes, question.backward(), prediction, stride_frontier(question) if recommend else (),
         _alternatives(question, scenario) if recommend else {},
-        (*foreign, *_advice(question, modes["multidim_static"], prediction), *_causal_baseline(question, scenario)),
+        (*foreign, *_advice(question, modes["multidim_static"], prediction),
+         *_causal_baseline(question, scenario, prediction)),
     )  # fmt: skip
 
 
@@ -152,9 +153,9 @@ def _foreign_tiles(question: Question, scenario: Scenario) -> Iterator[str]:
                f"{scenario.head_dim} it has {own}")
 
 
-def _causal_baseline(question: Question, scenario: Scenario) -> Iterator[str]:
+def _causal_baseline(question: Question, scenario: Scenario, prediction: Prediction | None) -> Iterator[str]:
     """The speedup beside dense causal attention, which is what a causal sequence would run otherwise."""
-    prediction, pattern = scenario.predict(question), question.pattern
+    pattern = question.pattern
     if prediction is None or len(pattern.layout) > 1 or not pattern.causal[0]:
         return
     causal_s = dense_s(prediction.device, pattern.tokens, pattern.tokens + question.extra_keys, scenario.heads,

@@ -156,7 +156,8 @@ def test_attention_alone_holds_its_states_too() -> None:
 
 @pytest.mark.parametrize(("arch", "name"), [("fusemax", "nemotron-3-nano-30b-a3b"), ("edge-array", "qwen3.5-27b")])
 def test_a_step_loads_its_state_at_cycle_level_too(arch: str, name: str) -> None:
-    """The state is most of what passes by DRAM, which bounds the step in closed form."""
+    """The state is most of what passes by DRAM, which bounds the step in closed form: without it the cycle level took
+    0.5 to 0.8 of that. Fill and drain of a single step are a fifth at most."""
     closed = layers(arch, "decode", 4096, name)
     found = simulate(load_workload(name), load(arch), sequence_length=4096, batch=1, phase="decode", scope="attention")
     for report in found:
@@ -165,10 +166,10 @@ def test_a_step_loads_its_state_at_cycle_level_too(arch: str, name: str) -> None
 
 @pytest.mark.parametrize("length", [64, 128, 256])
 def test_a_prompt_of_one_chunk_runs(length: int) -> None:
-    """Longer ones take as many chunks of the usual size where that is faster: 64 tokens here."""
+    """Four times as many tokens take at most four times as long, and what fills and drains besides."""
     one, other = (layers("fusemax", "prefill", tokens, "nemotron-3-nano-30b-a3b")["state-space"]
                   for tokens in (length, 4 * length))  # fmt: skip
-    assert one.cycles < other.cycles <= 4.5 * one.cycles
+    assert one.cycles < other.cycles <= 4 * one.cycles
 
 
 def test_a_mask_that_no_text_can_honour_and_steps_of_one_query_are_refused_on_arrays() -> None:

@@ -13,9 +13,7 @@ from cascadesim.accelerators.mapping.legality import Draft, outside_of_late
 from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS, Neighbours
 from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Cost, Objective, cost
 from cascadesim.accelerators.mapping.mapper.slicing import in_slices
-from cascadesim.accelerators.mapping.placing import bound, input_copies, outside
-
-OVERLAPS = (8, 6, 4, 3, 2, 1)  # tiles in flight that are tried; assumed: more only wait for the busiest unit
+from cascadesim.accelerators.mapping.placing import OVERLAPS, bound, input_copies, outside
 
 
 def residents(

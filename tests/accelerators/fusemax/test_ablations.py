@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from cascadesim.accelerators.energy import dynamic_energy_j
-from cascadesim.accelerators.fusemax.accelerator import FuseMax, depths_of, resident_words, shape_of
+from cascadesim.accelerators.fusemax.accelerator import FuseMax, depths_of, shape_of
 from cascadesim.accelerators.fusemax.actions import PHYSICAL, Nests, Rules, actions, artifact_rules, count
 from cascadesim.accelerators.fusemax.spec import place
 from cascadesim.accelerators.spatial.attention_tiles import map_tiles
@@ -25,7 +25,7 @@ LENGTHS = [1024, 4096, 16_384, 65_536, 262_144, 1_048_576]
 def energy_j(accelerator: FuseMax, operation: Operation, rules: Rules) -> float:
     spec, depths = accelerator.spec, depths_of(operation)
     placement = place(operation.cascade, spec)
-    words = resident_words(placement, depths, spec.pe_array.rows)
+    words = placement.resident_words(depths, spec.pe_array.rows)
     capacity = spec.published.resident_capacity_bytes
     tiles = map_tiles(shape_of(operation), spec, words, capacity, whole_groups=True)
     nests = Nests(placement, tiles, depths, None)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.accelerators.access_counts import Accesses
-from cascadesim.accelerators.fusemax.accelerator import FuseMax, depths_of, resident_words, shape_of
+from cascadesim.accelerators.fusemax.accelerator import FuseMax, depths_of, shape_of
 from cascadesim.accelerators.fusemax.actions import PHYSICAL, CountedAccesses, Nests, Projections, Rules, count
 from cascadesim.accelerators.fusemax.spec import place
 from cascadesim.accelerators.spatial.attention_tiles import AttentionTiles, map_tiles
@@ -22,7 +22,7 @@ Design = Callable[..., FuseMax]
 
 def nests(accelerator: FuseMax, operation: Operation, exact: bool) -> Nests:
     placement, depths = place(operation.cascade, accelerator.spec), depths_of(operation)
-    words = resident_words(placement, depths, accelerator.spec.pe_array.rows)
+    words = placement.resident_words(depths, accelerator.spec.pe_array.rows)
     tiles = map_tiles(shape_of(operation), accelerator.spec, words)
     return Nests(placement, tiles, depths, Projections(tiles, depths) if exact else None)
 
