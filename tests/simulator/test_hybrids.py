@@ -181,3 +181,14 @@ def test_a_mask_that_no_text_can_honour_and_steps_of_one_query_are_refused_on_ar
         run("linear-attention", "prefill")
     with pytest.raises(CascadeSimError, match="it needs as many of both, got 1 and 1000"):
         run("linear-attention-gated", "decode")
+
+
+@pytest.mark.parametrize(("arch", "chunk"), [("flat", 64), ("fusemax", 256)])
+def test_chunks_are_of_the_usual_size_where_that_is_faster_and_the_last_one_may_be_partial(
+    arch: str, chunk: int
+) -> None:
+    """What eliminates inside a chunk grows with its cube, and runs on the few lanes of FLAT."""
+    (operation,) = load_workload("bert").operations(
+        sequence_length=1000, batch=1, scope="attention", attention="gated-deltanet-chunked"
+    )
+    assert load(arch).plan(operation, "physical").splits == dict.fromkeys(("M0", "P0", "I0"), chunk)

@@ -127,7 +127,7 @@ def test_several_layers_share_the_attention_time() -> None:
 
 @pytest.mark.parametrize(("layout", "window", "tiles", "heads", "head_dim"), [
     ((1024,), (1024,), ((128,), (128,)), 16, 128), ((14, 14), (7, 7), ((16, 8), (16, 8)), 16, 32),
-    ((64,), (8,), ((64,), (128,)), 24, 7), ((2**20,), (16,), ((128,), (128,)), 24, 128),
+    ((64,), (8,), ((64,), (128,)), 24, 7), ((2**20,), (16,), ((128,), (16,)), 24, 128),
 ])  # fmt: skip
 def test_no_kernel_is_below_the_time_of_its_bytes_or_of_any_kernel(
     layout: tuple[int, ...], window: tuple[int, ...], tiles: tuple[tuple[int, ...], tuple[int, ...]], heads: int,
