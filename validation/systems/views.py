@@ -7,13 +7,15 @@ predictions by part. The summary plot has every figure whose parameters are know
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import log
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.views import output
 from cascadesim.simulator.views.output import aligned
+from cascadesim.validation.systems.claim_row import ClaimRow
 from cascadesim.validation.systems.ledger import Entry, LedgerLine, ledger, times_of
 
 if TYPE_CHECKING:
@@ -28,7 +30,9 @@ LABELS = {  # of axes
 }  # fmt: skip
 ROUNDING = 1e-6  # relative; below it a figure is exact
 MOST_WORDS = 34  # characters of a mechanism in a table
-MOST_SERIES, MOST_TICKS = 8, 7  # of a panel
+MOST_SERIES, MOST_INSIDE, MOST_TICKS = 8, 4, 7  # of a panel; more series have their legend below it
+_OF_ONE_FIGURE: Mapping[str, Any] = {"id": "", "value": 0.0, "half_width": 0.0, "printed": "", "seq_len": None,
+                                     "certainty": "", "lacks": "", "source": "", "note": ""}  # fmt: skip
 RATIOS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
 PICTURES = "claims"  # folder beside the page
 
@@ -135,29 +139,64 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def _panel(axes: Axes, quantity: str, lines: Sequence[LedgerLine]) -> None:
-    """At most eight series: parts of a table, or what a row counts for; medians of what shares a length."""
-    series: dict[str, dict[int, list[LedgerLine]]] = {}
+    """At most eight series: parts of a table, or what a row counts for; a line for each case at several lengths."""
+    series: dict[str, list[LedgerLine]] = {}
     for line in lines:
         several = f"{line.row.devices} x" if (line.row.devices or 1) > 1 else ""
         name = " ".join(filter(None, (line.row.part or line.row.role, several, line.row.device)))
-        series.setdefault(name, {}).setdefault(line.row.seq_len or 0, []).append(line)
-    for number, name in enumerate(sorted(sorted(series, key=lambda each: -len(series[each]))[:MOST_SERIES])):
-        own = dict(sorted(series[name].items()))
-        axes.plot([length for length, some in own.items() for _ in some],
-                  [line.row.value for some in own.values() for line in some], "o", color=f"C{number}", markersize=4,
-                  fillstyle="none")  # fmt: skip
-        axes.plot(list(own), [median(line.value or 0 for line in some) for some in own.values()], "-",
-                  color=f"C{number}", linewidth=1.3, label=name)  # fmt: skip
-    lengths = sorted({length for own in series.values() for length in own})
-    shown = [length for place, length in enumerate(lengths) if place % -(-len(lengths) // MOST_TICKS) == 0]
-    axes.set(xscale="log", xlabel="tokens", ylabel=LABELS[quantity], title="lines: predicted, circles: published")
+        series.setdefault(name, []).append(line)
+    lengths = {name: {line.row.seq_len or 0 for line in own} for name, own in series.items()}
+    for number, name in enumerate(sorted(sorted(series, key=lambda each: -len(lengths[each]))[:MOST_SERIES])):
+        own = series[name]
+        axes.plot([line.row.seq_len or 0 for line in own], [line.row.value for line in own], "o", color=f"C{number}",
+                  markersize=5, fillstyle="none")  # fmt: skip
+        for place, case in enumerate(cases(own)):
+            axes.plot([line.row.seq_len or 0 for line in case], [line.value or 0 for line in case], ".-", markersize=3,
+                      color=f"C{number}", linewidth=1.2, label="" if place else name)  # fmt: skip
+    axes.set(xscale="log", xlabel="tokens", ylabel=LABELS[quantity],
+             title="lines and dots: predicted, circles: published")  # fmt: skip
     if quantity not in ("speedup", "density", "kept", "saved"):
-        axes.set_yscale("log")
+        _logarithmic(axes)
     axes.minorticks_off()
+    shown = ticks(sorted(set().union(*lengths.values())))
     axes.set_xticks(shown, list(map(output.length, shown)))
     axes.title.set_fontsize(8)
-    axes.legend(fontsize=7, frameon=False)
+    if len(series) <= MOST_INSIDE:
+        axes.legend(fontsize=7, frameon=False)
+    else:
+        axes.legend(fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
     axes.grid(alpha=0.2)
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Height in logarithms; ticks at 1, 2 and 5 where powers of ten would leave none or one."""
+    from matplotlib.ticker import LogLocator, StrMethodFormatter
+
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    if high < 100 * low:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
+def cases(lines: Sequence[LedgerLine]) -> list[list[LedgerLine]]:
+    """What differs in its length alone, shortest first; all of it where no length has two figures."""
+    if len({line.row.seq_len for line in lines}) == len(lines):
+        return [sorted(lines, key=lambda line: line.row.seq_len or 0)]
+    cases: dict[ClaimRow, list[LedgerLine]] = {}
+    for line in sorted(lines, key=lambda line: line.row.seq_len or 0):
+        cases.setdefault(replace(line.row, **_OF_ONE_FIGURE), []).append(line)
+    return list(cases.values())
+
+
+def ticks(lengths: Sequence[int]) -> list[int]:
+    """Lengths whose labels have room on a logarithmic axis."""
+    room = log(lengths[-1] / lengths[0]) / MOST_TICKS
+    shown: list[int] = []
+    for length in lengths:
+        if not shown or log(length / shown[-1]) >= room:
+            shown.append(length)
+    return shown
 
 
 def draw_summary(entries: Sequence[Entry], path: Path) -> int:

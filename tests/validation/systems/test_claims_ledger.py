@@ -229,6 +229,25 @@ def test_pictures_are_drawn(entries: tuple[Entry, ...], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_what_differs_in_more_than_its_length_has_a_line_of_its_own(entries: tuple[Entry, ...]) -> None:
+    """DistCA published four batches at each length: a line through their median would be four times off."""
+    entry = next(entry for entry in entries if entry.system.name == "DistCA")
+    lines = [line for line in entry.answered if line.row.seq_len and line.row.quantity == "latency_s"]
+    found = views.cases(lines)
+    assert len(found) > 1
+    assert sum(map(len, found)) == len(lines)
+    for case in found:
+        lengths = [line.row.seq_len or 0 for line in case]
+        assert lengths == sorted(set(lengths))
+        assert len({(line.row.batch, line.row.mechanism, line.row.phase) for line in case}) == 1
+
+
+def test_labels_of_lengths_do_not_meet() -> None:
+    assert views.ticks([1024, 4096, 131072, 200_000, 500_000]) == [1024, 4096, 131072, 500_000]
+    assert views.ticks([8192]) == [8192]
+
+
+@pytest.mark.slow
 def test_the_page_has_every_system_and_links_pictures_that_are_there(entries: tuple[Entry, ...]) -> None:
     docs = Path(__file__).parents[3] / "docs"
     text = views.page(entries)
