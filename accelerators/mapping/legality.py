@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from cascadesim.accelerators.mapping.problem import Dimension, MappingProblem, TensorUse, Work
 from cascadesim.accelerators.mapping.runs import (
@@ -29,11 +30,20 @@ class IllegalMapping(CascadeSimError):
     """A mapping that cannot run: says which Einsum, why, and what would be legal."""
 
 
+class Kept(NamedTuple):
+    """How an input is kept: loops outside its tile, whether there are two of it, and loops outside a piece of the tile,
+    0 where it comes whole."""
+
+    depth: int
+    double: bool
+    piece: int = 0
+
+
 @dataclass(frozen=True)
 class Draft:
     """A group to be bound. `members`: places of its Einsums; `after`: place -> number of the loop it comes after.
 
-    `kept`: input -> (loops outside its tile, whether there are two of it). `own`: place -> a loop of its own, inside
+    `kept`: how inputs are kept. `own`: place -> a loop of its own, inside
     the shared ones: it is one more loop outside what only that Einsum reads.
     """
 
@@ -43,7 +53,7 @@ class Draft:
     loops: tuple[BoundLoop, ...]
     spaces: Spaces
     after: Mapping[int, int]
-    kept: Mapping[str, tuple[int, bool]]  # an input that is missing: as far in as it can be, twice where tiles overlap
+    kept: Mapping[str, Kept]  # an input that is missing: as far in as it can be, twice where tiles overlap
     in_flight: int | None = 1  # None: a software pipeline
     own: Mapping[int, BoundLoop] = field(default_factory=dict)
 
@@ -114,7 +124,7 @@ def illegal(draft: Draft) -> Iterator[str]:
 def illegal_steps(draft: Draft) -> Iterator[str]:
     """Steps of loops that tiles of the text, or running values, do not allow."""
     leaf = draft.problem.whole() | {loop.axis: loop.step for loop in draft.loops}
-    for tensor, (depth, _) in draft.kept.items():
+    for tensor, (depth, *_) in draft.kept.items():
         if depth > (outside := outside_of_late(draft, tensor)) and outside < len(draft.loops):
             yield f"{tensor} is read after {draft.loops[outside].part} alone; keep it outside of that loop"
     for member in draft.members:
@@ -133,7 +143,9 @@ def illegal_steps(draft: Draft) -> Iterator[str]:
 
 def illegal_slices(draft: Draft) -> Iterator[str]:
     """Every reason why Einsums cannot have loops of their own, or tensors be kept inside of them."""
-    for tensor, (depth, double) in draft.kept.items():
+    for tensor, (depth, double, piece) in draft.kept.items():
+        if piece and draft.own:
+            yield f"{tensor} comes in pieces of a shared loop; where Einsums have loops of their own it comes whole"
         if depth > len(draft.loops) and draft.own_loop(tensor) is None:
             yield f"{tensor} cannot be kept inside a loop that only one Einsum has; its only reader must walk it there"
         if draft.own and draft.in_flight == 2 and not double and _is_read_apart(draft, tensor):

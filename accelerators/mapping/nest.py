@@ -73,12 +73,16 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """A tile of a tensor stays in a memory while the loop `at` stays where it is: it covers the loops inside."""
+    """A tile of a tensor stays in a memory while the loop `at` stays where it is: it covers the loops inside.
+
+    `double`: there is room for two of it. `by`: it comes in pieces, those of that loop, and has room for one more.
+    """
 
     tensor: str
     memory: str
     at: str
     double: bool = False
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +141,8 @@ def group_lines(group: Fused) -> list[str]:
         for unit, space in dict.fromkeys((run.unit, run.space) for run in runs):
             own = [run for run in runs if (run.unit, run.space) == (unit, space)]
             lines.append(f"{indent}{unit}{_space(space)}: {'; '.join(map(_run, own))}")
-    for (memory, at, double), tensors in _alike(group.keeps).items():
-        lines.append(f"  keep {', '.join(tensors)} in {memory} at {at}{' double' * double}")
+    for (memory, at, how), tensors in _alike(group.keeps).items():
+        lines.append(f"  keep {', '.join(tensors)} in {memory} at {at}{how}")
     overlap = {None: "pipeline", 1: "serial"}.get(group.in_flight, f"interleave {group.in_flight}")
     return [*lines, f"  overlap {overlap}"]
 
@@ -151,8 +155,9 @@ def _run(run: Run) -> str:
     return run.einsum + (f" for {', '.join(run.time)}" if run.time else "")
 
 
-def _alike(keeps: tuple[Keep, ...]) -> Mapping[tuple[str, str, bool], list[str]]:
-    found: dict[tuple[str, str, bool], list[str]] = {}
+def _alike(keeps: tuple[Keep, ...]) -> Mapping[tuple[str, str, str], list[str]]:
+    found: dict[tuple[str, str, str], list[str]] = {}
     for keep in keeps:
-        found.setdefault((keep.memory, keep.at, keep.double), []).append(keep.tensor)
+        how = f" by {keep.by}" if keep.by else " double" * keep.double
+        found.setdefault((keep.memory, keep.at, how), []).append(keep.tensor)
     return found

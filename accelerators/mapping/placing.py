@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from math import prod
 
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import (
     Draft,
     IllegalMapping,
+    Kept,
     illegal,
     illegal_slices,
     illegal_steps,
@@ -64,7 +66,8 @@ def _pipelined(draft: Draft) -> BoundGroup:
     if found is None:
         return group
     staged = replace(bound(draft.overlapped(max(found.values()) + 1)), stages=found)
-    reads = tuple(replace(read, copies=input_copies(staged, read.depth)) for read in staged.reads)
+    reads = tuple(replace(read, ahead=pieces_ahead(staged, read)) if read.piece else
+                  replace(read, copies=input_copies(staged, read.depth)) for read in staged.reads)  # fmt: skip
     return replace(staged, reads=reads).like(group)
 
 
@@ -76,6 +79,13 @@ def input_copies(group: BoundGroup, depth: int) -> int:
     if not outside and group.problem.instances == 1:
         return 1
     return 1 + -(-group.in_flight // fewest(group, depth))
+
+
+def pieces_ahead(group: BoundGroup, resident: Resident) -> int:
+    """Pieces of an input that have room beside its tile: one where tiles overlap, more where a pipeline is longer than
+    a tile has pieces."""
+    pieces = prod(group.loops[number].most for number in group.piece_loops(resident))
+    return max(1, input_copies(group, resident.piece) - pieces) if group.in_flight > 1 else 0
 
 
 def does_not_fit(group: BoundGroup) -> str | None:
@@ -97,9 +107,9 @@ def _smaller(group: BoundGroup) -> str:
             if each.where == GLOBAL_BUFFER and each.tensor not in group.problem.staying]  # fmt: skip
     if not kept:
         return "keep less between groups"
-    most = max(kept, key=lambda each: each.copies * group.kept_words(each))
+    most = max(kept, key=group.room_words)
     sides = {axis: size for axis, size in group.kept_tile(most).items() if axis in most.axes and size > 1}
-    outside, taken = group.loops[: most.depth], most.copies * group.kept_words(most)
+    outside, taken = group.loops[: most.depth], group.room_words(most)
     ways = [f"keep it at {loop.part}" for depth, loop in enumerate(group.loops, 1) if depth > most.depth
             and most in group.reads and input_copies(group, depth) * most.words(group.tile(depth)) < taken][-1:]
     ways += [f"smaller steps of {loop.part}" for loop in outside if loop.step == sides.get(loop.axis)]
@@ -126,8 +136,12 @@ def _read(draft: Draft, tensor: str, operands: tuple[TensorUse, ...]) -> Residen
     innermost = min(relevant[-1] + 1 if relevant else 0, outside_of_late(draft, tensor))
     if draft.own_loop(tensor) is not None:
         innermost = len(draft.loops) + 1
-    depth, double = draft.kept.get(tensor, (innermost, draft.in_flight != 1))
-    return Resident(tensor, operands, depth, 2 if double else 1, GLOBAL_BUFFER)
+    kept = draft.kept.get(tensor, Kept(innermost, draft.in_flight != 1))
+    if kept.piece and draft.problem.attended is None:
+        return Resident(tensor, operands, kept.depth, 1, GLOBAL_BUFFER, piece=kept.piece,
+                        ahead=int(draft.in_flight != 1))
+    double = kept.double or (kept.piece > 0 and draft.in_flight != 1)  # where a mask leaves tiles out it comes whole
+    return Resident(tensor, operands, kept.depth, 2 if double else 1, GLOBAL_BUFFER)
 
 
 def _made(draft: Draft) -> tuple[Resident, ...]:

@@ -49,7 +49,7 @@ def program(group: BoundGroup) -> Program:
     builder = Builder(group)
     body = builder.rounds((), dict(group.problem.extents))
     stream = repeated(body, group.problem.instances)
-    queues = tuple(Queue(read.tensor, read.copies) for read in group.reads)
+    queues = tuple(Queue(read.tensor, group.places(read)) for read in group.reads)
     return Program(builder.tasks, tuple(builder.classes), stream, queues, in_flight=group.overlap,
                    drain_cycles=group.runs[-1].drain_cycles, keeps=tuple(builder.kept))  # fmt: skip
 
@@ -114,8 +114,9 @@ class Builder:
             yield After(producer.work.name, lag, same_column=previous, streaming=streaming)
 
     def last_reader(self, read: Resident) -> BoundRun:
-        return [run for run in self.group.runs
-                if any(operand.tensor == read.tensor for operand in run.work.inputs)][-1]  # fmt: skip
+        """The last Einsum that reads each tile of an input: what comes after a loop reads no tile that goes with it."""
+        readers = [run for run in self.group.runs if any(operand.tensor == read.tensor for operand in run.work.inputs)]
+        return ([run for run in readers if run.after is None or read.depth <= run.after] or readers)[-1]
 
     def rounds(self, places: tuple[Place, ...], sizes: Mapping[str, int], edge: bool = True) -> Items:
         """The tiles inside so many loops, each of which stands at its place.
@@ -249,7 +250,7 @@ class Builder:
         per_cycle = spec.dram_bytes_per_cycle / spec.word_bytes
         stored = [operand.words(self.tile(places, self.store_depth(operand)))
                   if self.is_stored(operand, places, edge) else 0 for operand in group.writes]  # fmt: skip
-        loaded = [read.words(self.tile(places, read.depth)) if self.changes(read, places, "first") else 0
+        loaded = [read.words(self.tile(places, read.piece or read.depth)) if self.changes(read, places, "first") else 0
                   for read in group.reads] + self.begun(places)  # fmt: skip
         running = [run for run in group.runs if self.runs(run, places, edge)]
         moved = sum(sum(group.port_words(run, sizes)) for run in running) + sum(loaded)
@@ -273,10 +274,12 @@ class Builder:
         return found
 
     def changes(self, read: Resident, places: tuple[Place, ...], end: str) -> bool:
-        """Whether a kept tile comes before this tile (`first`), or goes after it (`last`)."""
+        """Whether a kept tile, or a piece of it, comes before this tile (`first`), or goes after it (`last`)."""
+        pieces = self.group.piece_loops(read)
         moves = [number for number, loop in enumerate(self.group.loops[: read.depth])
                  if loop.axis in self.group.moving(read) and not places[number].alone]  # fmt: skip
-        return all(getattr(place, end) for place in places[moves[-1] + 1 if moves else 0:])
+        return all(getattr(place, end) for number, place in enumerate(places)
+                   if number > (moves[-1] if moves else -1) and number not in pieces)  # fmt: skip
 
     def store_depth(self, operand: TensorUse) -> int:
         """Loops outside the tile that is stored at once: a history of states goes tile by tile."""

@@ -13,19 +13,21 @@ from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import (
     Draft,
     IllegalMapping,
+    Kept,
     inputs_of,
     span_of,
     staying_words,
     why_not_staying,
 )
-from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fit, Fused, Run, Sized, Split
+from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fit, Fused, Keep, Run, Sized, Split
 from cascadesim.accelerators.mapping.placing import bind, does_not_fit
-from cascadesim.accelerators.mapping.problem import MappingProblem, Work
+from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Work
 from cascadesim.accelerators.mapping.runs import (
     DIMENSIONS,
     GLOBAL_BUFFER,
     BoundLoop,
     dimension_size,
+    divides,
 )
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import suggestion
@@ -300,9 +302,22 @@ class _Resolver:
             raise self.error(f"{work.name} does not walk all of {', '.join(missing)}: add 'for {', '.join(missing)}'")
         return tuple(axis for axis in named if axis not in spatial)
 
+    def piece(self, keep: Keep, depth: int, loops: Sequence[BoundLoop], uses: Sequence[TensorUse]) -> int:
+        """Loops outside a piece of a tensor that comes piece by piece, 0 where it comes whole."""
+        if keep.by is None:
+            return 0
+        number = self.loop_number(keep.by, loops)
+        axes = {loop.axis for loop in loops[depth : number + 1]} & frozenset().union(*(use.axes for use in uses))
+        if loops[number].axis not in axes or number < depth:
+            raise self.error(f"{keep.tensor} comes in pieces of a loop inside {keep.at} along one of its ranks; "
+                             f"{keep.by} is none")
+        if not all(divides(uses, axis, self.problem.extents[axis]) for axis in axes):
+            raise self.error(f"{keep.tensor} cannot come in pieces of {keep.by}: they have words in common")
+        return number + 1
+
     def kept(
         self, members: tuple[int, ...], loops: Sequence[BoundLoop], own: Mapping[int, BoundLoop]
-    ) -> Iterator[tuple[str, tuple[int, bool]]]:
+    ) -> Iterator[tuple[str, Kept]]:
         inputs = inputs_of(self.problem, members)
         names = {**{tensor: tensor for tensor in inputs},
                  **{copy: source for copy, source in self.problem.sources.items() if source in inputs}}  # fmt: skip
@@ -314,7 +329,8 @@ class _Resolver:
             else:
                 depth = 0 if keep.at == TOP else self.loop_number(keep.at, loops) + 1
             if keep.tensor in names:
-                yield names[keep.tensor], (depth, keep.double)
+                uses = inputs[names[keep.tensor]]
+                yield names[keep.tensor], Kept(depth, keep.double, self.piece(keep, depth, loops, uses))
             elif keep.tensor in self.problem.staying:
                 raise self.error(f"{keep.tensor} stays in {GLOBAL_BUFFER} between groups; leave the line out")
             elif keep.tensor not in made:

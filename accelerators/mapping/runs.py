@@ -183,7 +183,11 @@ def dimension_size(spec: SpatialArray, dimension: str) -> int:
 
 @dataclass(frozen=True)
 class Resident:
-    """A tensor in the group. `depth`: loops outside its tile; `state`: axes along which its value is replaced."""
+    """A tensor in the group. `depth`: loops outside its tile; `state`: axes along which its value is replaced.
+
+    `piece`: loops outside a piece of the tile, where it comes piece by piece as each is first used, and the place of a
+    piece is free after its last use; 0 where it comes whole. `ahead`: pieces that have room beside the tile.
+    """
 
     tensor: str
     operands: tuple[TensorUse, ...]
@@ -191,6 +195,8 @@ class Resident:
     copies: int
     where: str  # the memory, or "registers", or "" for what passes by
     state: frozenset[str] = frozenset()
+    piece: int = 0
+    ahead: int = 0
 
     def words(self, tile: Tile) -> int:
         """Words of a tile: of the widest use, where the group uses it in several ways; uses that differ in offsets
@@ -206,6 +212,15 @@ class Resident:
     @cached_property
     def axes(self) -> frozenset[str]:
         return frozenset().union(*(operand.axes for operand in self.operands)) - self.state
+
+
+def divides(operands: Sequence[TensorUse], axis: str, extent: int) -> bool:
+    """Whether tiles along an axis have no word of a tensor in common: each of its uses walks one coordinate of it, all
+    of the axis, and none reads its neighbours, too."""
+    own = [[dimension for dimension in operand.dimensions if axis in dimension.axes] for operand in operands]
+    alone = all(len(each) == 1 and len(each[0].walks) == 1 and each[0].divisor == 1 for each in own)
+    return (alone and all(each[0].walks[0][0].cap >= extent for each in own)
+            and len({each[0].offset for each in own}) == 1)
 
 
 def filled_words(

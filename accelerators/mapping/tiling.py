@@ -82,6 +82,21 @@ class TiledGroup:
     def kept_words(self, resident: Resident) -> int:
         return resident.words(self.kept_tile(resident))
 
+    def room_words(self, resident: Resident) -> int:
+        """Room for all copies of what is kept, and for pieces that come before their place is free."""
+        ahead = resident.ahead * resident.words(self.tile(resident.piece)) if resident.piece else 0
+        return resident.copies * self.kept_words(resident) + ahead
+
+    def piece_loops(self, resident: Resident) -> tuple[int, ...]:
+        """Numbers of the loops that go from piece to piece of what is kept; none where it comes whole."""
+        return tuple(number for number in range(resident.depth, resident.piece)
+                     if self.loops[number].axis in resident.axes)  # fmt: skip
+
+    def places(self, resident: Resident) -> int:
+        """How many copies, or pieces, of a tensor have room."""
+        pieces = self.piece_loops(resident)
+        return prod(self.loops[number].most for number in pieces) + resident.ahead if pieces else resident.copies
+
     @cached_property
     def attended(self) -> AttendedKeys | None:
         """Which tiles of queries and keys are visited; None where all are.
@@ -222,7 +237,7 @@ class TiledGroup:
         """
         innermost, staying = len(self.loops), self.problem.staying
         kept = [*self.reads, *(made for made in self.made if made.depth < innermost and made.tensor not in staying)]
-        whole = sum(each.copies * self.kept_words(each) for each in kept if each.where == GLOBAL_BUFFER)
+        whole = sum(self.room_words(each) for each in kept if each.where == GLOBAL_BUFFER)
         leaving = {operand.tensor for operand in self.writes}
         turns = [Held(self.kept_words(made), run, self.problem.readers.get(made.tensor, ()), made.tensor in leaving)
                  for made, run in zip(self.made, self.runs, strict=True)

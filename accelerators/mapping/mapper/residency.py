@@ -9,11 +9,12 @@ from functools import partial
 from itertools import islice
 
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality import Draft, outside_of_late
+from cascadesim.accelerators.mapping.legality import Draft, Kept, outside_of_late
 from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS, Neighbours
 from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Cost, Objective, cost
 from cascadesim.accelerators.mapping.mapper.slicing import in_slices
-from cascadesim.accelerators.mapping.placing import OVERLAPS, bound, input_copies, outside
+from cascadesim.accelerators.mapping.placing import OVERLAPS, bound, input_copies, outside, pieces_ahead
+from cascadesim.accelerators.mapping.runs import Resident, divides
 
 
 def residents(
@@ -62,16 +63,16 @@ def _wider(draft: Draft) -> Iterator[BoundGroup]:
         return
     outer, leaf = draft.loops[number], draft.loops[-1]
     inputs, _ = outside(draft.problem, draft.members)
-    along = {tensor: (min(number + 1, outside_of_late(draft, tensor)), False) for tensor, operands in inputs.items()
+    along = {tensor: Kept(min(number + 1, outside_of_late(draft, tensor)), False) for tensor, operands in inputs.items()
              if any(outer.axis in operand.axes for operand in operands)}  # fmt: skip
     now = outer.step // leaf.step
 
-    def stepped(times: int, kept: Mapping[str, tuple[int, bool]]) -> BoundGroup:
+    def stepped(times: int, kept: Mapping[str, Kept]) -> BoundGroup:
         loops = (*draft.loops[:number], replace(outer, step=times * leaf.step), *draft.loops[number + 1:-1],
                  replace(leaf, outer=times * leaf.step))  # fmt: skip
         return bound(replace(draft, loops=loops, kept=kept, in_flight=1))
 
-    def too_long(kept: Mapping[str, tuple[int, bool]], times: int) -> bool:
+    def too_long(kept: Mapping[str, Kept], times: int) -> bool:
         return not stepped(times, kept).fits
 
     for kept in ({}, along):
@@ -114,7 +115,7 @@ def _further_out(group: BoundGroup) -> BoundGroup:
     """Keep inputs outside of loops that make them come again, as far out as they fit, the largest traffic first."""
     for resident in sorted(group.reads, key=group.filled, reverse=True):
         for depth in range(resident.depth):
-            moved = replace(resident, depth=depth, copies=input_copies(group, depth))
+            moved = further_out(group, resident, depth)
             if group.filled(moved) >= group.filled(resident):
                 continue
             trial = replace(group, reads=tuple(moved if read is resident else read for read in group.reads))
@@ -122,3 +123,16 @@ def _further_out(group: BoundGroup) -> BoundGroup:
                 group = trial
                 break
     return group
+
+
+def further_out(group: BoundGroup, resident: Resident, depth: int) -> Resident:
+    """An input inside so many loops: in pieces of the tiles that it is kept in now, where tiles overlap and there are
+    several of them and a mask leaves none out; else whole, once for each that is in the buffer at once."""
+    moved, extents = replace(resident, depth=depth, copies=1, piece=resident.depth), group.problem.extents
+    if group.in_slices or group.in_flight == 1 or group.problem.attended is not None:
+        return replace(resident, depth=depth, copies=input_copies(group, depth))
+    several = [group.loops[number] for number in group.piece_loops(moved) if group.loops[number].most > 1]
+    apart = several and all(divides(resident.operands, loop.axis, extents[loop.axis]) for loop in several)
+    if apart:
+        return replace(moved, ahead=pieces_ahead(group, moved))
+    return replace(resident, depth=depth, copies=input_copies(group, depth))

@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, span_of, staying_words, why_not_staying
+from cascadesim.accelerators.mapping.legality import (
+    Draft,
+    IllegalMapping,
+    Kept,
+    span_of,
+    staying_words,
+    why_not_staying,
+)
 from cascadesim.accelerators.mapping.mapper.costs import Cost, Objective, cost
 from cascadesim.accelerators.mapping.placing import bind
 
@@ -59,13 +66,14 @@ def _staying_too(
 
 def _own_room(group: BoundGroup, tensor: str) -> int:
     """Words that tiles of a tensor take now, at most."""
-    return sum(group.in_flight * each.copies * group.kept_words(each) for each in (*group.reads, *group.made)
+    return sum(group.in_flight * group.room_words(each) for each in (*group.reads, *group.made)
                if each.tensor == tensor)  # fmt: skip
 
 
 def _draft(group: BoundGroup, staying: Mapping[str, int]) -> Draft:
     """What a group was bound from, while other tensors stay."""
-    kept = {read.tensor: (read.depth, read.copies > 1) for read in group.reads if read.tensor not in staying}
+    kept = {read.tensor: Kept(read.depth, read.copies > 1, read.piece) for read in group.reads
+            if read.tensor not in staying}  # fmt: skip
     return Draft(
         group.problem.with_staying(staying), group.spec, tuple(run.place for run in group.runs), group.loops,
         {run.place: (run.unit, run.space, run.time) for run in group.runs},

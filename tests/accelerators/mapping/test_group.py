@@ -14,7 +14,7 @@ from walker import Execution, words_moved
 
 from cascadesim.accelerators.mapping.attended import attended
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality import Draft
+from cascadesim.accelerators.mapping.legality import Draft, Kept
 from cascadesim.accelerators.mapping.mapper.candidates import Neighbours
 from cascadesim.accelerators.mapping.mapper.search import search
 from cascadesim.accelerators.mapping.mapper.slicing import in_slices
@@ -22,6 +22,7 @@ from cascadesim.accelerators.mapping.placing import bind
 from cascadesim.accelerators.mapping.problem import MappingProblem, problem
 from cascadesim.accelerators.mapping.program import program
 from cascadesim.accelerators.mapping.resolve import resolved
+from cascadesim.accelerators.mapping.runs import Resident, divides
 from cascadesim.accelerators.mapping.sliced import group_program
 from cascadesim.accelerators.mapping.text import parse_mapping
 from cascadesim.accelerators.program import Repeat, TileRun
@@ -67,7 +68,8 @@ class Case:
         return self._group
 
     def __repr__(self) -> str:
-        kept = [] if self._group is None else [(read.tensor, read.depth, read.copies) for read in self._group.reads]
+        kept = [] if self._group is None else [(read.tensor, read.depth, read.copies, read.piece)
+                                               for read in self._group.reads]  # fmt: skip
         return f"{self.of} {self._group} {kept}"
 
 
@@ -108,9 +110,18 @@ def groups(draw: st.DrawFn) -> Case:
     sliced = list(in_slices(draft))
     if sliced and draw(st.booleans()):
         return Case(of, spec, draw(in_own_loops(sliced)))
-    group = bind(draft)
-    kept = {read.tensor: (draw(st.integers(0, read.depth)), draw(st.booleans())) for read in group.reads}
+    kept = {read.tensor: draw(keeping(read, draft)) for read in bind(draft).reads}
     return Case(of, spec, bind(replace(draft, kept=kept, in_flight=draw(st.sampled_from([None, 1, 2, 3, 4])))))
+
+
+@st.composite
+def keeping(draw: st.DrawFn, read: Resident, draft: Draft) -> Kept:
+    """An input inside any of the loops, whole or in pieces of a loop inside of that."""
+    depth, extents = draw(st.integers(0, read.depth)), draft.problem.extents
+    pieces = [number + 1 for number in range(depth, read.depth) if draft.loops[number].axis in read.axes
+              and all(divides(read.operands, loop.axis, extents[loop.axis]) for loop in draft.loops[depth : number + 1]
+                      if loop.axis in read.axes)]  # fmt: skip
+    return Kept(depth, draw(st.booleans()), draw(st.sampled_from([0, *pieces])))
 
 
 @st.composite
@@ -119,7 +130,7 @@ def in_own_loops(draw: st.DrawFn, drafts: list[Draft]) -> BoundGroup:
     draft = drafts[draw(st.integers(0, len(drafts) - 1))]
     overlaps = draft.pairs_tiles and draw(st.booleans())
     draft = draft.overlapped(2 if overlaps else 1)
-    kept = {read.tensor: (draw(st.integers(0, read.depth)), overlaps or draw(st.booleans()))
+    kept = {read.tensor: Kept(draw(st.integers(0, read.depth)), overlaps or draw(st.booleans()))
             for read in bind(draft).reads}  # fmt: skip
     return bind(replace(draft, kept=kept))
 
@@ -226,11 +237,23 @@ def test_a_product_reads_its_operands_as_often_as_loops_outside_say() -> None:
     spec = array(2, 4, 4)
     drafts = list(Neighbours(of, spec, (0,)).drafts())
     draft = next(draft for draft in drafts if [(loop.axis, loop.step) for loop in draft.loops] == [("r", 2), ("n", 4)])
-    group = bind(replace(draft, kept={"A": (1, False), "W": (2, False)}))
+    group = bind(replace(draft, kept={"A": Kept(1, False), "W": Kept(2, False)}))
     reads = {read.tensor: group.filled(read) for read in group.reads}
     assert reads == {"A": 64, "W": 4 * 64}
     assert group.written_words == 64
     assert group.busy_cycles["array_2d"] == 4 * 2 * 8  # tiles, each 8 steps of the depth
+
+
+@pytest.mark.parametrize("tiles", [None, 1, 2])
+def test_a_tile_goes_although_an_einsum_after_its_loop_reads_it_too(tiles: int | None) -> None:
+    """DQ of Mamba-2 reads the sums CS after the last step of m0, DR those of every step: one slot for three of them."""
+    of = sized(find("mamba-2-ssd"), dict.fromkeys("HMPEFRKNJ", 1) | {"M": 6, "P": 6}, 3)
+    names = [work.name for work in of.work]
+    members = tuple(range(names.index("QK"), names.index("DQ") + 1))
+    drafts = [draft for draft in Neighbours(of, array(1, 1, 1), members).drafts() if draft.after]
+    assert drafts
+    for draft in drafts:
+        check_schedule(bind(draft.overlapped(tiles)))
 
 
 @pytest.mark.slow

@@ -178,17 +178,17 @@ def test_tiles_that_do_not_fit_are_refused_with_bytes() -> None:
 
 @pytest.mark.parametrize(("name", "capacity", "changes", "said"), [
     ("flat", 65536, (), "most for QK, 2 of 1,024 m x 256 p: smaller steps of p1, loop over m, one tile at a time"),
-    ("fusemax", 262144, (), "most for Q, 2 of 64 e x 1,024 p: smaller steps of p2, loop over e around m1, one tile at "
-                            "a time"),  # kept at p1 the pipeline would hold nine tiles of 256
-    ("fusemax", 262144, ("overlap pipeline", "overlap serial"), "most for Q, 2 of 64 e x 1,024 p: keep it at p1, "
-                        "smaller steps of p2, loop over e around m1, one tile at a time"),
-    ("fusemax", 131072, ("keep Q in global_buffer at p2 double", "keep Q in global_buffer at p1"),
+    ("fusemax", 262144, (), "most for Q, 1 of 64 e x 1,024 p: smaller steps of p2, loop over e around m1"),
+    # kept at p1 the pipeline would hold nine tiles of 256
+    ("fusemax", 262144, ("overlap pipeline", "overlap serial"), "most for Q, 1 of 64 e x 1,024 p: keep it at p1, "
+                        "smaller steps of p2, loop over e around m1"),
+    ("fusemax", 131072, ("keep Q in global_buffer at p2 by p1", "keep Q in global_buffer at p1"),
      "most for Q, 9 of 64 e x 256 p: smaller steps of p1, loop over e, one tile at a time"),
 ])  # fmt: skip
 def test_what_would_fit_is_said_in_lines_of_the_mapping(
     name: str, capacity: int, changes: tuple[str, ...], said: str
 ) -> None:
-    """Scores of 256 queries, twice; queries and results of 1,024, twice; what is said makes that smaller."""
+    """Scores of 256 queries, twice; queries of 1,024 in pieces of 256, results twice; what is said is smaller."""
     text = str(find_mapping(name)).replace("divisor global_buffer else fit", "1024")
     tight = spec_of(name, f"global_buffer.capacity_bytes={capacity}")
     changed = parse_mapping(text.replace(*changes) if changes else text)
