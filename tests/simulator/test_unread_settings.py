@@ -116,8 +116,9 @@ def test_every_field_of_an_array_changes_a_figure_or_is_refused(preset: str) -> 
 
 @pytest.mark.nightly
 def test_every_field_of_spatten_changes_a_figure_or_is_refused() -> None:
-    """Formats are those of a model without a schedule of its own."""
+    """Formats are those of a model without a schedule of its own; keys fill the buffers where they are many."""
     requests = [asked("llama-2-7b", "attention", phase="decode", fidelity="cycle", batch=1)]
+    requests.append(asked("gpt-2-small", "attention", fidelity="cycle", batch=1, sequence_length=8192))
     requests += [asked("gpt-2-small", scope, phase="decode", batch=1) for scope in ("attention", "linear")]
     assert inert("spatten", (), requests) == set()
 
