@@ -1,0 +1,109 @@
+"""Inputs that arrive in pieces: room, loads and places by hand, what is refused, and that no answer changes."""
+
+from __future__ import annotations
+
+import pytest
+from mapped_cases import PRODUCT, array, check_schedule, sized
+
+from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.mapping.group import BoundGroup
+from cascadesim.accelerators.mapping.legality import IllegalMapping
+from cascadesim.accelerators.mapping.mapper.described import described
+from cascadesim.accelerators.mapping.mapper.search import best_group
+from cascadesim.accelerators.mapping.plan import given
+from cascadesim.accelerators.mapping.program import program
+from cascadesim.accelerators.mapping.resolve import resolved
+from cascadesim.accelerators.mapping.text import find_mapping, parse_mapping
+from cascadesim.accelerators.spatial.array import SpatialMachine
+from cascadesim.einsum_cascades.notation.ir import Cascade
+from cascadesim.einsum_cascades.notation.notation import cascade
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval
+from cascadesim.einsum_cascades.texts import find
+from cascadesim.simulator.engine.engine import run
+
+BLOCKS = """mapping blocks for product
+for r2, n1, r1:
+  split r: r2 by 4, r1 by 2, r0
+  split n: n1 by 4, n0
+  array_2d [r0 over rows, n0 over columns]: Z for k
+  keep A in global_buffer at r2 by r1
+  keep W in global_buffer at n1 double
+  overlap interleave 2
+"""
+SIZES = {"R": 8, "K": 8, "N": 8}
+
+
+def group_of(text: str, of: Cascade = PRODUCT) -> BoundGroup:
+    return resolved(parse_mapping(text), sized(of, SIZES, 1), array(2, 4, 4))[0]
+
+
+def test_a_block_has_room_for_one_more_piece_where_two_of_it_would_be_two_blocks() -> None:
+    """4 rows of A, 8 deep, and a piece of 2 rows; W of 4 columns, twice."""
+    assert group_of(BLOCKS).footprint_words == (4 + 2) * 8 + 2 * 4 * 8
+    assert group_of(BLOCKS.replace("by r1\n", "double\n")).footprint_words == 2 * 4 * 8 + 2 * 4 * 8
+
+
+def test_each_piece_comes_once_with_the_first_tile_that_uses_it() -> None:
+    """Two blocks of two pieces of 16 words; W, all 64 words, for each block. Columns n1 begin anew for every block."""
+    group = group_of(BLOCKS)
+    reads = {read.tensor: group.filled(read) for read in group.reads}
+    assert reads == {"A": 64, "W": 2 * 64}
+    made = program(group)
+    assert {queue.name: queue.capacity for queue in made.queues} == {"A": 2 + 1, "W": 2}
+    names = [task.name for task in made.tasks]
+    assert {each[names.index("load A")] for each in made.tile_classes} == {0, 16}  # a word a cycle
+    assert run(made).cycles >= group.bound_cycles
+    check_schedule(group)
+
+
+def test_loads_in_pieces_hide_where_a_whole_block_is_waited_for() -> None:
+    """The second block of two comes whole after the first is done with: its 32 cycles are more than a tile's 8."""
+    in_pieces, whole = (run(program(group_of(text))) for text in (BLOCKS, BLOCKS.replace("by r1\n", "\n")))
+    assert in_pieces.cycles < whole.cycles
+
+
+@pytest.mark.parametrize(("mask", "piece"), [(FULL, 4), (CAUSAL, 0)])
+def test_where_a_mask_leaves_tiles_out_it_comes_whole(mask: KeyInterval, piece: int) -> None:
+    """Which of its keys a query tile meets first and last differs from one to the next."""
+    fusemax = load("fusemax")
+    assert isinstance(fusemax, SpatialMachine)
+    extents = tuple({"b": 1, "h": 2, "g": 1, "m": 1024, "p": 1024, "e": 64, "f": 64}.items())
+    (group,) = given(find_mapping("fusemax"), find("attention-1pass"), extents, fusemax.spec, mask).groups
+    queries = next(read for read in group.reads if read.tensor == "Q")
+    assert (queries.piece, queries.copies > 1) == (piece, piece == 0)
+
+
+@pytest.mark.parametrize(("line", "said"), [
+    ("keep A in global_buffer at r2 by n1", "A comes in pieces of a loop inside r2 along one of its ranks; n1 is none"),
+    ("keep A in global_buffer at r1 by r2", "A comes in pieces of a loop inside r1 along one of its ranks; r2 is none"),
+    ("keep A in global_buffer at r2 by r3", "no shared loop 'r3'; known: n1, r1, r2"),
+])  # fmt: skip
+def test_what_is_no_piece_is_refused(line: str, said: str) -> None:
+    with pytest.raises(IllegalMapping) as refused:
+        group_of(BLOCKS.replace("keep A in global_buffer at r2 by r1", line))
+    assert said in str(refused.value)
+
+
+def test_pieces_that_have_words_in_common_are_refused() -> None:
+    """A window of 3 reads two words beside those of its tile, which the next tile needs, too."""
+    text = cascade("window", "Z[r,n] = A[r+k] * W[k,n]")
+    with pytest.raises(IllegalMapping, match="A cannot come in pieces of r1: they have words in common"):
+        group_of(BLOCKS.replace("product", "window"), text)
+
+
+def test_the_text_reads_back() -> None:
+    group = group_of(BLOCKS)
+    written = str(described("again", (group,)))
+    assert "keep A in global_buffer at r2 by r1" in written
+    again = group_of(written)
+    assert (again.footprint_words, again.bound_cycles) == (group.footprint_words, group.bound_cycles)
+
+
+def test_a_search_keeps_blocks_in_pieces() -> None:
+    """An operand that comes again for each block of the other one is kept in as large blocks as fit beside a piece."""
+    of = sized(PRODUCT, {"R": 64, "K": 16, "N": 64}, 1)
+    spec = array(4, 4, 4, buffer_bytes=2 * (32 * 16 + 6 * 4 * 16))
+    found = best_group(of, spec, (0,)).group
+    assert found is not None
+    assert any(read.piece for read in found.reads)
+    check_schedule(found)
