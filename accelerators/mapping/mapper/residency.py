@@ -12,6 +12,7 @@ from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, outside_of_late
 from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS, Neighbours
 from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Cost, Objective, cost
+from cascadesim.accelerators.mapping.mapper.floors import least_of_tiles
 from cascadesim.accelerators.mapping.mapper.slicing import in_slices
 from cascadesim.accelerators.mapping.placing import OVERLAPS, bound, input_copies, outside
 
@@ -44,6 +45,16 @@ def residents(
             shorter = neighbours.narrowed(draft, _widest(each)) if draft.loops else ()
             found = (_resident(other) for narrow in shorter for other in islice(in_slices(narrow), number, number + 1))
             yield from (narrow for narrow in found if narrow is not None)
+
+
+def shorter(neighbours: Neighbours, draft: Draft, least: Cost) -> Iterator[BoundGroup]:
+    """The group with as long a step of its innermost loop as lets two tiles fit, where two of its own do not."""
+    if not draft.loops or bound(draft.overlapped(2)).fits:
+        return
+    for narrow in neighbours.narrowed(draft, _widest(draft)):
+        group = _resident(narrow) if least_of_tiles(narrow, narrow.leaf) < least[0] else None
+        if group is not None:
+            yield group
 
 
 def _alone(draft: Draft) -> Iterator[BoundGroup]:
