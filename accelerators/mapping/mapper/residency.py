@@ -49,7 +49,7 @@ def residents(
 
 def shorter(neighbours: Neighbours, draft: Draft, least: Cost) -> Iterator[BoundGroup]:
     """The group with as long a step of its innermost loop as lets two tiles fit, where two of its own do not."""
-    if not draft.loops or bound(draft.overlapped(2)).fits:
+    if not draft.loops or least_of_tiles(draft, draft.leaf) >= least[0] or bound(draft.overlapped(2)).fits:
         return
     for narrow in neighbours.narrowed(draft, _widest(draft)):
         group = _resident(narrow) if least_of_tiles(narrow, narrow.leaf) < least[0] else None
@@ -93,12 +93,32 @@ def _wider(draft: Draft) -> Iterator[BoundGroup]:
 
 
 def _widest(draft: Draft) -> int:
-    """The longest step of its innermost loop with which two tiles fit, 0 where none does."""
-    low, high = 0, draft.loops[-1].step
-    while low < high:
-        middle = (low + high + 1) // 2
-        trial = replace(draft, loops=(*draft.loops[:-1], replace(draft.loops[-1], step=middle)), in_flight=2)
-        low, high = (middle, high) if bound(trial).fits else (low, middle - 1)
+    """The longest step of its innermost loop with which two tiles fit, 0 where none does.
+
+    What is kept grows with the step by nearly as much for each element: guesses lie where a straight line says.
+    """
+    room = draft.spec.buffer_words
+
+    def footprint(step: int) -> int:
+        return bound(replace(draft, loops=(*draft.loops[:-1], replace(draft.loops[-1], step=step)),
+                             in_flight=2)).footprint_words  # fmt: skip
+
+    low, high = 1, draft.loops[-1].step
+    least, most = footprint(low), footprint(high)
+    if least > room:
+        return 0
+    if most <= room:
+        return high
+    while high - low > 1:
+        guess = low + (high - low) * (room - least) // (most - least)
+        middle = min(max(guess, low + 1), high - 1)
+        taken = footprint(middle)
+        if taken <= room:
+            low, least = middle, taken
+            if high - low > 1 and (above := footprint(low + 1)) > room:
+                high, most = low + 1, above
+        else:
+            high, most = middle, taken
     return low
 
 
