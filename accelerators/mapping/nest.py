@@ -73,12 +73,16 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """A tile of a tensor stays in a memory while the loop `at` stays where it is: it covers the loops inside."""
+    """A tile of a tensor stays in a memory while the loop `at` stays where it is: it covers the loops inside.
+
+    `double`: the next one is loaded meanwhile; `in_pieces`: into the room of what all loops have passed of this one.
+    """
 
     tensor: str
     memory: str
     at: str
     double: bool = False
+    in_pieces: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +141,9 @@ def group_lines(group: Fused) -> list[str]:
         for unit, space in dict.fromkeys((run.unit, run.space) for run in runs):
             own = [run for run in runs if (run.unit, run.space) == (unit, space)]
             lines.append(f"{indent}{unit}{_space(space)}: {'; '.join(map(_run, own))}")
-    for (memory, at, double), tensors in _alike(group.keeps).items():
-        lines.append(f"  keep {', '.join(tensors)} in {memory} at {at}{' double' * double}")
+    for (memory, at, double, in_pieces), tensors in _alike(group.keeps).items():
+        way = " in pieces" if in_pieces else " double" * double
+        lines.append(f"  keep {', '.join(tensors)} in {memory} at {at}{way}")
     overlap = {None: "pipeline", 1: "serial"}.get(group.in_flight, f"interleave {group.in_flight}")
     return [*lines, f"  overlap {overlap}"]
 
@@ -151,8 +156,8 @@ def _run(run: Run) -> str:
     return run.einsum + (f" for {', '.join(run.time)}" if run.time else "")
 
 
-def _alike(keeps: tuple[Keep, ...]) -> Mapping[tuple[str, str, bool], list[str]]:
-    found: dict[tuple[str, str, bool], list[str]] = {}
+def _alike(keeps: tuple[Keep, ...]) -> Mapping[tuple[str, str, bool, bool], list[str]]:
+    found: dict[tuple[str, str, bool, bool], list[str]] = {}
     for keep in keeps:
-        found.setdefault((keep.memory, keep.at, keep.double), []).append(keep.tensor)
+        found.setdefault((keep.memory, keep.at, keep.double, keep.in_pieces), []).append(keep.tensor)
     return found

@@ -15,6 +15,7 @@ from cascadesim.accelerators.mapping.legality import (
     Draft,
     IllegalMapping,
     illegal,
+    illegal_pieces,
     illegal_slices,
     illegal_steps,
     inputs_of,
@@ -34,7 +35,7 @@ def bind(draft: Draft) -> BoundGroup:
 
     Raises IllegalMapping with the first reason.
     """
-    for reason in (*illegal(draft), *illegal_steps(draft), *illegal_slices(draft)):
+    for reason in (*illegal(draft), *illegal_steps(draft), *illegal_slices(draft), *illegal_pieces(draft)):
         raise IllegalMapping(f"{draft.problem.cascade.name}: {reason}")
     group = bound(draft)
     if draft.in_flight is not None or draft.own or group.stages is not None:
@@ -64,7 +65,8 @@ def _pipelined(draft: Draft) -> BoundGroup:
     if found is None:
         return group
     staged = replace(bound(draft.overlapped(max(found.values()) + 1)), stages=found)
-    reads = tuple(replace(read, copies=input_copies(staged, read.depth)) for read in staged.reads)
+    reads = tuple(replace(read, copies=input_copies(staged, len(staged.loops) if read.in_pieces else read.depth))
+                  for read in staged.reads)  # fmt: skip
     return replace(staged, reads=reads).like(group)
 
 
@@ -97,9 +99,9 @@ def _smaller(group: BoundGroup) -> str:
             if each.where == GLOBAL_BUFFER and each.tensor not in group.problem.staying]  # fmt: skip
     if not kept:
         return "keep less between groups"
-    most = max(kept, key=lambda each: each.copies * group.kept_words(each))
+    most = max(kept, key=group.room_words)
     sides = {axis: size for axis, size in group.kept_tile(most).items() if axis in most.axes and size > 1}
-    outside, taken = group.loops[: most.depth], most.copies * group.kept_words(most)
+    outside, taken = group.loops[: most.depth], group.room_words(most)
     ways = [f"keep it at {loop.part}" for depth, loop in enumerate(group.loops, 1) if depth > most.depth
             and most in group.reads and input_copies(group, depth) * most.words(group.tile(depth)) < taken][-1:]
     ways += [f"smaller steps of {loop.part}" for loop in outside if loop.step == sides.get(loop.axis)]
@@ -127,7 +129,8 @@ def _read(draft: Draft, tensor: str, operands: tuple[TensorUse, ...]) -> Residen
     if draft.own_loop(tensor) is not None:
         innermost = len(draft.loops) + 1
     depth, double = draft.kept.get(tensor, (innermost, draft.in_flight != 1))
-    return Resident(tensor, operands, depth, 2 if double else 1, GLOBAL_BUFFER)
+    pieces = tensor in draft.in_pieces
+    return Resident(tensor, operands, depth, 2 if double or pieces else 1, GLOBAL_BUFFER, in_pieces=pieces)
 
 
 def _made(draft: Draft) -> tuple[Resident, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from math import ceil
+from math import ceil, prod
 
 import numpy as np
 
@@ -49,7 +49,7 @@ def program(group: BoundGroup) -> Program:
     builder = Builder(group)
     body = builder.rounds((), dict(group.problem.extents))
     stream = repeated(body, group.problem.instances)
-    queues = tuple(Queue(read.tensor, read.copies) for read in group.reads)
+    queues = tuple(Queue(read.tensor, builder.places_of(read)) for read in group.reads)
     return Program(builder.tasks, tuple(builder.classes), stream, queues, in_flight=group.overlap,
                    drain_cycles=group.runs[-1].drain_cycles, keeps=tuple(builder.kept))  # fmt: skip
 
@@ -249,8 +249,8 @@ class Builder:
         per_cycle = spec.dram_bytes_per_cycle / spec.word_bytes
         stored = [operand.words(self.tile(places, self.store_depth(operand)))
                   if self.is_stored(operand, places, edge) else 0 for operand in group.writes]  # fmt: skip
-        loaded = [read.words(self.tile(places, read.depth)) if self.changes(read, places, "first") else 0
-                  for read in group.reads] + self.begun(places)  # fmt: skip
+        loaded = [self.arriving(read, places) if self.changes(read, places, "first") else 0 for read in group.reads]
+        loaded += self.begun(places)
         running = [run for run in group.runs if self.runs(run, places, edge)]
         moved = sum(sum(group.port_words(run, sizes)) for run in running) + sum(loaded)
         moved += sum(words for words, operand in zip(stored, group.writes, strict=True) if group.is_buffered(operand))
@@ -273,10 +273,22 @@ class Builder:
         return found
 
     def changes(self, read: Resident, places: tuple[Place, ...], end: str) -> bool:
-        """Whether a kept tile comes before this tile (`first`), or goes after it (`last`)."""
+        """Whether a kept tile, or a piece of one, comes before this tile (`first`), or goes after it (`last`)."""
         moves = [number for number, loop in enumerate(self.group.loops[: read.depth])
                  if loop.axis in self.group.moving(read) and not places[number].alone]  # fmt: skip
-        return all(getattr(place, end) for place in places[moves[-1] + 1 if moves else 0:])
+        return all(getattr(place, end) for number, place in enumerate(places) if number > max(moves, default=-1)
+                   and not (read.in_pieces and number >= read.depth and self.group.loops[number].axis in read.axes))
+
+    def arriving(self, read: Resident, places: tuple[Place, ...]) -> int:
+        """Words of a tensor that come at once."""
+        return read.words(self.tile(places, len(places) if read.in_pieces else read.depth))
+
+    def places_of(self, read: Resident) -> int:
+        """Tiles of a tensor that the buffer has room for, or pieces of them."""
+        if not read.in_pieces:
+            return read.copies
+        inside = self.group.loops[read.depth:]
+        return prod(loop.most for loop in inside if loop.axis in read.axes) + read.copies - 1
 
     def store_depth(self, operand: TensorUse) -> int:
         """Loops outside the tile that is stored at once: a history of states goes tile by tile."""

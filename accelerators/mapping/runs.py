@@ -183,7 +183,11 @@ def dimension_size(spec: SpatialArray, dimension: str) -> int:
 
 @dataclass(frozen=True)
 class Resident:
-    """A tensor in the group. `depth`: loops outside its tile; `state`: axes along which its value is replaced."""
+    """A tensor in the group. `depth`: loops outside its tile; `state`: axes along which its value is replaced.
+
+    `in_pieces`: the next tile takes the place of this one piece by piece, a piece being what is inside all loops;
+    `copies` then counts pieces, that of the tile and those on their way.
+    """
 
     tensor: str
     operands: tuple[TensorUse, ...]
@@ -191,6 +195,7 @@ class Resident:
     copies: int
     where: str  # the memory, or "registers", or "" for what passes by
     state: frozenset[str] = frozenset()
+    in_pieces: bool = False
 
     def words(self, tile: Tile) -> int:
         """Words of a tile: of the widest use, where the group uses it in several ways; uses that differ in offsets

@@ -30,7 +30,7 @@ _OVER = re.compile(rf"(?P<part>{_NAME})\s++over\s++(?P<dimension>rows|columns|la
 _EINSUM = re.compile(r"(?P<name>[A-Za-z]\w*+)(?:\s++for\s++(?P<time>.++))?")
 _SIZE = re.compile(r"(?P<name>[A-Z][A-Z0-9]*+)\s*+=\s*+(?P<size>[1-9]\d{0,17})")
 _KEEP = re.compile(rf"keep\s++(?P<tensors>.+?)\s++in\s++(?P<memory>{_NAME})\s++at\s++(?P<at>{_NAME})"
-                   r"(?P<double>\s++double)?")
+                   r"(?:(?P<double>\s++double)|(?P<pieces>\s++in\s++pieces))?")
 _STAY = re.compile(rf"keep\s++(?P<tensors>.+?)\s++in\s++(?P<memory>{_NAME})")
 _OVERLAP = re.compile(r"overlap\s++(?:serial|(?P<pipeline>pipeline)|interleave\s++(?P<tiles>\d++))")
 LONGEST_TEXT = 2_000  # lines; assumed: no mapping is longer
@@ -229,6 +229,8 @@ def _runs(text: str, after: str | None) -> Iterator[Run]:
 
 
 def _keeps(text: str) -> Sequence[Keep]:
-    found = _matched(_KEEP, text, "expected 'keep TENSOR, ... in MEMORY at LOOP', with 'double' for two of it")
+    found = _matched(_KEEP, text, "expected 'keep TENSOR, ... in MEMORY at LOOP', with 'double' for two of it or "
+                                "'in pieces'")
     tensors = _names(found.group("tensors"), "a tensor")
-    return [Keep(tensor, found.group("memory"), found.group("at"), bool(found.group("double"))) for tensor in tensors]
+    way = bool(found.group("double")), bool(found.group("pieces"))
+    return [Keep(tensor, found.group("memory"), found.group("at"), *way) for tensor in tensors]

@@ -82,6 +82,12 @@ class TiledGroup:
     def kept_words(self, resident: Resident) -> int:
         return resident.words(self.kept_tile(resident))
 
+    def room_words(self, resident: Resident) -> int:
+        """Words that the buffer has for a tensor: its tile in as many copies, or one and pieces on their way."""
+        if resident.in_pieces:
+            return self.kept_words(resident) + (resident.copies - 1) * resident.words(self.leaf)
+        return resident.copies * self.kept_words(resident)
+
     @cached_property
     def attended(self) -> AttendedKeys | None:
         """Which tiles of queries and keys are visited; None where all are.
@@ -222,7 +228,7 @@ class TiledGroup:
         """
         innermost, staying = len(self.loops), self.problem.staying
         kept = [*self.reads, *(made for made in self.made if made.depth < innermost and made.tensor not in staying)]
-        whole = sum(each.copies * self.kept_words(each) for each in kept if each.where == GLOBAL_BUFFER)
+        whole = sum(self.room_words(each) for each in kept if each.where == GLOBAL_BUFFER)
         leaving = {operand.tensor for operand in self.writes}
         turns = [Held(self.kept_words(made), run, self.problem.readers.get(made.tensor, ()), made.tensor in leaving)
                  for made, run in zip(self.made, self.runs, strict=True)

@@ -191,7 +191,7 @@ def kept_in_slices(group: BoundGroup, einsums: Collection[str]) -> Mapping[str, 
 
 def sized(group: BoundGroup, resident: Resident) -> str:
     """A tensor with the bytes of what is kept of it, and its copies."""
-    copies = f" ×{resident.copies}" if resident.copies > 1 else ""
+    copies = " in pieces" if resident.in_pieces else f" ×{resident.copies}" if resident.copies > 1 else ""
     return f"{resident.tensor} {_bytes(group.kept_words(resident) * group.spec.word_bytes)}{copies}"
 
 

@@ -29,7 +29,8 @@ def _fused(group: BoundGroup) -> Fused:
     splits = tuple(_splits(group))
     parts = {split.axis: split.parts for split in splits}
     runs = sorted((_described_run(group, run, parts) for run in group.runs), key=lambda run: run.after is not None)
-    keeps = tuple(Keep(read.tensor, GLOBAL_BUFFER, _place(group, read), read.copies > 1) for read in group.reads)
+    keeps = tuple(Keep(read.tensor, GLOBAL_BUFFER, _place(group, read), read.copies > 1 and not read.in_pieces,
+                       read.in_pieces) for read in group.reads)  # fmt: skip
     return Fused(splits, tuple(loop.part for loop in group.loops), tuple(runs), keeps, group.overlap)
 
 

@@ -15,6 +15,9 @@ from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Cost, Objecti
 from cascadesim.accelerators.mapping.mapper.floors import least_of_tiles
 from cascadesim.accelerators.mapping.mapper.slicing import in_slices
 from cascadesim.accelerators.mapping.placing import OVERLAPS, bound, input_copies, outside
+from cascadesim.accelerators.mapping.runs import Resident
+
+MOST_BETWEEN = 8  # assumed: longest first, and the longest one that fits moves fewest words
 
 
 def residents(
@@ -53,6 +56,25 @@ def shorter(neighbours: Neighbours, draft: Draft, least: Cost) -> Iterator[Bound
         return
     for narrow in neighbours.narrowed(draft, _widest(draft)):
         group = _resident(narrow) if least_of_tiles(narrow, narrow.leaf) < least[0] else None
+        if group is not None:
+            yield group
+
+
+def between(draft: Draft) -> Iterator[BoundGroup]:
+    """The group with other steps of the outer one of two loops over its innermost axis: up to twice as long, balanced.
+
+    Longer steps of powers of two may not fit where these do, and move fewer words.
+    """
+    number = next((number for number, loop in enumerate(draft.loops) if loop.axis == draft.loops[-1].axis), 0)
+    if number >= len(draft.loops) - 1:
+        return
+    outer, leaf = draft.loops[number], draft.loops[-1]
+    tiles, now = -(-outer.outer // leaf.step), outer.step // leaf.step
+    times = {-(-tiles // rounds) for rounds in range(max(1, -(-tiles // (2 * now))), -(-tiles // now) + 1)}
+    for longer in islice(sorted((each for each in times if now < each < 2 * now), reverse=True), MOST_BETWEEN):
+        loops = (*draft.loops[:number], replace(outer, step=longer * leaf.step), *draft.loops[number + 1:-1],
+                 replace(leaf, outer=longer * leaf.step))  # fmt: skip
+        group = _resident(replace(draft, loops=loops))
         if group is not None:
             yield group
 
@@ -144,12 +166,23 @@ def _resident(draft: Draft) -> BoundGroup | None:
 def _further_out(group: BoundGroup) -> BoundGroup:
     """Keep inputs outside of loops that make them come again, as far out as they fit, the largest traffic first."""
     for resident in sorted(group.reads, key=group.filled, reverse=True):
+        pieces = _may_come_in_pieces(group, resident)
         for depth in range(resident.depth):
             moved = replace(resident, depth=depth, copies=input_copies(group, depth))
             if group.filled(moved) >= group.filled(resident):
                 continue
-            trial = replace(group, reads=tuple(moved if read is resident else read for read in group.reads))
-            if trial.fits:
-                group = trial
+            ways = (moved, replace(moved, copies=resident.copies, in_pieces=True)) if pieces else (moved,)
+            trials = (replace(group, reads=tuple(way if read is resident else read for read in group.reads))
+                      for way in ways)  # fmt: skip
+            fitting = next((trial for trial in trials if trial.fits), None)
+            if fitting is not None:
+                group = fitting
                 break
     return group
+
+
+def _may_come_in_pieces(group: BoundGroup, resident: Resident) -> bool:
+    """Whether the next tile of an input may take the place of this one piece by piece: its tile is that of all loops
+    now, and tiles overlap."""
+    return (group.in_flight > 1 and not group.in_slices and group.problem.attended is None
+            and resident.depth == len(group.loops))  # fmt: skip

@@ -59,7 +59,7 @@ def _staying_too(
 
 def _own_room(group: BoundGroup, tensor: str) -> int:
     """Words that tiles of a tensor take now, at most."""
-    return sum(group.in_flight * each.copies * group.kept_words(each) for each in (*group.reads, *group.made)
+    return sum(group.in_flight * group.room_words(each) for each in (*group.reads, *group.made)
                if each.tensor == tensor)  # fmt: skip
 
 
@@ -71,6 +71,7 @@ def _draft(group: BoundGroup, staying: Mapping[str, int]) -> Draft:
         {run.place: (run.unit, run.space, run.time) for run in group.runs},
         {run.place: run.after for run in group.runs if run.after is not None}, kept, group.overlap,
         {run.place: run.own for run in group.runs if run.own is not None},
+        frozenset(read.tensor for read in group.reads if read.in_pieces and read.tensor not in staying),
     )  # fmt: skip
 
 
