@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from itertools import chain, permutations, product
-from math import ceil
+from math import ceil, prod
 
 from cascadesim.accelerators.binding import DEPTHS
 from cascadesim.accelerators.mapping.legality import Draft, illegal, illegal_steps
@@ -150,6 +150,16 @@ class Neighbours:
         return tuple(axis for axis in self.problem.extents if axis in common)
 
     @cached_property
+    def narrow(self) -> bool:
+        """Whether an Einsum has fewer points in one instance than a side of the array, or the lanes: several instances
+        may then lie side by side (rows of a norm)."""
+        sides = (dimension_size(self.spec, dimension) for dimension in ("rows", "columns", "lanes"))
+        whole, instances = self.problem.whole(), set(self.instance_axes)
+        points = (prod(work.points(axis, whole[axis]) for axis in work.axes - instances)
+                  for work in self.works(self.members))  # fmt: skip
+        return min(points) < max(sides)
+
+    @cached_property
     def cyclic_axes(self) -> frozenset[str]:
         """Axes along which several Einsums need each other's earlier values: they go on step by step together."""
         return frozenset().union(*(
@@ -167,7 +177,8 @@ class Neighbours:
         for axis in (axis for axis in self.problem.extents if axis in shared):
             extent, grain = self.problem.extents[axis], self._grain(axis)
             if axis in self.instance_axes:
-                choices[axis] = [1]
+                bits = extent.bit_length() if self.narrow and axis == self.instance_axes[-1] else 1
+                choices[axis] = [1 << bit for bit in range(bits)]
                 continue
             sides = {dimension_size(self.spec, dimension) for dimension in ("rows", "columns", "lanes")}
             sizes = sides | {1 << bits for bits in range(SMALLEST_BITS, max(sides).bit_length() + 1) if self.fine}
@@ -203,7 +214,7 @@ class Neighbours:
     ) -> Iterator[tuple[BoundLoop, ...]]:
         """All orders of the loops; the innermost axis may be looped over a second time, outside the others."""
         extents = self.problem.extents
-        instances = [axis for axis in self.instance_axes if axis in shared]
+        instances = [axis for axis in self.instance_axes if axis in shared and leaf[axis] == 1]
         carried = frozenset().union(*(work.iterates for work in self.works(inner)))
         stepped = self.cyclic_axes | {axis for axis in carried if extents[axis] == 1}  # a single chunk is a step, too
         looped = [axis for axis in leaf if axis not in instances
@@ -237,7 +248,8 @@ class Neighbours:
     def _spaces(
         self, tile: Mapping[str, int], after: Mapping[int, int], loops: Sequence[BoundLoop]
     ) -> Iterator[dict[int, Space]]:
-        """Units by structure, and units so that both arrays are busy alike, where that is another choice."""
+        """Units by structure, units so that both arrays are busy alike, and the lanes for all but contractions, so that
+        what is made there can be used up there; each where it is another choice."""
         weights = [1 / loops[after[member]].most if member in after else 1.0 for member in self.members]
         options = [self._best_spaces(member, tuple(tile[axis] for axis in sorted(self.problem.work[member].axes)))
                    for member in self.members]  # fmt: skip
@@ -245,8 +257,10 @@ class Neighbours:
         by_structure = [_by_structure(work, tile, instances) for work in self.works(self.members)]
         choices = [[unit if unit in each else next(iter(each), ARRAY_1D)
                     for unit, each in zip(by_structure, options, strict=True)],
-                   balanced(self.works(self.members), options, weights)]  # fmt: skip
-        for units in choices if choices[0] != choices[1] else choices[:1]:
+                   balanced(self.works(self.members), options, weights),
+                   [ARRAY_1D if ARRAY_1D in each and not contracts(work) else next(iter(each), ARRAY_1D)
+                    for work, each in zip(self.works(self.members), options, strict=True)]]  # fmt: skip
+        for units in dict.fromkeys(map(tuple, choices)):
             found = [each.get(unit, (0, _NOWHERE, _NOWHERE))
                      for each, unit in zip(options, units, strict=True)]  # fmt: skip
             fast, frugal = ({member: (first, second)[way] for member, (_, first, second)
@@ -319,5 +333,7 @@ def balanced(
 
 
 def contracts(work: Work) -> bool:
-    """Whether it multiplies and sums over an axis, in the tile or over several tiles."""
-    return "mac" in work.operations and bool(work.einsum.reduced_ranks)
+    """Whether it multiplies and sums over an axis, in the tile or over several tiles, and uses an operand several times
+    (a sum of squares does not)."""
+    again = any(operand.axes < work.axes for operand in work.inputs)
+    return "mac" in work.operations and bool(work.einsum.reduced_ranks) and again

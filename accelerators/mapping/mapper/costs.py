@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from math import fsum
+from itertools import accumulate
+from math import ceil, fsum, prod
 from typing import Literal
 
 from cascadesim.accelerators.energy import OPERATION_PJ, Actions, dynamic_energy_j
 from cascadesim.accelerators.mapping.group import BoundGroup
+from cascadesim.accelerators.mapping.mapper.floors import least_of_all
 from cascadesim.accelerators.mapping.pipeline import epoch_cycles
 from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, executed, operations_of
 
 Objective = Literal["latency", "energy", "dram"]
 Cost = tuple[float, float]  # the objective, and what decides between equals
+SHORT_CYCLES = 100_000  # assumed: fill and drain, about a thousand, are a hundredth of longer ones
 NO_LIMIT: Cost = (float("inf"), 0.0)
 
 
@@ -21,17 +24,52 @@ def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
     """What the search compares of one instance: the objective, and what decides between equals.
 
     Cycles are a bound; where tiles do not overlap, or there is one only, loads and stores of larger tiles come on top.
+    Where the work is short, its first tile by itself and transfers in whole cycles count, too.
     """
-    several = group.problem.instances > 1 or any(loop.most > 1 for loop in group.loops)
-    alone = group.in_flight == 1 or not several
-    cycles = group.bound_cycles + (group.dram_cycles if alone else 0.0)
+    tiles = group.problem.instances * prod(loop.most for loop in group.loops)
+    short = _is_short(group)
+    alone = group.in_flight == 1 or tiles == 1
+    cycles = group.bound_cycles + (group.dram_cycles if alone and not (short and tiles == 1) else 0.0)
     if group.stages is not None:
         cycles = max(cycles, group.whole_tiles * epoch_cycles(group, group.stages))
+    if short:
+        cycles = max(cycles, _channel_cycles(group))
+        cycles = max(cycles, _first(group) / group.problem.instances + cycles * (tiles - 1) / tiles)
     words = float(group.read_words + group.written_words)
     if objective == "energy":
         joules = fsum(dynamic_energy_j(priced(actions(group)), group.spec).values())
         return joules / group.problem.instances, cycles
     return (words, cycles) if objective == "dram" else (cycles, words)
+
+
+def _channel_cycles(group: BoundGroup) -> int:
+    """Cycles of the DRAM channel for one instance, each transfer of a tile in whole cycles."""
+    per_word = group.spec.word_bytes / group.spec.dram_bytes_per_cycle
+    moves = [(group.kept_words(read), group.filled(read)) for read in group.reads]
+    moves += [(use.words(group.leaf), group.stored(use)) for use in group.writes]
+    return sum(ceil(words * per_word) * (total // words) for words, total in moves)
+
+
+def _first(group: BoundGroup) -> float:
+    """Cycles of the first tile by itself, with its loads one after another, drains, what comes after its loops, and its
+    stores."""
+    per_word = group.spec.word_bytes / group.spec.dram_bytes_per_cycle
+    arrives = dict(zip((read.tensor for read in group.reads), accumulate(
+        ceil(group.kept_words(read) * per_word) for read in group.reads), strict=True))  # fmt: skip
+    ready = {run.place: max((arrives.get(use.tensor, 0) for use in run.work.inputs), default=0) for run in group.runs}
+    after = sum(run.cycles(group.leaf) for run in group.runs if group.is_rare(run))
+    drain = max((run.drain_cycles for run in group.runs if not group.is_rare(run)), default=0)
+    stores = sum(use.words(group.leaf) * per_word for use in group.writes)
+    return max(group.path(ready).values()) + drain + after + stores
+
+
+def _is_short(group: BoundGroup) -> bool:
+    """Whether all instances together are so short that fill and drain count."""
+    known, members = group.problem.known, tuple(run.place for run in group.runs)
+    if ("short", members) not in known:
+        least, _ = least_of_all(group.problem, group.spec, members)
+        known["short", members] = least * group.problem.instances < SHORT_CYCLES
+    return bool(known["short", members])
 
 
 def actions(group: BoundGroup) -> Actions:

@@ -12,6 +12,7 @@ from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, Kept, outside_of_late
 from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS, Neighbours
 from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Cost, Objective, cost
+from cascadesim.accelerators.mapping.mapper.floors import least_of_tiles
 from cascadesim.accelerators.mapping.mapper.slicing import in_slices
 from cascadesim.accelerators.mapping.placing import OVERLAPS, bound, input_copies, outside, pieces_ahead
 from cascadesim.accelerators.mapping.runs import Resident, divides
@@ -45,6 +46,35 @@ def residents(
             shorter = neighbours.narrowed(draft, _widest(each)) if draft.loops else ()
             found = (_resident(other) for narrow in shorter for other in islice(in_slices(narrow), number, number + 1))
             yield from (narrow for narrow in found if narrow is not None)
+
+
+def shorter(neighbours: Neighbours, draft: Draft, least: Cost) -> Iterator[BoundGroup]:
+    """The group with as long a step of its innermost loop as lets two tiles fit, where two of its own do not."""
+    if not draft.loops or least_of_tiles(draft, draft.leaf) >= least[0] or bound(draft.overlapped(2)).fits:
+        return
+    for narrow in neighbours.narrowed(draft, _widest(draft)):
+        group = _resident(narrow) if least_of_tiles(narrow, narrow.leaf) < least[0] else None
+        if group is not None:
+            yield group
+
+
+def between(draft: Draft) -> Iterator[BoundGroup]:
+    """The group with other steps of the outer one of two loops over its innermost axis: up to twice as long, balanced.
+
+    Longer steps of powers of two may not fit where these do, and move fewer words.
+    """
+    number = next((number for number, loop in enumerate(draft.loops) if loop.axis == draft.loops[-1].axis), 0)
+    if number >= len(draft.loops) - 1:
+        return
+    outer, leaf = draft.loops[number], draft.loops[-1]
+    tiles, now = -(-outer.outer // leaf.step), outer.step // leaf.step
+    times = {-(-tiles // rounds) for rounds in range(max(1, -(-tiles // (2 * now))), -(-tiles // now) + 1)}
+    for longer in islice(sorted((each for each in times if now < each < 2 * now), reverse=True), MOST_BETWEEN):
+        loops = (*draft.loops[:number], replace(outer, step=longer * leaf.step), *draft.loops[number + 1:-1],
+                 replace(leaf, outer=longer * leaf.step))  # fmt: skip
+        group = _resident(replace(draft, loops=loops))
+        if group is not None:
+            yield group
 
 
 def _alone(draft: Draft) -> Iterator[BoundGroup]:
@@ -83,12 +113,32 @@ def _wider(draft: Draft) -> Iterator[BoundGroup]:
 
 
 def _widest(draft: Draft) -> int:
-    """The longest step of its innermost loop with which two tiles fit, 0 where none does."""
-    low, high = 0, draft.loops[-1].step
-    while low < high:
-        middle = (low + high + 1) // 2
-        trial = replace(draft, loops=(*draft.loops[:-1], replace(draft.loops[-1], step=middle)), in_flight=2)
-        low, high = (middle, high) if bound(trial).fits else (low, middle - 1)
+    """The longest step of its innermost loop with which two tiles fit, 0 where none does.
+
+    What is kept grows with the step by nearly as much for each element: guesses lie where a straight line says.
+    """
+    room = draft.spec.buffer_words
+
+    def footprint(step: int) -> int:
+        return bound(replace(draft, loops=(*draft.loops[:-1], replace(draft.loops[-1], step=step)),
+                             in_flight=2)).footprint_words  # fmt: skip
+
+    low, high = 1, draft.loops[-1].step
+    least, most = footprint(low), footprint(high)
+    if least > room:
+        return 0
+    if most <= room:
+        return high
+    while high - low > 1:
+        guess = low + (high - low) * (room - least) // (most - least)
+        middle = min(max(guess, low + 1), high - 1)
+        taken = footprint(middle)
+        if taken <= room:
+            low, least = middle, taken
+            if high - low > 1 and (above := footprint(low + 1)) > room:
+                high, most = low + 1, above
+        else:
+            high, most = middle, taken
     return low
 
 
@@ -114,13 +164,17 @@ def _resident(draft: Draft) -> BoundGroup | None:
 def _further_out(group: BoundGroup) -> BoundGroup:
     """Keep inputs outside of loops that make them come again, as far out as they fit, the largest traffic first."""
     for resident in sorted(group.reads, key=group.filled, reverse=True):
+        pieces = _may_come_in_pieces(group, resident)
         for depth in range(resident.depth):
             moved = further_out(group, resident, depth)
             if group.filled(moved) >= group.filled(resident):
                 continue
-            trial = replace(group, reads=tuple(moved if read is resident else read for read in group.reads))
-            if trial.fits:
-                group = trial
+            ways = (moved, replace(moved, copies=resident.copies, in_pieces=True)) if pieces else (moved,)
+            trials = (replace(group, reads=tuple(way if read is resident else read for read in group.reads))
+                      for way in ways)  # fmt: skip
+            fitting = next((trial for trial in trials if trial.fits), None)
+            if fitting is not None:
+                group = fitting
                 break
     return group
 

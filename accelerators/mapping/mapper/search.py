@@ -13,11 +13,11 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality import IllegalMapping, illegal, outputs_of
+from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, illegal, outputs_of
 from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS, Neighbours
 from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Cost, Objective, cost
 from cascadesim.accelerators.mapping.mapper.floors import least_of_all, least_of_tiles
-from cascadesim.accelerators.mapping.mapper.residency import residents
+from cascadesim.accelerators.mapping.mapper.residency import between, residents, shorter
 from cascadesim.accelerators.mapping.nest import MOST_FUSED
 from cascadesim.accelerators.mapping.placing import bound, does_not_fit
 from cascadesim.accelerators.mapping.problem import MappingProblem
@@ -194,9 +194,14 @@ def best_group(
 
 
 def _best_of(neighbours: Neighbours, objective: Objective, known: Best, least: Cost) -> Best:
-    """The best of some ways that costs less than `least`, or what is known."""
+    """The best of some ways that costs less than `least`, or what is known.
+
+    For latency, where tiles do not fit twice, also as long ones as do.
+    """
     problem, spec, members = neighbours.problem, neighbours.spec, neighbours.members
     best, tried, fits = known
+    drafts: list[Draft] = []
+    chosen: Draft | None = None
     busy: dict[object, float] = {}  # orders of loops make no difference to it
     floor = least_cost(problem, spec, members, objective)
     for draft in neighbours.drafts():
@@ -210,10 +215,25 @@ def _best_of(neighbours: Neighbours, objective: Objective, known: Best, least: C
         for group in residents(neighbours, draft, objective, least):
             fits = fits or not group.in_slices  # smaller tiles may fit whole
             if (own := cost(group, objective)) < least:
-                best, least = group, own
+                best, least, chosen = group, own, draft
         if least <= floor:
-            break
+            return Best(best, tried, fits)
+        if objective == "latency":
+            drafts.append(draft)
+    for group in _other_steps(neighbours, drafts, chosen, least):
+        if (own := cost(group, objective)) < least:
+            best, least, fits = group, own, True
     return Best(best, tried, fits)
+
+
+def _other_steps(
+    neighbours: Neighbours, drafts: Sequence[Draft], best: Draft | None, least: Cost
+) -> Iterator[BoundGroup]:
+    """As long tiles as fit twice where those of drafts do not, and other steps of the outer loops of the best draft."""
+    for draft in drafts:
+        yield from shorter(neighbours, draft, least)
+    if best is not None and drafts:
+        yield from between(best)
 
 
 def every_group(

@@ -9,7 +9,7 @@ from cascadesim.accelerators.mapping.legality import Draft
 from cascadesim.accelerators.mapping.mapper.candidates import contracts
 from cascadesim.accelerators.mapping.runs import BoundLoop, dimension_size
 
-SLICES = (16, 4, 1)  # times the side of the array; assumed: longer slices hold less of the rest of a tile
+SLICES = (16, 8, 4, 2, 1)  # times the side of the array; assumed: longer slices hold less of the rest of a tile
 
 
 def in_slices(draft: Draft) -> Iterator[Draft]:
