@@ -56,7 +56,6 @@ class Draft:
     kept: Mapping[str, Kept]  # an input that is missing: as far in as it can be, twice where tiles overlap
     in_flight: int | None = 1  # None: a software pipeline
     own: Mapping[int, BoundLoop] = field(default_factory=dict)
-    in_pieces: frozenset[str] = frozenset()  # inputs of which the next tile takes the place of this one piece by piece
 
     @cached_property
     def axes(self) -> frozenset[str]:
@@ -159,19 +158,6 @@ def illegal_slices(draft: Draft) -> Iterator[str]:
                    f"a multiple of {grain}; {own.part} advances by {own.step} of {extent}")
     if draft.own:
         yield from _unsliced(draft)
-
-
-def illegal_pieces(draft: Draft) -> Iterator[str]:
-    """Every reason why tiles of inputs cannot be replaced piece by piece."""
-    for tensor in sorted(draft.in_pieces):
-        depth, _ = draft.kept.get(tensor, (0, False))
-        axes = frozenset().union(*(use.axes for reader in draft.readers(tensor) for use in draft.work(reader).inputs
-                                   if use.tensor == tensor))  # fmt: skip
-        if not any(loop.axis in axes for loop in draft.loops[depth:]):
-            yield f"{tensor} has no pieces: no loop inside of where it is kept cuts it"
-        if draft.in_flight == 1 or draft.own or draft.problem.attended is not None:
-            yield (f"{tensor}: the next tile comes in pieces where tiles overlap, no Einsum has a loop of its own, and "
-                   f"no mask leaves tiles out")
 
 
 def _unsliced(draft: Draft) -> Iterator[str]:

@@ -17,7 +17,6 @@ from cascadesim.accelerators.mapping.legality import (
     IllegalMapping,
     Kept,
     illegal,
-    illegal_pieces,
     illegal_slices,
     illegal_steps,
     inputs_of,
@@ -37,7 +36,7 @@ def bind(draft: Draft) -> BoundGroup:
 
     Raises IllegalMapping with the first reason.
     """
-    for reason in (*illegal(draft), *illegal_steps(draft), *illegal_slices(draft), *illegal_pieces(draft)):
+    for reason in (*illegal(draft), *illegal_steps(draft), *illegal_slices(draft)):
         raise IllegalMapping(f"{draft.problem.cascade.name}: {reason}")
     group = bound(draft)
     if draft.in_flight is not None or draft.own or group.stages is not None:

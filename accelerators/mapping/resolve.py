@@ -102,10 +102,6 @@ class _Resolver:
     def error(self, message: str) -> IllegalMapping:
         return IllegalMapping(f"{self.name}, line {self.fused.line}: {message}")
 
-    @property
-    def sources(self) -> Mapping[str, str]:
-        return self.problem.sources
-
     @cached_property
     def splits(self) -> Mapping[str, Split]:
         found: dict[str, Split] = {}
@@ -215,9 +211,7 @@ class _Resolver:
         if not spaces:
             raise self.error("no Einsum in this group")
         draft = Draft(self.problem, self.spec, tuple(sorted(spaces)), loops, spaces, after,
-                      dict(self.kept(tuple(sorted(spaces)), loops, own)), self.fused.in_flight, own,
-                      frozenset(self.sources.get(keep.tensor, keep.tensor) for keep in self.fused.keeps
-                                if keep.in_pieces))  # fmt: skip
+                      dict(self.kept(tuple(sorted(spaces)), loops, own)), self.fused.in_flight, own)  # fmt: skip
         try:
             group = bind(draft)
         except IllegalMapping as error:

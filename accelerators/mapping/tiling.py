@@ -84,8 +84,11 @@ class TiledGroup:
 
     def room_words(self, resident: Resident) -> int:
         """Room for all copies of what is kept, and for pieces that come before their place is free."""
-        ahead = resident.ahead * resident.words(self.tile(resident.piece)) if resident.piece else 0
-        return resident.copies * self.kept_words(resident) + ahead
+        return resident.copies * self.kept_words(resident) + resident.ahead * self.arriving_words(resident)
+
+    def arriving_words(self, resident: Resident) -> int:
+        """Words of an input that come at once, at most."""
+        return resident.words(self.tile(resident.piece)) if resident.piece else self.kept_words(resident)
 
     def piece_loops(self, resident: Resident) -> tuple[int, ...]:
         """Numbers of the loops that go from piece to piece of what is kept; none where it comes whole."""

@@ -45,7 +45,7 @@ def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
 def _channel_cycles(group: BoundGroup) -> int:
     """Cycles of the DRAM channel for one instance, each transfer of a tile in whole cycles."""
     per_word = group.spec.word_bytes / group.spec.dram_bytes_per_cycle
-    moves = [(group.kept_words(read), group.filled(read)) for read in group.reads]
+    moves = [(group.arriving_words(read), group.filled(read)) for read in group.reads]
     moves += [(use.words(group.leaf), group.stored(use)) for use in group.writes]
     return sum(ceil(words * per_word) * (total // words) for words, total in moves)
 
@@ -55,7 +55,7 @@ def _first(group: BoundGroup) -> float:
     stores."""
     per_word = group.spec.word_bytes / group.spec.dram_bytes_per_cycle
     arrives = dict(zip((read.tensor for read in group.reads), accumulate(
-        ceil(group.kept_words(read) * per_word) for read in group.reads), strict=True))  # fmt: skip
+        ceil(group.arriving_words(read) * per_word) for read in group.reads), strict=True))  # fmt: skip
     ready = {run.place: max((arrives.get(use.tensor, 0) for use in run.work.inputs), default=0) for run in group.runs}
     after = sum(run.cycles(group.leaf) for run in group.runs if group.is_rare(run))
     drain = max((run.drain_cycles for run in group.runs if not group.is_rare(run)), default=0)

@@ -17,6 +17,8 @@ from cascadesim.accelerators.mapping.mapper.slicing import in_slices
 from cascadesim.accelerators.mapping.placing import OVERLAPS, bound, input_copies, outside, pieces_ahead
 from cascadesim.accelerators.mapping.runs import Resident, divides
 
+MOST_BETWEEN = 8  # assumed: longest first, and the longest one that fits moves fewest words
+
 
 def residents(
     neighbours: Neighbours, draft: Draft, objective: Objective = "latency", least: Cost = NO_LIMIT
@@ -164,17 +166,13 @@ def _resident(draft: Draft) -> BoundGroup | None:
 def _further_out(group: BoundGroup) -> BoundGroup:
     """Keep inputs outside of loops that make them come again, as far out as they fit, the largest traffic first."""
     for resident in sorted(group.reads, key=group.filled, reverse=True):
-        pieces = _may_come_in_pieces(group, resident)
         for depth in range(resident.depth):
             moved = further_out(group, resident, depth)
             if group.filled(moved) >= group.filled(resident):
                 continue
-            ways = (moved, replace(moved, copies=resident.copies, in_pieces=True)) if pieces else (moved,)
-            trials = (replace(group, reads=tuple(way if read is resident else read for read in group.reads))
-                      for way in ways)  # fmt: skip
-            fitting = next((trial for trial in trials if trial.fits), None)
-            if fitting is not None:
-                group = fitting
+            trial = replace(group, reads=tuple(moved if read is resident else read for read in group.reads))
+            if trial.fits:
+                group = trial
                 break
     return group
 

@@ -79,7 +79,6 @@ def _draft(group: BoundGroup, staying: Mapping[str, int]) -> Draft:
         {run.place: (run.unit, run.space, run.time) for run in group.runs},
         {run.place: run.after for run in group.runs if run.after is not None}, kept, group.overlap,
         {run.place: run.own for run in group.runs if run.own is not None},
-        frozenset(read.tensor for read in group.reads if read.in_pieces and read.tensor not in staying),
     )  # fmt: skip
 
 
