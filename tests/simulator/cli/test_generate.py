@@ -46,6 +46,16 @@ def test_the_table_names_what_bounds_each_phase(capsys: pytest.CaptureFixture[st
     assert "largest concurrency" in out
 
 
+def test_what_it_prints_fits_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory by kind, percentiles and notes go on below themselves."""
+    monkeypatch.setenv("COLUMNS", "80")
+    asked = (*ASKED, "--devices", "2", "--concurrency", "8", "--engine", "vllm")
+    for batching in ("static", "continuous"):
+        out = run(capsys, *asked, "--batching", batching)[1]
+        assert max(map(len, out.splitlines())) <= 80
+        assert "activations" in out
+
+
 def test_requests_that_come_and_go_have_percentiles(capsys: pytest.CaptureFixture[str]) -> None:
     asked = (*ASKED, "--concurrency", "8", "--engine", "vllm", "--batching", "continuous", "--spread", "0.5")
     one = found(capsys, *asked, "--requests", "40")
