@@ -270,7 +270,7 @@ def improved(spec: Device, what: str, factor: float) -> Device:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", GENERATIONS)
 def test_more_hardware_is_never_slower(name: str) -> None:
-    for operation, pick in drawn(30, 40):
+    for operation, pick in drawn(30, 20):
         before = found(operation, device(name))
         for what in ("sms", "clock", "dram", "l2_bandwidth", "l2_bytes"):
             after = found(operation, improved(device(name), what, float(pick.uniform(1.01, 2))))
@@ -280,7 +280,7 @@ def test_more_hardware_is_never_slower(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", GENERATIONS)
 def test_more_work_is_never_faster(name: str) -> None:
-    for operation, pick in drawn(31, 40):
+    for operation, pick in drawn(31, 20):
         sizes, before = dict(operation.extents), found(operation, device(name))
         step = int(pick.integers(1, 300))
         more = [{"b": sizes["b"] + step % 5 + 1}, {"h": sizes["h"] + sizes["g"]}, {"m": sizes["m"] + step}]
