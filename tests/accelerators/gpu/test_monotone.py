@@ -36,7 +36,7 @@ GENERATIONS = ("v100-sxm", "a100-sxm", "l40s", "h100-sxm", "b200", "mi300x")
 CLOSED_FORM = (*GENERATIONS, "rtx-pro-6000", "b300", "mi355x")
 HARDWARE = ("sms", "clock", "dram", "l2_bandwidth", "l2")
 WORK = ("batch", "heads", "new_tokens", "keys")
-CONFIGURATIONS = 1000
+CONFIGURATIONS = 2000
 
 
 def improved(spec: Device, what: str, factor: float) -> Device:
