@@ -69,7 +69,8 @@ class KernelConstants:
 
     `tile_flops_per_s`: rate of the tensor cores over full tiles, all SMs together. `overhead_tiles`: start and end of
     a query tile (its queries in, the first keys' latency, its output) in units of a full tile. `masked_cost`: time of
-    a masked tile over that of a full one. `copy_bytes_per_s`: token permutation by the framework's copies.
+    a masked tile over that of a full one. `copy_bytes_per_s`: token permutation by the framework's copies. `launch_s`:
+    what any kernel of the device takes before and after its work.
     """
 
     name: str
@@ -79,6 +80,7 @@ class KernelConstants:
     overhead_tiles: float
     masked_cost: float
     copy_bytes_per_s: float
+    launch_s: float
 
     @property
     def kernels(self) -> Backend:
@@ -87,14 +89,15 @@ class KernelConstants:
     def kernel_s(
         self, tiles: TileShapes, full: int, masked: int, extra: int, query_tiles: int, instances: int, head_dim: int
     ) -> float:
-        """Seconds of `instances` heads: waves of thread blocks, each as long as the mean query tile takes.
+        """Seconds of `instances` heads: a launch, and waves of blocks, each as long as the mean query tile takes.
 
         `full` and `masked` key tiles are visited by all `query_tiles` of one head together, `extra` ones by each.
         """
         per_query_tile = (full + masked * self.masked_cost) / query_tiles + extra + self.overhead_tiles
         rate = self.tile_flops_per_s / self.streaming_multiprocessors
         tile_s = FLOPS_PER_PAIR * tiles.queries * tiles.keys * head_dim / rate
-        return ceil(query_tiles * instances / self.streaming_multiprocessors) * per_query_tile * tile_s
+        waves = ceil(query_tiles * instances / self.streaming_multiprocessors)
+        return self.launch_s + waves * per_query_tile * tile_s
 
 
 @cache

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import sys
 
 import pytest
+
+# where nothing may be kept, every process that a test starts compiles every module that it imports
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 @pytest.fixture(autouse=True)

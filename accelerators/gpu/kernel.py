@@ -45,7 +45,7 @@ KERNELS: Mapping[Text, Cascade] = {"fused": ATTENTION_1PASS, "unfused": ATTENTIO
 TILE = "tile of keys"
 
 # assumed: cycles of a key tile that comes from a list over those of one in a row: its address hangs on a load, and
-# every tile takes the loop that masks. NATTEN's loops that compute place and mask take 1.54 (B200) to 1.57 (H100) times
+# every tile takes the loop that masks. NATTEN's loops that compute place and mask take 1.50 (B200) to 1.55 (H100) times
 # its plain ones (gpu/natten.py)
 BLOCK_SPARSE_FACTOR = 1.5
 

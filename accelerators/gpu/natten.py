@@ -82,13 +82,14 @@ BACKENDS: Mapping[str, Backend] = {
 
 # Derived from the kernel times in NATTEN's documentation (docs/profiler.md, sample output of v0.20-0.21), head
 # dimension 128, fp16: rate and overhead from FLUX 256x256, window 80x80, stride 16x16 and from one-dimensional
-# 32K, window 2048, stride 256 (nothing masked: two equations); masked_cost from FLUX at stride 1x1 (all masked).
+# 32K, window 2048, stride 256 (nothing masked: two equations); masked_cost from FLUX at stride 1x1 (all masked), each
+# time without launch_s, which is that of small kernels (`memory.small_kernel_s`).
 # H100: 7.914 ms, 62.687 us, 16.201 ms. B200: 4.114 ms, 37.888 us, 8.692 ms. `test_neighborhood.py` derives them again.
 # copy_bytes_per_s: FLUX and HunyuanVideo permutations of the same source, 1.0-1.3 and 1.06-1.42 TB/s, middle.
 DEVICES: Mapping[str, KernelConstants] = {
     device.name: device
     for device in (
-        KernelConstants("h100-sxm", "hopper-fna", 132, 712.4e12, 4.165, 1.566, 1.15e12),
-        KernelConstants("b200", "blackwell-fna", 148, 1405.5e12, 5.447, 1.540, 1.24e12),
+        KernelConstants("h100-sxm", "hopper-fna", 132, 696.3e12, 2.923, 1.547, 1.15e12, 2.5e-6),
+        KernelConstants("b200", "blackwell-fna", 148, 1342.3e12, 2.914, 1.502, 1.24e12, 2.9e-6),
     )
 }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import prod
@@ -29,12 +29,14 @@ _DEFAULT_LENGTH = 4096  # tokens, as in the workloads that come along
 _COMMON = (
     "model_type", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
     "intermediate_size", "vocab_size", "max_position_embeddings", "tie_word_embeddings", "hidden_act", "attention_bias",
-    "quantization_config",
+    "quantization_config", "torch_dtype", "dtype",
 )  # fmt: skip
+_OUTSIDE = ("tie_word_embeddings", "quantization_config", "torch_dtype", "dtype")  # of a text part, beside it
+_TYPES = {"float32": "fp32", "float": "fp32", "float8_e4m3fn": "fp8", "float8_e5m2": "fp8", "int8": "int8"}  # of torch
 _HARMLESS = (  # names and patterns: numerics, training, generation and descriptions; no operation depends on them
     "architectures", "auto_map", "*_token_id", "*_dropout", "*_dropout_prob", "*_pdrop", "initializer_range", "*_eps",
     "*_epsilon", "rope_*", "*_rope_*",
-    "torch_dtype", "dtype", "transformers_version", "use_cache", "pretraining_tp", "_name_or_path", "*router_logits",
+    "transformers_version", "use_cache", "pretraining_tp", "_name_or_path", "*router_logits",
     "*aux_loss*", "seq_aux", "attn_implementation", "_attn_implementation*", "cache_implementation", "bad_words_ids",
     "output_attentions", "output_hidden_states", "return_dict*", "torchscript", "unsloth_*", "ep_size", "id2label",
     "label2id", "original_max_position_embeddings", "initial_context_length", "query_pre_attn_scalar",
@@ -75,7 +77,7 @@ def workload_fields(path: Path) -> dict[str, Any]:
     inner = content.get("text_config") if found is not None and found.text is not None else None
     beside = isinstance(inner, dict)
     if found is not None and found.text is not None and isinstance(inner, dict):
-        outer = {name: content[name] for name in ("tie_word_embeddings", "quantization_config") if name in content}
+        outer = {name: content[name] for name in _OUTSIDE if name in content}
         kind, content, found = found.text, {**outer, **inner, "model_type": found.text}, model_types()[found.text]
     if found is None or found.text is not None:
         raise SpecError(f"{path.name}: model_type: {shown(kind)} is not understood; give one of "
@@ -135,10 +137,10 @@ class _Configuration:
                 del layer["attention"]
         missing = [*found.not_modelled, *(why for name, why in _CAPPING.items() if name in config)]
         missing += ["encoders of images and other things"] * beside
-        if "quantization_config" in config:
-            missing.append("quantization_config: the types of numbers are set with --set types.weights and others")
+        missing += self.types()
         others = {name: sum(prod(part if isinstance(part, int) else self.whole(part) for part in product)
                             for product in products) for name, products in found.other_parameters.items()}  # fmt: skip
+        others |= {"attention_sinks": self.sinks()} if found.sinks else {}
         return {
             "name": name, "kind": "decoder", "source": f"{self.source} of {name}", "certainty": "as the file says",
             "batch": 1, "sequence_length": min(longest, _DEFAULT_LENGTH), "max_context": longest,
@@ -150,6 +152,21 @@ class _Configuration:
             **({"other_parameters": kept} if (kept := {each: size for each, size in others.items() if size}) else {}),
             **({"not_modelled": missing} if missing else {}),
         }  # fmt: skip
+
+    def types(self) -> Iterator[str]:
+        """What the file says of the types of numbers where that is not 16 bits, which the architectures begin with."""
+        for name in ("torch_dtype", "dtype"):
+            stated = str(self.config.get(name, "bfloat16")).removeprefix("torch.")
+            if stated not in ("bfloat16", "float16", "half", "auto"):
+                yield (f"{name} {shortened(stated)}: types of numbers are the architecture's; on GPUs they are set "
+                       f"with --set dtype={_TYPES.get(stated, 'TYPE')}")
+        if "quantization_config" in self.config:
+            yield "quantization_config: the types of numbers are set with --set types.weights and others"
+
+    def sinks(self) -> int:
+        """Attention sinks: one number per head of each layer of a kind that has them."""
+        kinds = (mixing for mixing, _ in self.kinds(self.whole("num_hidden_layers")))
+        return sum(self.attention(kind)["heads"] for kind in kinds if self.config.get(self.type.sinks.get(kind, "")))
 
     def activation(self) -> dict[str, Any]:
         given = self.config.get("hidden_act", "silu")

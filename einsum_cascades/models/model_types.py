@@ -45,7 +45,8 @@ class ModelType(Spec):
     (n, or the field that has it), those from `max_window_layers` on (late), or none. linear: the field with the number
     of layers of which the last has attention and the others a recurrence. attention, ffn, recurrence: fields of these
     sections, a text being the file's field. kinds: kind of layer -> fields in the place of others. other_parameters:
-    sums of products of fields. when: field -> the entry that holds where it is on.
+    sums of products of fields. sinks: kind of layer -> the flag that it has attention sinks. when: field -> the
+    entry that holds where it is on.
     """
 
     text: str | None = None
@@ -71,6 +72,7 @@ class ModelType(Spec):
     kinds: Mapping[str, Mapping[str, Any]] = {}
     workload: Mapping[str, Any] = {}
     other_parameters: Mapping[str, tuple[tuple[str | int, ...], ...]] = {}
+    sinks: Mapping[str, str] = {}
     not_modelled: tuple[str, ...] = ()
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from os.path import exists, isfile
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
 import click
 
@@ -21,8 +21,8 @@ from cascadesim.simulator.cli.options import (
     share,
     whole,
 )
-from cascadesim.simulator.result import Result, delivered, write_lines
-from cascadesim.simulator.views.output import aligned
+from cascadesim.simulator.result import Result, delivered
+from cascadesim.simulator.views.output import console, figures_table, print_styled
 
 if TYPE_CHECKING:
     from cascadesim.accelerators.protocol import Accelerator
@@ -93,7 +93,7 @@ def generate(
         again = settings and all(map(isfile, files))  # what has been read from a pipe cannot be read again
         unused = cli.settings.unused(ask, settings, ask(settings)) if again else ()
         return Result(result, result.to_dict, lambda: [result.to_row()],
-                      lambda stream: write_lines(_table(result), stream), remarks=unused)  # fmt: skip
+                      lambda stream: _print(result, stream), remarks=unused)  # fmt: skip
 
     return cast("Result[Generation]", delivered(found, format_))
 
@@ -121,12 +121,23 @@ def _request(
     return asked
 
 
-def _table(found: Generation) -> Iterator[str]:
+def _print(found: Generation, stream: TextIO) -> None:
+    from rich.console import Group
+    from rich.text import Text
+
     many, how = f"{found.devices} x " * (found.devices > 1), ", come and go" * (found.batching == "continuous")
     requests = f"{found.concurrency:,} request{'s' * (found.concurrency > 1)}"
-    yield (f"{found.workload} on {many}{found.architecture}, engine {found.engine}: {requests} of "
-           f"{found.input_length:,} tokens at once, {found.output_length:,} new ones each{how}")
-    yield ""
+    title = (f"{found.workload} on {many}{found.architecture}, engine {found.engine}: {requests} of "
+             f"{found.input_length:,} tokens at once, {found.output_length:,} new ones each{how}")
+    remarks = [Text(f"note: {note}", style="yellow") for note in found.notes]
+    if (error := found.uncertainty) is not None:
+        remarks = [Text(f"error of published runs like it: {error.latency:.0%} ({error.basis})", style="dim"), *remarks]
+    shown = Group(Text(title, style="bold"), Text(), figures_table(_rows(found)), Text(), *remarks)
+    print_styled(shown, console(stream))
+
+
+def _rows(found: Generation) -> Sequence[tuple[str, str, str]]:
+    """Name each figure of a generation, with a remark on it."""
     per_s = f"{found.requests_per_s:,.3f} requests/s"
     rows = [
         ("first token", f"{found.ttft_s * 1e3:,.2f} ms", f"bound by {found.bound_by['prefill']}"),
@@ -144,8 +155,4 @@ def _table(found: Generation) -> Iterator[str]:
         held = ", ".join(f"{name} {size / 1e9:,.2f}" for name, size in found.memory.parts.items() if size)
         rows.append(("memory of a device", f"{found.memory.total / 1e9:,.2f} GB", held))
         rows.append(("largest concurrency", f"{found.largest_concurrency:,}", "that fits"))
-    yield from aligned(rows, names=1)
-    if found.uncertainty is not None:
-        yield f"error of published runs like it: {found.uncertainty.latency:.0%} ({found.uncertainty.basis})"
-    for note in found.notes:
-        yield f"note: {note}"
+    return rows

@@ -7,7 +7,8 @@ or one HTML page to explore (`page.html`: no network, and it reads without scrip
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib import import_module
@@ -22,12 +23,13 @@ from cascadesim.accelerators.catalogue import Column
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.simulator.explore.models import METRICS, Reference, metric_of
 from cascadesim.simulator.explore.problem import Counts
-from cascadesim.simulator.views.output import aligned, cell, printable
+from cascadesim.simulator.views.output import FEWEST_COLUMNS, aligned, cell, printable
 from cascadesim.simulator.views.page import embedded, filled, html_cells, html_table
 
 SUFFIXES = (".parquet", ".csv")
 MOST_ROWS = 2000  # designs that a page shows, evenly picked: keeps it far below 5 MB
 _SHOWN_ROWS = 12
+_LEAST_HEADING = 10  # characters of a line of a column's name
 _DIFFERENCES = ("analytical_latency_s", "cycle_latency_s", "cycle_difference")  # beside the objectives of a page
 
 
@@ -83,10 +85,30 @@ def table_lines(frame: Frame, most: int = _SHOWN_ROWS) -> Iterator[str]:
     size = len(frame)
     shown = list(range(size)) if size <= most else [*range(most // 2), *range(size - most // 2, size)]
     cells = [[_cell(name, frame[name][row].item()) for name in names] for row in shown]
-    lines = list(aligned([names, *cells]))
+    headings: list[Sequence[str]] = [names]
+    if len(next(aligned([names, *cells]))) > FEWEST_COLUMNS:
+        widths = [max(_LEAST_HEADING, *map(len, column)) for column in zip(*cells, strict=True)]
+        headings = [*zip(*_level(list(map(_broken, names, widths))), strict=True)]
+    lines = list(aligned([*headings, *cells]))
     if size > most:
-        lines.insert(1 + most // 2, f"  … {size - most} more")
+        lines.insert(len(headings) + most // 2, f"  … {size - most} more")
     yield from lines
+
+
+def _broken(name: str, width: int) -> list[str]:
+    """Break the name of a column after dots and underscores, into lines as short as its figures."""
+    lines = [""]
+    for part in re.findall(r"[^._]*[._]|[^._]+", name):
+        if lines[-1] and len(lines[-1] + part) > width:
+            lines.append("")
+        lines[-1] += part
+    return lines
+
+
+def _level(headings: Sequence[list[str]]) -> Iterator[list[str]]:
+    """Fill up above, so that the last lines stand side by side."""
+    most = max(map(len, headings))
+    return ([*[""] * (most - len(lines)), *lines] for lines in headings)
 
 
 def _cell(name: str, value: object) -> str:

@@ -182,9 +182,8 @@ def aligned(rows: Sequence[Sequence[str]], names: int = 0) -> Iterator[str]:
     """Write cells below each other, two blanks apart: the first `names` columns to the left, figures to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        cells = zip(row, widths, strict=True)
         yield "  ".join(cell.ljust(width) if place < names else cell.rjust(width)
-                        for place, (cell, width) in enumerate(cells)).rstrip()  # fmt: skip
+                        for place, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip()  # fmt: skip
 
 
 def console(stream: TextIO) -> Console:
@@ -192,19 +191,21 @@ def console(stream: TextIO) -> Console:
     from rich.console import Console
 
     terminal = False if isinstance(stream, io.StringIO) else None  # FORCE_COLOR is about terminals, not about texts
-    # force_jupyter: it writes where it is asked to
-    found = Console(file=stream, highlight=False, force_jupyter=False, force_terminal=terminal)
+    found = Console(file=stream, highlight=False, force_jupyter=False, force_terminal=terminal)  # not to a notebook
     found.width = max(found.width, FEWEST_COLUMNS)
     return found
 
 
 def print_styled(content: RenderableType, on: Console, width: int | None = None) -> None:
-    """Print `content` with control characters of what it shows as escapes, and no blanks at ends of lines."""
+    """Print `content` with control characters of what it shows as escapes; in files without blanks at ends of lines."""
     from rich.segment import Segment, Segments
 
     options = on.options if width is None else on.options.update_width(width)
     shown = [Segment(printable(each.text), each.style) for each in on.render(content, options)]
-    on.print(Segments(shown), end="", soft_wrap=True)
+    with nullcontext() if on.is_terminal else on.capture() as text:
+        on.print(Segments(shown), end="", soft_wrap=True)
+    if text is not None:
+        on.file.writelines(f"{line.rstrip()}\n" for line in text.get().splitlines())
 
 
 def table(title: str | None, columns: Sequence[str], names: int = 1, gap: int = 1) -> Table:
@@ -214,9 +215,8 @@ def table(title: str | None, columns: Sequence[str], names: int = 1, gap: int = 
     made = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, gap, 0, 0),
                  pad_edge=False)  # fmt: skip
     for position, column in enumerate(columns):
-        is_name = position < names
-        made.add_column(column, justify="left" if is_name else "right", style="cyan" if is_name else None,
-                        header_style="dim", no_wrap=True)  # fmt: skip
+        made.add_column(column, justify="left" if position < names else "right", header_style="dim", no_wrap=True,
+                        style="cyan" if position < names else None)  # fmt: skip
     return made
 
 

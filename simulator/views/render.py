@@ -39,12 +39,7 @@ def print_reports(reports: Sequence[Report], stream: TextIO) -> None:
     content = answer(reports[0]) if len(reports) == 1 else comparison(reports)
     if len(reports) == 1 and len(on.render_lines(content)) > SCREEN:
         content = answer(reports[0], note_columns=on.width)
-    if on.is_terminal:
-        print_styled(content, on)
-        return
-    with on.capture() as text:
-        print_styled(content, on)
-    stream.write("\n".join(line.rstrip() for line in text.get().splitlines()) + "\n")
+    print_styled(content, on)
 
 
 def answer(report: Report, note_columns: int | None = None) -> RenderableType:
@@ -92,7 +87,7 @@ def details(report: Report, what: str) -> Iterator[str]:
     shown = [tables[what](report)] if what in tables else list(map(Text, texts[what]))
     with StringIO() as stream:
         print_styled(Group(Text(headline(report)), Text(), *shown), console(stream))
-        yield from (line.rstrip() for line in stream.getvalue().splitlines())
+        yield from stream.getvalue().splitlines()
 
 
 def headline(report: Report) -> str:
@@ -237,7 +232,8 @@ def comparison(reports: Sequence[Report]) -> RenderableType:
     where = "" if several else f"on {first.architecture}"
     fidelity = "cycle level" if first.fidelity == "cycle" else "closed form"
     title = (*shared, where, ", ".join(ran), fidelity, f"{first.accounting} accounting")
-    remarks = [Text(f"speedup, energy ratio: against {first.architecture}", style="dim")] if several else []
+    ratios = "speedup, energy ratio" if _any_energy(reports) else "speedup"
+    remarks = [Text(f"{ratios}: against {first.architecture}", style="dim")] if several else []
     notes = dict.fromkeys(note for report in reports for note in report.notes)
     remarks += [Text(f"note: {note}", style="yellow") for note in notes]
     remarks.append(Text(ERRORS, style="dim"))
@@ -264,7 +260,8 @@ def _comparison_table(columns: Sequence[str]) -> Table:
 
 def _side_by_side(reports: Sequence[Report], differing: Sequence[str]) -> Table:
     """List the architectures of each case under a line that names the case."""
-    shown = _comparison_table(["architecture", "latency", "error", "speedup", "energy", "ratio", "DRAM", "bound by"])
+    energies = ["energy", "ratio"] * _any_energy(reports)
+    shown = _comparison_table(["architecture", "latency", "error", "speedup", *energies, "DRAM", "bound by"])
     baseline = reports[0].architecture
     for case in dict.fromkeys(report.case for report in reports):
         rows = [report for report in reports if report.case == case]
@@ -280,19 +277,25 @@ def _side_by_side(reports: Sequence[Report], differing: Sequence[str]) -> Table:
                     energy_ratio = f"{report.total_energy_j / first.total_energy_j:.2f}"
             latency, error, energy, moved, bound = _summary(report)
             shown.add_row(f"  {report.architecture}" if heading else report.architecture, latency, error, speedup,
-                          energy, energy_ratio, moved, bound)  # fmt: skip
+                          *([energy, energy_ratio] if energies else []), moved, bound)  # fmt: skip
     return shown
 
 
 def _one_below_the_other(reports: Sequence[Report], differing: Sequence[str]) -> Table:
     names = differing or ["tokens"]
     rate_column = ["tokens/s"] if any(report.tokens_per_s is not None for report in reports) else []
-    shown = _comparison_table([", ".join(names), "latency", "error", *rate_column, "energy", "DRAM", "bound by"])
+    energies = ["energy"] * _any_energy(reports)
+    shown = _comparison_table([", ".join(names), "latency", "error", *rate_column, *energies, "DRAM", "bound by"])
     for report in reports:
-        latency, error, *others = _summary(report)
+        latency, error, energy, *others = _summary(report)
         rate = [] if report.tokens_per_s is None else [say.rate(report.tokens_per_s)]
-        shown.add_row(_case_name(report, names), latency, error, *rate, *others)
+        shown.add_row(_case_name(report, names), latency, error, *rate, *([energy] if energies else []), *others)
     return shown
+
+
+def _any_energy(reports: Sequence[Report]) -> bool:
+    """Whether a table has columns of energy: GPUs have none, and 80 columns are few."""
+    return any(report.total_energy_j is not None for report in reports)
 
 
 def _summary(report: Report) -> Iterator[str]:

@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
 
 import pytest
 
@@ -17,19 +19,37 @@ os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")  # Triton 3.9 warns where
 
 
 @pytest.fixture(scope="session", autouse=True)
-def static_build(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple]:
+def static_build(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | None]:
     """Compiles every kernel, beside the tests before those that ask for it: they use one core, the compiler the rest.
 
-    In a process of its own, because here kernels are decorated for the interpreter.
+    In a process of its own, because here kernels are decorated for the interpreter. Of several workers the first one
+    starts it; it holds a lock of its folder, which ends with it.
     """
     if not any("built" in getattr(item, "fixturenames", ()) for item in request.session.items):
-        yield ()
+        yield None
         return
-    folder = tmp_path_factory.mktemp("static")
+    own = tmp_path_factory.getbasetemp()
+    workers = "PYTEST_XDIST_WORKER" in os.environ
+    folder = (own.parent if workers else own) / "static"
+    folder.mkdir(exist_ok=True)
+    build = None
+    with (folder / "lock").open("w") as lock:
+        try:
+            flock(lock, LOCK_EX | LOCK_NB)
+            (folder / "started").touch(exist_ok=False)
+        except (BlockingIOError, FileExistsError):
+            pass  # another worker's
+        else:
+            build = _started(folder, lock.fileno())
+    yield folder
+    if build is not None:
+        if not workers or request.session.shouldstop or request.session.shouldfail:
+            build.terminate()
+        build.wait()  # others may still read it
+
+
+def _started(folder: Path, lock: int) -> subprocess.Popen[bytes]:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     command = [sys.executable, "-m", "cascadesim.validation.kernels.static_counts", str(folder / "counts.json")]
     with (folder / "errors.txt").open("w") as errors:
-        build = subprocess.Popen(command, env=environment, stderr=errors)
-        yield build, folder
-        build.terminate()
-        build.wait()
+        return subprocess.Popen(command, env=environment, stderr=errors, pass_fds=(lock,))

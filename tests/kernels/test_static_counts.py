@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from fcntl import LOCK_SH, flock
 from importlib import resources
 from itertools import product
+from pathlib import Path
 
 import pytest
 
@@ -20,10 +22,12 @@ SHIPPED = json.loads(resources.files("cascadesim.kernels").joinpath("static_coun
 
 
 @pytest.fixture(scope="session")
-def built(static_build) -> dict:
-    process, folder = static_build
-    assert process.wait() == 0, (folder / "errors.txt").read_text(encoding="utf-8")
-    return json.loads((folder / "counts.json").read_text(encoding="utf-8"))
+def built(static_build: Path) -> dict:
+    with (static_build / "lock").open() as lock:
+        flock(lock, LOCK_SH)
+    counts = static_build / "counts.json"
+    assert counts.exists(), (static_build / "errors.txt").read_text(encoding="utf-8")
+    return json.loads(counts.read_text(encoding="utf-8"))
 
 
 def by_name(counts: dict) -> dict:

@@ -63,7 +63,7 @@ def test_a_new_token_reads_what_its_pattern_keeps() -> None:
 def test_an_array_visits_the_tiles_of_a_pattern_as_those_of_a_window(fidelity: str) -> None:
     """No sinks and a window of 1,024 is the window of a layer: as many cycles and bytes on FuseMax."""
     as_pattern, as_window = (
-        simulate(load_workload("llama", [setting]), load("fusemax"), sequence_length=8192, batch=1, scope="attention",
+        simulate(load_workload("llama", [setting]), load("fusemax"), sequence_length=4096, batch=1, scope="attention",
                  fidelity=fidelity)[0]  # type: ignore[arg-type]
         for setting in ("attention.pattern=sink-window:sinks=0,window=1024", "layers.decoder.window=1024")
     )  # fmt: skip

@@ -116,16 +116,19 @@ def calibration_rows(without: str | None = None) -> Shapes:
     return Shapes.joined(parts)
 
 
-def calibrate(rows: Shapes, intervals: bool = True) -> Mapping[str, FittedConstants]:
-    """`shared` or architecture -> the constants that fit `rows` best."""
+def calibrate(
+    rows: Shapes, intervals: bool = True, start: Mapping[str, Mapping[str, float]] | None = None
+) -> Mapping[str, FittedConstants]:
+    """`shared` or architecture -> the constants that fit `rows` best; sought from `start`, or where ranges begin."""
     bounds = ranges()
+    first = None if start is None else np.array([start[one.section][one.name] for one in bounds])
     # each stratum counts as much as any other, those of short calls less: they are there for the latencies
     weights = equal_weights(rows.stratum.tolist()) * np.where(rows.latency_s < SHORT_S, WEIGHT_OF_SHORT, 1.0)
     for architecture in ARCHITECTURES:
         own = rows.architecture == architecture
         weights[own] /= max(weights[own].sum(), 1e-12)
     read = readers(rows, bounds)
-    best, half = fit(residuals_of(rows, bounds), bounds, weights, read=read), np.zeros(len(bounds))
+    best, half = fit(residuals_of(rows, bounds), bounds, weights, first, read=read), np.zeros(len(bounds))
     if intervals:
         half = jackknife(lambda kept: fit(residuals_of(rows.at(kept), bounds), bounds, weights[kept], best,
                                           REFIT_STEPS, read[kept]), _groups(rows), best)  # fmt: skip

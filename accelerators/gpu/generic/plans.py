@@ -80,6 +80,9 @@ def _lines(problem: Problem, found: Launches, parts: Sequence[EinsumActivity]) -
     for number, (stage, timing) in enumerate(zip(found.stages, found.timings, strict=True), 1):
         yield f"kernel {number}: {title(stage)}; {_grid(stage)}; {timing.total_s * 1e6:,.1f} us"
         yield f"  {_moved(stage, timing)}"
+        if timing.waits_s:
+            yield (f"  its steps wait for each other for {timing.waits_s * 1e6:,.1f} us, in which a block computes "
+                   f"nothing ({CIRCUIT_CYCLES} cycles from Einsum to Einsum, assumed)")
     def again(changed: Device, known: Constants) -> Reals:
         return np.array([launched(replace(problem, device=changed), found.divided, parts, known).total_s])
 

@@ -50,6 +50,7 @@ class StageTiming:
     l2_s: float
     dram_s: float
     schedule_s: float  # thread blocks over the SMs, memory as fast as wanted
+    waits_s: float  # of it: steps of running values wait for each other
     launch_s: float
     total_s: float
     movement: StageMovement
@@ -148,7 +149,8 @@ def stage_timing(stage: Stage, parts: Sequence[EinsumActivity], moved: StageMove
     tensor, special, issue = _sm_cycles(stage, parts, known)
     computed = tensor + max(special, issue)
     work = max(computed, moved.l2_bytes / L2_PORT_BYTES_PER_CLOCK)
-    schedule_s = _makespan_cycles(stage, work, computed, known) / device.clock_hz
+    schedule_s, waits_s = (cycles / device.clock_hz for cycles in
+                           (_makespan_cycles(stage, work, computed, known), _waits_cycles(stage)))  # fmt: skip
     l2_s = moved.l2_bytes / device.l2_ceiling_bytes_per_s  # asked for ahead, evenly, as attention does
     share = dram_share(np.asarray(moved.read_bytes), np.asarray(moved.write_bytes))
     dram_s = float(dram_seconds(device, known, (moved.read_bytes + moved.write_bytes) / share))
@@ -157,7 +159,8 @@ def stage_timing(stage: Stage, parts: Sequence[EinsumActivity], moved: StageMove
     longer, shorter = max(schedule_s, l2_s, dram_s), min(schedule_s, max(l2_s, dram_s))
     total_s = launch_s + longer * (1 + (shorter / longer) ** order) ** (1 / order)
     tensor_s, special_s, issue_s = (cycles / device.sms / device.clock_hz for cycles in (tensor, special, issue))
-    return StageTiming(tensor_s, special_s, issue_s, l2_s, dram_s, schedule_s, launch_s, total_s, moved)
+    return StageTiming(tensor_s, special_s, issue_s, l2_s, dram_s, schedule_s, waits_s, launch_s, total_s,
+                        moved)  # fmt: skip
 
 
 def _sm_cycles(stage: Stage, parts: Sequence[EinsumActivity], known: Constants) -> tuple[float, float, float]:
@@ -190,9 +193,16 @@ def _makespan_cycles(stage: Stage, work: float, computed: float, known: Constant
     late = (ceil(rounds) - rounds) * each * seen.shortest if rounds > 1 else 0.0
     together = min(stage.together, ceil(rounds))
     turns = max(rounds - 1, 0.0) * known.block_latency_s * device.clock_hz / together
-    waits = ceil(rounds / together) * stage.steps * seen.share * seen.longest * stage.kernel.circuit * CIRCUIT_CYCLES
+    waits = _waits_cycles(stage)
     in_order = waits + computed / blocks * seen.longest * (waits > 0)
     return max(rounds * each + late, each * seen.longest, in_order) + turns
+
+
+def _waits_cycles(stage: Stage) -> float:
+    """From step to step of a running value, in the blocks that an SM has one after another."""
+    rounds, seen = stage.blocks / stage.problem.device.sms, stage.seen
+    in_turn = ceil(rounds / min(stage.together, ceil(rounds)))
+    return in_turn * stage.steps * seen.share * seen.longest * stage.kernel.circuit * CIRCUIT_CYCLES
 
 
 def unit_seconds(timing: StageTiming) -> Mapping[str, float]:

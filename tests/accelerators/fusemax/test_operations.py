@@ -130,18 +130,18 @@ def test_no_plan_has_problems(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", cascade_names())
+@pytest.mark.parametrize("name", [name for name in cascade_names() if not {"Q", "K", "V"} <= set(find(name).inputs)])
 def test_a_text_runs_rightly_or_is_refused_in_one_line(name: str, attention: Make, design: Design) -> None:
-    for preset in ("fusemax", "fusemax-cascade"):
-        for mask in (FULL, CAUSAL):
-            accelerator = design(preset)
-            try:
-                found = accelerator.plan(attention(600, h=2, mask=mask, cascade=find(name)), "physical")
-            except CascadeSimError as error:
-                assert len(str(error)) <= 300  # noqa: PT017 (what is raised depends on the text)
-                assert "\n" not in str(error)  # noqa: PT017
-            else:
-                assert list(problems(found, accelerator)) == []
+    """Texts of attention do in `test_conformance`, under both masks."""
+    for preset, mask in (("fusemax", FULL), ("fusemax-cascade", CAUSAL)):
+        accelerator = design(preset)
+        try:
+            found = accelerator.plan(attention(600, h=2, mask=mask, cascade=find(name)), "physical")
+        except CascadeSimError as error:
+            assert len(str(error)) <= 300  # noqa: PT017 (what is raised depends on the text)
+            assert "\n" not in str(error)  # noqa: PT017
+        else:
+            assert list(problems(found, accelerator)) == []
 
 
 def test_a_text_that_repeats_what_it_begins_with_runs_by_a_mapping_that_is_searched(

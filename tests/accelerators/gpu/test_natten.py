@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from cascadesim.accelerators.gpu.natten import BACKENDS
+from cascadesim.accelerators import catalogue
+from cascadesim.accelerators.gpu.accelerator import Gpu
+from cascadesim.accelerators.gpu.memory import small_kernel_s
+from cascadesim.accelerators.gpu.natten import BACKENDS, DEVICES
 from cascadesim.accelerators.neighborhood_kernels import TileShapes, legal_tiles
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_a_launch_takes_as_long_as_that_of_any_kernel_of_the_device(name: str) -> None:
+    machine = catalogue.load(name)
+    assert isinstance(machine, Gpu)
+    assert DEVICES[name].launch_s == pytest.approx(small_kernel_s(machine.spec))
 
 
 def test_blackwell_runs_four_shapes_in_two_dimensions() -> None:

@@ -174,7 +174,7 @@ SLICED = [CHAIN, *map(find, ("attention-3pass", "attention-differential", "linea
 
 @pytest.mark.slow
 @given(st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_loops_of_single_einsums_change_no_answer_and_do_all_of_the_work(data: st.DataObject) -> None:
     """Scores of some queries are made key by key, used up, and read key by key: words, results and cycles hold."""
     extents = {rank: data.draw(st.integers(1, 9)) for rank in "HMPEFRKNJ"} | {"H": data.draw(st.integers(1, 2))}

@@ -159,5 +159,6 @@ OTHERS: dict[str, dict[str, Any]] = {
         "mimo_v2_flash", 48, 4096, 64, 4, 16384, 152576, head_dim=192, v_head_dim=128, sliding_window=128,
         partial_rotary_factor=0.334, swa_num_attention_heads=64, swa_num_key_value_heads=8, swa_head_dim=192,
         swa_v_head_dim=128, hybrid_layer_pattern=MIMO, moe_layer_freq=[0] + [1] * 47, moe_intermediate_size=2048,
-        n_routed_experts=256, num_experts_per_tok=8, layernorm_epsilon=1e-5, attention_chunk_size=128),
+        n_routed_experts=256, num_experts_per_tok=8, layernorm_epsilon=1e-5, attention_chunk_size=128,
+        add_swa_attention_sink_bias=True, add_full_attention_sink_bias=False),
 }  # fmt: skip

@@ -102,7 +102,7 @@ def test_parameters_of_newer_models_are_within_a_percent(tmp_path: Path, name: s
 def test_other_operations_are_those_of_the_workload_that_comes_along(tmp_path: Path, name: str) -> None:
     """Kinds of layers may come in another order, and images have a layout there."""
     found, known = loaded(tmp_path, OTHERS[name]), load_workload(name)
-    assert abs(found.parameters() - known.parameters()) <= sum(known.other_parameters.values())
+    assert found.parameters() == known.parameters()
 
     def listed(model: Workload, phase: str) -> list[tuple[object, ...]]:
         return sorted((one.name, one.count, one.extents, one.cascade.name, str(one.mask))
@@ -110,6 +110,27 @@ def test_other_operations_are_those_of_the_workload_that_comes_along(tmp_path: P
 
     for phase in ("prefill", "decode") if found.generates else ("prefill",):
         assert listed(found, phase) == listed(known, phase)
+
+
+def test_only_layers_that_the_file_names_have_attention_sinks(tmp_path: Path) -> None:
+    """MiMo-V2-Flash: 64 heads in each of 39 sliding layers, none in the 9 full ones."""
+    sinks, without = (loaded(tmp_path, {**OTHERS["mimo-v2-flash"], "add_swa_attention_sink_bias": flag})
+                      for flag in (True, False))  # fmt: skip
+    assert sinks.other_parameters == {"attention_sinks": 64 * 39}
+    assert sinks.parameters() - without.parameters() == 2496
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    ({"torch_dtype": "float32"}, "dtype=fp32"), ({"dtype": "float32"}, "dtype=fp32"),
+    ({"torch_dtype": "float8_e4m3fn"}, "dtype=fp8"), ({"torch_dtype": "float64"}, "dtype=TYPE"),
+    ({"torch_dtype": "float16"}, None), ({"dtype": "bfloat16"}, None), ({"torch_dtype": "auto"}, None),
+])  # fmt: skip
+def test_types_that_are_not_of_16_bits_are_said(tmp_path: Path, given: dict[str, str], said: str | None) -> None:
+    """Architectures begin with 16 bits: whoever has a file of 32 must not take them for its own."""
+    inner = {name: value for name, value in OTHERS["qwen3.5-27b"].items() if name != "torch_dtype"}
+    for content in ({**inner, **given}, {"model_type": "qwen3_5", "text_config": inner, **given}):
+        noted = [note for note in loaded(tmp_path, content).notes() if "the architecture's" in note]
+        assert [note.partition("--set ")[2] for note in noted] == ([] if said is None else [said])
 
 
 def test_caches_of_hybrids_are_exact(tmp_path: Path) -> None:

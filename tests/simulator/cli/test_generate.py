@@ -40,10 +40,20 @@ def test_the_json_has_every_field_of_the_contract(capsys: pytest.CaptureFixture[
 def test_the_table_names_what_bounds_each_phase(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, error = run(capsys, *ASKED)
     assert (code, error) == (0, "")
-    assert "1 request of 128 tokens at once, 16 new ones each" in out
+    assert "1 request of 128 tokens at once, 16 new ones each" in " ".join(out.split())
     assert "first token" in out
     assert "bound by dram" in out
     assert "largest concurrency" in out
+
+
+def test_what_it_prints_fits_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory by kind, percentiles and notes go on below themselves."""
+    monkeypatch.setenv("COLUMNS", "80")
+    asked = (*ASKED, "--devices", "2", "--concurrency", "8", "--engine", "vllm")
+    for batching in ("static", "continuous"):
+        out = run(capsys, *asked, "--batching", batching)[1]
+        assert max(map(len, out.splitlines())) <= 80
+        assert "activations" in out
 
 
 def test_requests_that_come_and_go_have_percentiles(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,8 +69,9 @@ def test_requests_that_come_and_go_have_percentiles(capsys: pytest.CaptureFixtur
     assert one["tokens_per_s"]["total"] == pytest.approx(16 * one["requests_per_s"], rel=0.1)  # type: ignore[index,operator]
     code, out, error = run(capsys, *asked)
     assert (code, error) == (0, "")
-    assert "8 requests of 128 tokens at once, 16 new ones each, come and go" in out
-    assert "99% within" in out
+    said = " ".join(out.split())
+    assert "8 requests of 128 tokens at once, 16 new ones each, come and go" in said
+    assert "99% within" in said
 
 
 def test_python_gives_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:

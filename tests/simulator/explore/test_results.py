@@ -8,11 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -48,6 +50,21 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.loaded += [f"{tag} {value}" for name, value in attrs if name in ("src", "href", "action", "data")]
+
+
+def test_names_of_columns_are_broken_where_a_table_is_wider_than_80_columns() -> None:
+    """Each line of a name ends with a dot or an underscore, and its last one stands above the figures."""
+    fields = ["measured.dram_bytes_per_s", "sm.shared_memory_bytes_per_clock", "sm.special_per_clock"]
+    names = [*fields, "latency_s", "area_mm2"]
+    columns = {name: np.array([1024 * (place + 1)] * 2) for place, name in enumerate(names)}
+    wide = replace(frame(), columns=columns, fields=tuple(fields), objectives=("latency_s", "area_mm2"))
+    *_, above, below, first, last = lines = str(wide).splitlines()
+    assert below.split() == ["s", "clock", "per_clock", "latency_s", "area_mm2"]
+    assert above.split() == ["bytes_per_", "bytes_per_", "special_"]
+    assert first.split() == last.split() == ["1,024", "2,048", "3,072", "4,096", "5,120"]
+    assert max(map(len, lines)) <= 80
+    assert max(map(len, str(replace(frame(), columns={"latency_s": np.array([1.0])}, fields=(),
+                                    objectives=("latency_s",))).splitlines())) < 20  # fmt: skip
 
 
 def test_a_page_is_one_small_file_that_loads_nothing() -> None:

@@ -130,6 +130,18 @@ def test_several_reports_are_compared_with_the_first_architecture(toy: Toy, tiny
     assert line(text, "faster") == "faster 43 ns unknown 2.00x 3 J 1.00 144 B array 93%"
 
 
+def test_a_comparison_has_no_column_that_no_run_fills(toy: Toy, tiny: Workload) -> None:
+    """GPUs have no energies; where one run has one, the others have a dash."""
+    (slow,), (fast,) = (simulate(tiny, each, scope="attention") for each in (toy, replace(toy, name="faster")))
+    without = [replace(report, energy_j=None) for report in (slow, fast)]
+    text = printed(*without)
+    assert "energy" not in text
+    assert "ratio" not in text
+    assert line(text, "faster") == "faster 43 ns unknown 1.00x 144 B array 93%"
+    assert "energy" not in printed(*(replace(report, architecture="toy") for report in without))
+    assert line(printed(slow, without[1]), "faster") == "faster 43 ns unknown 1.00x – – 144 B array 93%"
+
+
 def test_lengths_of_one_architecture_are_rows(toy: Toy, tiny: Workload) -> None:
     reports = [simulate(tiny, toy, sequence_length=length)[0] for length in (16, 1024)]
     text = printed(*reports)
