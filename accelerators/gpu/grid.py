@@ -150,12 +150,19 @@ class ThreadBlocks:
 
 
 def tiles_of(kernel: Kernel, device: Device, shape: Shape, operand_bytes: float) -> BlockTiles:
-    """The first tile that holds the head dimension, for each shape."""
+    """The first tile that holds the head dimension, and the rows, for each shape."""
+    rows = _rows(kernel, shape)
+    limits = sorted({tile.most_rows for tile in kernel.tiles if tile.most_rows}, reverse=True)
 
     def column(field: str) -> Reals:
-        plain, causal = (of_tiles(kernel.tiles_on(device.generation, masked, operand_bytes), field)
-                         for masked in (False, True))  # fmt: skip
-        return np.where(shape.causal, causal, plain)
+        return np.where(shape.causal, *(by_rows(masked, field) for masked in (True, False)))
+
+    def by_rows(masked: bool, field: str) -> Reals:
+        found = of_tiles(kernel.tiles_on(device.generation, masked, operand_bytes), field)
+        for most in limits:
+            fewer = of_tiles(kernel.tiles_on(device.generation, masked, operand_bytes, most), field)
+            found = np.where(rows <= most, fewer, found)
+        return found
 
     def of_tiles(tiles: Sequence[Tile], field: str) -> Reals:
         index = np.searchsorted([tile.head_dim for tile in tiles], shape.head_dim)
@@ -182,9 +189,14 @@ def _loop_counts(tiles: Sequence[Tile], shape: Shape) -> LoopCounts:
     return LoopCounts(warps, WarpCounts(*np.where(shape.head_dim % VECTOR > 0, unaligned, own)), WarpCounts(*beyond))
 
 
+def _rows(kernel: Kernel, shape: Shape) -> IntegerArray:
+    """Of the queries of one sequence that blocks can share keys for."""
+    return np.asarray(shape.queries * (shape.group if kernel.packs_group else 1), dtype=np.int64)
+
+
 def shrunk(kernel: Kernel, shape: Shape, tiles: BlockTiles) -> BlockTiles:
     """Tiles of fewer rows where a head has fewer, in kernels that can."""
-    rows = shape.queries * (shape.group if kernel.packs_group else 1)
+    rows = _rows(kernel, shape)
     if kernel.row_step:
         return replace(tiles, queries=np.minimum(tiles.queries, -(-rows // kernel.row_step) * kernel.row_step))
     if kernel.narrow_rows:
@@ -220,6 +232,8 @@ def work_of(kernel: Kernel, device: Device, shape: Shape, tiles: BlockTiles) -> 
         longest, shortest = (np.where(special, size / tiles.keys, full) for size in (listed.longest, listed.shortest))
         masked = masked * listed.masked
     splits = _splits(kernel, device, shape, instances * row_tiles, longest, tiles)
+    if kernel.splits_fully:  # a part without keys loads and multiplies a tile, too, and leaves zeros
+        walked = np.maximum(walked, row_tiles * splits)
     most, mean = np.ceil(longest / splits), walked / row_tiles / splits
     evenly = np.maximum(2 * mean - most, 0) * mean / most  # assumed, of parts of the keys: as many short as long ones
     shortest = np.where(splits > 1, evenly, np.minimum(shortest, mean))
@@ -279,7 +293,8 @@ def _splits(
         few = filled < FULL
         wanted[few] = _filling_splits(filled[few], longest[few], kernel)
     smallest = np.maximum(kernel.keys_per_split / tiles.keys, 1)  # in key tiles
-    return np.asarray(np.clip(wanted, 1, np.maximum(np.minimum(longest / smallest, most), 1)), dtype=np.int64)
+    found = np.clip(wanted, 1, np.maximum(np.minimum(longest / smallest, most), 1))
+    return np.asarray(np.where(shape.batch <= kernel.splits_fully, most, found), dtype=np.int64)
 
 
 def _filling_splits(filled: Reals, key_tiles: Reals, kernel: Kernel) -> Reals:
