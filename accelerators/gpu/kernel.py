@@ -56,7 +56,8 @@ class CompiledLoop(Spec):
     barriers of the block; and loads of registers that spilled, where the stacks of all threads do not fit L1.
 
     `windowed`: the same where a window is configured; `beyond`: for a tile that no query's window reaches, which is
-    compared and left; `unaligned`: where rows are no multiples of 16 elements. None: as `plain`.
+    compared and left; `unaligned`: where rows are no multiples of 16 elements. None: as `plain`. `trips`: loads that
+    hang on one another; None: those of the kernel.
     """
 
     warps: Positive
@@ -64,6 +65,7 @@ class CompiledLoop(Spec):
     windowed: tuple[Positive, NonNegative, NonNegative] | None = None
     beyond: tuple[NonNegative, NonNegative, NonNegative] = (0, 0, 0)
     unaligned: tuple[Positive, NonNegative, NonNegative] | None = None
+    trips: NonNegative | None = None
 
 
 class Tile(Spec):
@@ -169,6 +171,11 @@ class Kernel(Spec):
         if not dims or dims != sorted(dims):
             raise ValueError("tiles must be given, and ascend in head_dim")
         return self
+
+    @property
+    def counted(self) -> bool:
+        """Whether instructions of some tile's loop were counted."""
+        return any(tile.loop for tile in self.tiles)
 
     def tiles_on(
         self, generation: Generation, causal: bool, operand_bytes: float, rows: float = inf

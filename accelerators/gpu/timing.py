@@ -168,7 +168,8 @@ def waiting_cycles(case: AttentionCase) -> Reals:
 def trip_cycles(case: AttentionCase) -> Reals:
     """In which a block neither multiplies nor issues: keys are on their way, or an instruction waits for another."""
     trip_s = L2_LATENCY_S if case.kernel.keys_from_l2 else DRAM_LATENCY_S
-    trips = np.full(len(case.tiles.keys), case.kernel.dependent_loads * trip_s * case.device.clock_hz)
+    loads = np.where(np.isnan(case.tiles.loop.trips), case.kernel.dependent_loads, case.tiles.loop.trips)
+    trips = np.asarray(loads * trip_s * case.device.clock_hz, dtype=np.float64)
     if not case.tiles.loop.known.any():
         return trips
     own = compiled.waiting_cycles(case.device, case.tiles, DTYPE_BYTES[case.kv_dtype])
