@@ -56,8 +56,7 @@ class CompiledLoop(Spec):
     barriers of the block; and loads of registers that spilled, where the stacks of all threads do not fit L1.
 
     `windowed`: the same where a window is configured; `beyond`: for a tile that no query's window reaches, which is
-    compared and left; `unaligned`: where rows are no multiples of 16 elements. None: as `plain`. `trips`: loads that
-    hang on one another; None: those of the kernel.
+    compared and left; `unaligned`: where rows are no multiples of 16 elements. None: as `plain`.
     """
 
     warps: Positive
@@ -65,14 +64,13 @@ class CompiledLoop(Spec):
     windowed: tuple[Positive, NonNegative, NonNegative] | None = None
     beyond: tuple[NonNegative, NonNegative, NonNegative] = (0, 0, 0)
     unaligned: tuple[Positive, NonNegative, NonNegative] | None = None
-    trips: NonNegative | None = None
+    trips: NonNegative | None = None  # loads that hang on one another; None: those of the kernel
 
 
 class Tile(Spec):
     """The tile of scores of one thread block, for queries and keys of up to `head_dim` elements (after padding).
 
-    `causal`, `generations`, `bytes`, `most_rows`: where it holds (element size of the operands; rows of queries that
-    share keys), None everywhere.
+    `causal`, `generations`, `bytes`, `most_rows`: where it holds (element size; rows that share keys), None everywhere.
     """
 
     head_dim: Positive
@@ -88,6 +86,9 @@ class Tile(Spec):
     loop: CompiledLoop | None = None  # of kernels that a compiler made, where it was counted
 
 
+Tiles: TypeAlias = tuple[Tile, ...]
+
+
 class Kernel(Spec):
     """One attention kernel.
 
@@ -97,8 +98,7 @@ class Kernel(Spec):
     `heads_first`: neighbouring thread blocks work on different heads, not on the queries of one head; `heads_last`: the
     blocks of all sequences and one head come before those of the next head.
     `sequences_per_scan`: its scheduler sums the tiles of as many sequences at a time to find a block's next one; 0: it
-    needs no search; `searches_anew`: every block does so from the first sequence on. `window_excludes_query`: its windows
-    count the keys before the query, which it sees, too.
+    needs no search. `window_excludes_query`: its windows count the keys before the query, which it sees, too.
     `packs_group`: the query heads of one key head share tiles; `packs_where_fuller`: only where their tiles are fuller
     than those of single heads by a ninth.
     """
@@ -108,7 +108,7 @@ class Kernel(Spec):
     phases: tuple[KernelPhase, ...]
     generations: tuple[Generation, ...]
     dtypes: tuple[Dtype, ...] = ("fp16", "bf16")
-    tiles: tuple[Tile, ...]
+    tiles: Tiles
     threads: Positive
     stages: Positive = 2
     overlap: Literal["serial", "plain", "specialised"]
@@ -125,7 +125,7 @@ class Kernel(Spec):
     loads_ahead: bool = False  # by TMA, in a warp of its own, several tiles before they are used
     tiles_between: NonNegative = 0  # from one block to the next, in key tiles: its scheduler's own figure
     sequences_per_scan: NonNegative = 0
-    searches_anew: bool = False  # when it begins, and to find that nothing is left when it ends
+    searches_anew: bool = False  # every block, from the first sequence on; again in the end, to find that none is left
     packs_group: bool = False
     packs_where_fuller: bool = False
     row_step: NonNegative = 0  # rows of a tile shrink to multiples of it where there are fewer; 0: never
@@ -139,6 +139,7 @@ class Kernel(Spec):
     splits_keys: bool = False
     combines_afterwards: bool = False  # by a kernel that loads nothing before all parts are stored
     always_combines: bool = False  # parts of one are written and combined, too
+    sums_itself: NonNegative = 0  # rows up to which its last block sums up the parts, and no kernel of its own does
     for_windows: bool = True  # False: a configured window takes a path that neither packs nor splits
     most_splits: Positive = 128
     splits_fully: NonNegative = 0  # calls of up to as many sequences have the most parts, also those without keys
@@ -172,14 +173,7 @@ class Kernel(Spec):
             raise ValueError("tiles must be given, and ascend in head_dim")
         return self
 
-    @property
-    def counted(self) -> bool:
-        """Whether instructions of some tile's loop were counted."""
-        return any(tile.loop for tile in self.tiles)
-
-    def tiles_on(
-        self, generation: Generation, causal: bool, operand_bytes: float, rows: float = inf
-    ) -> tuple[Tile, ...]:
+    def tiles_on(self, generation: Generation, causal: bool, operand_bytes: float, rows: float = inf) -> Tiles:
         """One per head dimension, ascending: the first that holds."""
         found: dict[int, Tile] = {}
         for tile in self.tiles:
