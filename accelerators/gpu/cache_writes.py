@@ -104,7 +104,9 @@ def extra_kernels_s(
     one_row_s = parts_bytes / L2_PORT_BYTES_PER_CLOCK / device.clock_hz
     if kernel.always_combines:
         return np.asarray(device.launch_s + one_row_s + _row_by_row_s(device, kernel, shape, work), dtype=np.float64)
-    return np.asarray(each * combined + one_row_s, dtype=np.float64)
+    # the last block finds that it is the last one, and loads the parts
+    itself = split & (shape.queries * shape.group <= kernel.sums_itself)
+    return np.asarray(np.where(itself, 2 * L2_LATENCY_S, each * combined) + one_row_s, dtype=np.float64)
 
 
 def _row_by_row_s(device: Device, kernel: Kernel, shape: Shape, work: ThreadBlocks) -> Reals:

@@ -119,10 +119,11 @@ class TileOptions:
 
 @dataclass(frozen=True)
 class TileChoice:
-    """What one product takes: its tile (arrays of one), blocks, and the depth of each in whole steps."""
+    """What one product takes: its tile and sizes (arrays of one), blocks, and the depth of each in whole steps."""
 
     options: TileOptions
     rows: Reals
+    outputs: Reals
     blocks: int
     depth: int
 
@@ -139,9 +140,10 @@ def choice_of(timing: GemmTiming, sizes: tuple[int, int, int, int]) -> TileChoic
     """The tile of the first product of `timing`; sizes: rows, outputs, depth, copies."""
     (rows, outputs, depth, copies), step = sizes, depth_step(timing.operands.product)
     options = TileOptions(*(values[:1] for values in vars(timing.options).values()))
-    asked, splits = np.array([rows], dtype=np.float64), int(options.splits[0])
-    blocks = copies * splits * int(_tiles(options, asked, np.array([outputs], dtype=np.float64))[0])
-    return TileChoice(options, asked, blocks, step * ceil(depth / splits / step))
+    asked, wanted = (np.array([size], dtype=np.float64) for size in (rows, outputs))
+    splits = int(options.splits[0])
+    blocks = copies * splits * int(_tiles(options, asked, wanted)[0])
+    return TileChoice(options, asked, wanted, blocks, step * ceil(depth / splits / step))
 
 
 def gemm_timing(
@@ -220,8 +222,8 @@ def _timed(
     blocks = product.copies * _tiles(options, product.rows, product.outputs) * splits
     step = depth_step(dtype)
     depth = np.ceil(product.depth / splits / step) * step
-    loaded = loaded_bytes(operands, options, product.rows)
-    arriving = loaded_bytes(operands, arriving_tiles(device, options), product.rows)
+    loaded = loaded_bytes(operands, options, product.rows, product.outputs)
+    arriving = loaded_bytes(operands, arriving_tiles(device, options), product.rows, product.outputs)
     cycles = np.maximum(products_cycles(device, constants, dtype, options), arriving / L2_PORT_BYTES_PER_CLOCK)
     products, stored = depth * cycles, stored_cycles(device, dtype, options)
     # nothing multiplies while results are stored, but on FP32 units: a second block fits beside the first
@@ -230,7 +232,8 @@ def _timed(
     partial = product.rows * product.outputs * product.copies * PARTIAL_BYTES * np.where(splits > 1, splits, 0)
     l2_s = (blocks * depth * loaded + 2 * partial) / (constants.l2_fraction * device.l2_ceiling_bytes_per_s)
     reads, writes = _dram_bytes(device, product, options)
-    dram_s = dram_seconds(device, constants, (reads + writes) / dram_share(reads, writes))
+    # a transfer loses the trips of its first load and its last store, too, which the launch has
+    dram_s = dram_seconds(device, constants, (reads + writes) / dram_share(reads, writes), ROUND_TRIP_S)
     waves = np.ceil(blocks / device.sms)
     turn_s = 0.0 if device.generation in LOADS_AHEAD else ROUND_TRIP_S
     busy = blocks * products / (waves * device.sms * block_cycles)
@@ -274,13 +277,15 @@ def _tiles(options: TileOptions, rows: Reals, outputs: Reals) -> Reals:
     return np.asarray(along_rows * along_outputs, dtype=np.float64)
 
 
-def loaded_bytes(operands: OperandTypes, options: TileOptions, product_rows: Reals) -> Reals:
-    """Bytes for one element of the depth that L2 gives to one block: no more rows than there are.
+def loaded_bytes(
+    operands: OperandTypes, options: TileOptions, product_rows: Reals, product_outputs: Reals
+) -> Reals:  # fmt: skip
+    """Bytes for one element of the depth that L2 gives to one block: no more rows and outputs than there are.
 
     What the blocks of a cluster share is given once for all of them.
     """
     rows = np.minimum(options.rows, product_rows) / options.share_rows
-    outputs = options.outputs / options.share_outputs
+    outputs = np.minimum(options.outputs, product_outputs) / options.share_outputs
     return np.asarray(rows * DTYPE_BYTES[operands.rows] + outputs * DTYPE_BYTES[operands.second], dtype=np.float64)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import TypeAlias
 
 import numpy as np
@@ -107,6 +108,7 @@ class LoopCounts:
     warps: Reals
     attended: WarpCounts
     passed: WarpCounts  # of a tile that is only compared
+    trips: Reals  # to memory, one after the other, where they were counted; NaN: those of the kernel
 
     @property
     def known(self) -> BooleanArray:
@@ -150,41 +152,56 @@ class ThreadBlocks:
 
 
 def tiles_of(kernel: Kernel, device: Device, shape: Shape, operand_bytes: float) -> BlockTiles:
-    """The first tile that holds the head dimension, for each shape."""
+    """The first tile that holds the head dimension, and the rows, for each shape."""
+    chosen = _chosen_tiles(kernel, device, shape, operand_bytes)
 
     def column(field: str) -> Reals:
-        plain, causal = (of_tiles(kernel.tiles_on(device.generation, masked, operand_bytes), field)
-                         for masked in (False, True))  # fmt: skip
-        return np.where(shape.causal, causal, plain)
-
-    def of_tiles(tiles: Sequence[Tile], field: str) -> Reals:
-        index = np.searchsorted([tile.head_dim for tile in tiles], shape.head_dim)
-        return np.asarray([getattr(tile, field) for tile in tiles], dtype=np.float64)[np.minimum(index, len(tiles) - 1)]
+        return np.asarray([getattr(tile, field) for tile in kernel.tiles], dtype=np.float64)[chosen]
 
     dim, queries, keys, blocks = (
         column(field).astype(np.int64) for field in ("head_dim", "queries", "keys", "blocks_per_sm")
     )
     emulated, overlapped = map(column, ("emulated_exponentials", "overlapped"))
-    loops = _loop_counts(kernel.tiles_on(device.generation, False, operand_bytes), shape)
+    loops = _loop_counts(kernel.tiles, chosen, shape)
     return BlockTiles(dim, queries, keys, blocks, emulated, overlapped, shape.head_dim <= dim, loops)
 
 
-def _loop_counts(tiles: Sequence[Tile], shape: Shape) -> LoopCounts:
+def _chosen_tiles(kernel: Kernel, device: Device, shape: Shape, operand_bytes: float) -> IntegerArray:
+    """Which of the kernel's tiles each shape takes."""
+
+    def places(masked: bool, rows: float = inf) -> IntegerArray:
+        tiles = kernel.tiles_on(device.generation, masked, operand_bytes, rows)
+        index = np.searchsorted([tile.head_dim for tile in tiles], shape.head_dim)
+        return np.array([kernel.tiles.index(tile) for tile in tiles])[np.minimum(index, len(tiles) - 1)]
+
+    found, rows = np.where(shape.causal, places(True), places(False)), _rows(kernel, shape)
+    for most in sorted({tile.most_rows for tile in kernel.tiles if tile.most_rows}, reverse=True):
+        found = np.where(rows <= most, np.where(shape.causal, places(True, most), places(False, most)), found)
+    return found
+
+
+def _loop_counts(tiles: Sequence[Tile], chosen: IntegerArray, shape: Shape) -> LoopCounts:
     """Those of the tile of each shape, its window and its rows."""
-    index = np.minimum(np.searchsorted([tile.head_dim for tile in tiles], shape.head_dim), len(tiles) - 1)
     loops = [tile.loop or UNCOUNTED for tile in tiles]
-    warps = np.array([tile.loop.warps if tile.loop else 0 for tile in tiles], dtype=np.float64)[index]
+    warps = np.array([tile.loop.warps if tile.loop else 0 for tile in tiles], dtype=np.float64)[chosen]
+    trips = np.array([np.nan if loop.trips is None else loop.trips for loop in loops], dtype=np.float64)[chosen]
     plain, windowed, unaligned, beyond = (
-        np.array([getattr(loop, kind) or loop.plain for loop in loops], dtype=np.float64)[index].T
+        np.array([getattr(loop, kind) or loop.plain for loop in loops], dtype=np.float64)[chosen].T
         for kind in ("plain", "windowed", "unaligned", "beyond")
     )
     own = np.where(shape.window > 0, windowed, plain)
-    return LoopCounts(warps, WarpCounts(*np.where(shape.head_dim % VECTOR > 0, unaligned, own)), WarpCounts(*beyond))
+    attended = WarpCounts(*np.where(shape.head_dim % VECTOR > 0, unaligned, own))
+    return LoopCounts(warps, attended, WarpCounts(*beyond), trips)
+
+
+def _rows(kernel: Kernel, shape: Shape) -> IntegerArray:
+    """Of the queries of one sequence that blocks can share keys for."""
+    return np.asarray(shape.queries * (shape.group if kernel.packs_group else 1), dtype=np.int64)
 
 
 def shrunk(kernel: Kernel, shape: Shape, tiles: BlockTiles) -> BlockTiles:
     """Tiles of fewer rows where a head has fewer, in kernels that can."""
-    rows = shape.queries * (shape.group if kernel.packs_group else 1)
+    rows = _rows(kernel, shape)
     if kernel.row_step:
         return replace(tiles, queries=np.minimum(tiles.queries, -(-rows // kernel.row_step) * kernel.row_step))
     if kernel.narrow_rows:
@@ -220,6 +237,8 @@ def work_of(kernel: Kernel, device: Device, shape: Shape, tiles: BlockTiles) -> 
         longest, shortest = (np.where(special, size / tiles.keys, full) for size in (listed.longest, listed.shortest))
         masked = masked * listed.masked
     splits = _splits(kernel, device, shape, instances * row_tiles, longest, tiles)
+    if kernel.splits_fully:  # a part without keys loads and multiplies a tile, too, and leaves zeros
+        walked = np.maximum(walked, row_tiles * splits)
     most, mean = np.ceil(longest / splits), walked / row_tiles / splits
     evenly = np.maximum(2 * mean - most, 0) * mean / most  # assumed, of parts of the keys: as many short as long ones
     shortest = np.where(splits > 1, evenly, np.minimum(shortest, mean))
@@ -279,7 +298,8 @@ def _splits(
         few = filled < FULL
         wanted[few] = _filling_splits(filled[few], longest[few], kernel)
     smallest = np.maximum(kernel.keys_per_split / tiles.keys, 1)  # in key tiles
-    return np.asarray(np.clip(wanted, 1, np.maximum(np.minimum(longest / smallest, most), 1)), dtype=np.int64)
+    found = np.clip(wanted, 1, np.maximum(np.minimum(longest / smallest, most), 1))
+    return np.asarray(np.where(shape.batch <= kernel.splits_fully, most, found), dtype=np.int64)
 
 
 def _filling_splits(filled: Reals, key_tiles: Reals, kernel: Kernel) -> Reals:

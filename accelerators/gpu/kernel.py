@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from math import inf
 from pathlib import Path
 from typing import Literal, Self, TypeAlias, get_args
 
@@ -63,12 +64,13 @@ class CompiledLoop(Spec):
     windowed: tuple[Positive, NonNegative, NonNegative] | None = None
     beyond: tuple[NonNegative, NonNegative, NonNegative] = (0, 0, 0)
     unaligned: tuple[Positive, NonNegative, NonNegative] | None = None
+    trips: NonNegative | None = None  # loads that hang on one another; None: those of the kernel
 
 
 class Tile(Spec):
     """The tile of scores of one thread block, for queries and keys of up to `head_dim` elements (after padding).
 
-    `causal`, `generations`, `bytes`: where it holds (element size of the operands), None everywhere.
+    `causal`, `generations`, `bytes`, `most_rows`: where it holds (element size; rows that share keys), None everywhere.
     """
 
     head_dim: Positive
@@ -78,9 +80,13 @@ class Tile(Spec):
     causal: bool | None = None
     generations: tuple[Generation, ...] | None = None
     bytes: Positive | None = None
+    most_rows: Positive | None = None
     emulated_exponentials: Fraction = 0.0  # computed on the FP32 units instead of the special-function units
     overlapped: bool = True  # False: softmax waits for the products, whatever the kernel does elsewhere
     loop: CompiledLoop | None = None  # of kernels that a compiler made, where it was counted
+
+
+Tiles: TypeAlias = tuple[Tile, ...]
 
 
 class Kernel(Spec):
@@ -102,7 +108,7 @@ class Kernel(Spec):
     phases: tuple[KernelPhase, ...]
     generations: tuple[Generation, ...]
     dtypes: tuple[Dtype, ...] = ("fp16", "bf16")
-    tiles: tuple[Tile, ...]
+    tiles: Tiles
     threads: Positive
     stages: Positive = 2
     overlap: Literal["serial", "plain", "specialised"]
@@ -119,6 +125,7 @@ class Kernel(Spec):
     loads_ahead: bool = False  # by TMA, in a warp of its own, several tiles before they are used
     tiles_between: NonNegative = 0  # from one block to the next, in key tiles: its scheduler's own figure
     sequences_per_scan: NonNegative = 0
+    searches_anew: bool = False  # every block, from the first sequence on; again in the end, to find that none is left
     packs_group: bool = False
     packs_where_fuller: bool = False
     row_step: NonNegative = 0  # rows of a tile shrink to multiples of it where there are fewer; 0: never
@@ -132,8 +139,10 @@ class Kernel(Spec):
     splits_keys: bool = False
     combines_afterwards: bool = False  # by a kernel that loads nothing before all parts are stored
     always_combines: bool = False  # parts of one are written and combined, too
+    sums_itself: NonNegative = 0  # rows up to which its last block sums up the parts, and no kernel of its own does
     for_windows: bool = True  # False: a configured window takes a path that neither packs nor splits
     most_splits: Positive = 128
+    splits_fully: NonNegative = 0  # calls of up to as many sequences have the most parts, also those without keys
     split_share: Fraction = 0.0  # the fewest parts that fill rounds of blocks to this share of what any number does
     split_blocks_per_sm: Positive = 2  # of such a round, whatever fits
     split_load: PositiveFloat | None = None  # keys are split into parts of so many times an SM's share of all key tiles
@@ -164,12 +173,13 @@ class Kernel(Spec):
             raise ValueError("tiles must be given, and ascend in head_dim")
         return self
 
-    def tiles_on(self, generation: Generation, causal: bool, operand_bytes: float) -> tuple[Tile, ...]:
+    def tiles_on(self, generation: Generation, causal: bool, operand_bytes: float, rows: float = inf) -> Tiles:
         """One per head dimension, ascending: the first that holds."""
         found: dict[int, Tile] = {}
         for tile in self.tiles:
             known = tile.generations is None or generation in tile.generations
-            if known and tile.causal in (None, causal) and tile.bytes in (None, operand_bytes):
+            fits = tile.bytes in (None, operand_bytes) and rows <= (tile.most_rows or inf)
+            if known and fits and tile.causal in (None, causal):
                 found.setdefault(tile.head_dim, tile)
         return tuple(found.values())
 

@@ -315,16 +315,16 @@ def token_copy_seconds(device: Device, tokens: Reals, elements: Reals, moved_byt
     return np.asarray(small_kernel_s(device) + np.maximum(waited_s, dram_s), dtype=np.float64)
 
 
-def dram_seconds(device: Device, constants: Constants, moved_bytes: Reals) -> Reals:
+def dram_seconds(device: Device, constants: Constants, moved_bytes: Reals, counted_s: float = 0.0) -> Reals:
     """(shapes) float64: a transfer reaches half of the peak while it is short, and all of it later.
 
     Until as much is in flight as DRAM can answer (Little's law), up to `dram_ramp_s` is lost, of which a transfer as
-    long as that has lost a half.
+    long as that has lost a half. `counted_s`: what of it the caller has elsewhere.
     """
     peak = constants.dram_fraction * device.dram_ceiling_bytes_per_s
     least_s = moved_bytes / peak
     lost_s = constants.dram_ramp_s * least_s / np.maximum(constants.dram_ramp_s + least_s, 1e-12)
-    return np.asarray(least_s + lost_s, dtype=np.float64)
+    return np.asarray(least_s + np.maximum(lost_s - counted_s, 0.0), dtype=np.float64)
 
 
 def dram_share(read_bytes: Reals, write_bytes: Reals) -> Reals:

@@ -212,7 +212,8 @@ def product_program(
     dtype = timing.operands.product
     size = depth_step(dtype)
     steps, blocks = ceil(choice.depth / size), ceil(choice.blocks / device.sms)
-    arriving = _one(loaded_bytes(timing.operands, arriving_tiles(device, choice.options), choice.rows))
+    tiles = arriving_tiles(device, choice.options)
+    arriving = _one(loaded_bytes(timing.operands, tiles, choice.rows, choice.outputs))
     port = size * arriving / L2_PORT_BYTES_PER_CLOCK
     share = device.clock_hz / (steps * blocks)
     step = {

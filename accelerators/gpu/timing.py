@@ -131,11 +131,24 @@ def hidden_cycles(case: AttentionCase) -> Reals:
 
 
 def scan_cycles(case: AttentionCase) -> Reals:
-    """Trips to L2 in which the scheduler of an SM that has several blocks walks over all sequences but once."""
+    """Trips to L2 in which the scheduler of an SM that has several blocks walks over all sequences but once.
+
+    Where every block searches anew: those of the first block, see `search_s`.
+    """
     if not case.kernel.sequences_per_scan:
         return np.zeros(len(case.work.visited))
+    if case.kernel.searches_anew:
+        return search_s(case) * case.device.clock_hz
     scans = case.shape.batch / case.kernel.sequences_per_scan * (case.work.blocks > case.device.sms)
     return np.asarray(scans * L2_LATENCY_S * case.device.clock_hz, dtype=np.float64)
+
+
+def search_s(case: AttentionCase) -> Reals:
+    """Trips to L2 in which a block finds its next tile: one, or twice a walk up to its sequence, on average halfway."""
+    if not case.kernel.searches_anew:
+        return np.full(len(case.work.visited), L2_LATENCY_S)
+    scans = np.ceil(case.shape.batch / case.kernel.sequences_per_scan)
+    return np.asarray(2 * (scans + 1) / 2 * L2_LATENCY_S, dtype=np.float64)
 
 
 def waiting_cycles(case: AttentionCase) -> Reals:
@@ -155,7 +168,8 @@ def waiting_cycles(case: AttentionCase) -> Reals:
 def trip_cycles(case: AttentionCase) -> Reals:
     """In which a block neither multiplies nor issues: keys are on their way, or an instruction waits for another."""
     trip_s = L2_LATENCY_S if case.kernel.keys_from_l2 else DRAM_LATENCY_S
-    trips = np.full(len(case.tiles.keys), case.kernel.dependent_loads * trip_s * case.device.clock_hz)
+    loads = np.where(np.isnan(case.tiles.loop.trips), case.kernel.dependent_loads, case.tiles.loop.trips)
+    trips = np.asarray(loads * trip_s * case.device.clock_hz, dtype=np.float64)
     if not case.tiles.loop.known.any():
         return trips
     own = compiled.waiting_cycles(case.device, case.tiles, DTYPE_BYTES[case.kv_dtype])
@@ -207,7 +221,7 @@ def turn_cycles(
     sooner_s = FIRST_TRIPS * warm * (DRAM_LATENCY_S - L2_LATENCY_S)
     waited_s: Reals | float = np.maximum(case.constants.block_latency_s - sooner_s, 0.0) * exposed
     if kernel.sequences_per_scan:
-        waited_s = waited_s + L2_LATENCY_S
+        waited_s = waited_s + search_s(case)
     waited = waited_s * device.clock_hz / together + carried_bytes(case) / L2_PORT_BYTES_PER_CLOCK
     return np.asarray(np.broadcast_to(waited + _merging_cycles(case), iteration.shape))
 

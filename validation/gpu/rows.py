@@ -49,14 +49,17 @@ UNIFIED_NAMES = (*NAMES, "architecture", "size_class", "stratum", "split", "scor
 
 
 @cache
-def kernel_of(impl: str, operation: str, device: str, group: int = 1, head_dim: int = 0) -> str | None:
+def kernel_of(
+    impl: str, operation: str, device: str, group: int = 1, head_dim: int = 0, kv_dtype: str = ""
+) -> str | None:
     """The descriptor of an attention implementation for `group` query heads a key head; None if it has none."""
     if impl in PAPERS:
         return PAPERS[impl]
     phases = _implementations().get(impl, {})
     by_generation = phases.get(operation, phases.get(PHASES[operation], {}))
     special = "of-wide-groups" if group > WIDE_GROUP else "without-groups" if group == 1 else ""
-    own = phases.get(f"{operation}-{special}", phases.get(f"{PHASES[operation]}-of-{head_dim}", {}))
+    names = (f"{operation}-{special}", f"{operation}-{special}-in-{kv_dtype}", f"{PHASES[operation]}-of-{head_dim}")
+    own = next((phases[name] for name in names if name in phases), {})
     by_generation = {**by_generation, **own}
     return by_generation.get(preset(device).generation, by_generation.get("any"))
 
@@ -229,7 +232,7 @@ def _attention_kernel(cells: Cells) -> str:
     group = heads // int(cells["heads_kv"] or heads)
     operation, device = str(cells["operation"]), str(cells["device"])
     head_dim = int(cells["head_dim"] or 0)
-    kernel = kernel_of(str(cells["impl"]), operation, device, group, head_dim)
+    kernel = kernel_of(str(cells["impl"]), operation, device, group, head_dim, str(cells["kv_dtype"]))
     if kernel is None:
         raise CannotJudge(f"no descriptor of {cells['impl']}")
     why = _problem(kernel, operation, device, head_dim, str(cells["dtype"]))

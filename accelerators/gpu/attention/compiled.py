@@ -1,7 +1,8 @@
 """Loops over the keys that Triton compiled: what a key tile takes of an SM, from instructions that were counted.
 
 Their warps do everything, step by step, so that nothing else hides how long each instruction waits for the one before.
-Counted with cuobjdump in what Triton 3.6 makes of SGLang's kernels (extend_attention.py, prefill_attention.py).
+Counted with cuobjdump in what Triton 3.6 makes of SGLang's kernels (extend_attention.py, prefill_attention.py,
+decode_attention.py).
 """
 
 from __future__ import annotations

@@ -80,7 +80,8 @@ def case_of(
 ) -> AttentionCase:  # fmt: skip
     if kernel.multiplies_in_cache_type:
         dtype = min(dtype, kv_dtype, key=DTYPE_BYTES.__getitem__)
-    loaded = kv_dtype if kernel.converts_cache else dtype
+    counted = any(tile.loop for tile in kernel.tiles)
+    loaded = kv_dtype if kernel.converts_cache or counted else dtype
     tiles = shrunk(kernel, shape, tiles_of(kernel, device, shape, DTYPE_BYTES[loaded]))
     work = work_of(kernel, device, shape, tiles)
     return AttentionCase(device, kernel, constants, shape, dtype, kv_dtype, tiles, work, cold_keys)

@@ -21,6 +21,7 @@ from cascadesim.accelerators.gpu.gemm import (
     products_cycles,
     slowed_by,
 )
+from cascadesim.accelerators.gpu.memory import dram_seconds, dram_share
 from cascadesim.accelerators.gpu.spec import OperandTypes
 
 
@@ -132,8 +133,24 @@ def test_of_what_a_pair_of_sms_shares_a_half_arrives_at_each() -> None:
         ("b200", (2, 2), 128 + 128), ("b200", (4, 1), 128 + 256),
     ):  # fmt: skip
         options = TileOptions(128 * one, 256 * one, one, shares[0] * one, shares[1] * one)
-        assert loaded_bytes(types, options, 4096 * one)[0] == 2 * (128 / shares[0] + 256 / shares[1])
-        assert loaded_bytes(types, arriving_tiles(device(name), options), 4096 * one)[0] == 2 * arriving
+        assert loaded_bytes(types, options, 4096 * one, 4096 * one)[0] == 2 * (128 / shares[0] + 256 / shares[1])
+        assert loaded_bytes(types, arriving_tiles(device(name), options), 4096 * one, 4096 * one)[0] == 2 * arriving
+
+
+def test_l2_gives_no_rows_or_outputs_that_a_product_does_not_have() -> None:
+    """TMA fills a tile beyond a tensor with zeros: 128 x 256 of 48 rows and 32 outputs."""
+    one, types = np.array([1.0]), OperandTypes("bf16", "bf16")
+    options = TileOptions(128 * one, 256 * one, one, one, one)
+    assert loaded_bytes(types, options, 48 * one, 32 * one)[0] == 2 * (48 + 32)
+
+
+def test_the_trips_of_a_launch_are_lost_once() -> None:
+    """100 MB on H100 lose the ramp of DRAM, of which the first load and the last store, 1.2 us, are in the launch."""
+    on, known = device("h100-sxm"), constants("hopper")
+    timing = gemm_timing(on, known, 1, 8192, 6144, 1, "bf16")
+    moved = (timing.dram_read_bytes + timing.dram_write_bytes) / dram_share(
+        timing.dram_read_bytes, timing.dram_write_bytes)
+    assert timing.dram_s[0] == pytest.approx(dram_seconds(on, known, moved)[0] - 1.2e-6)
 
 
 def test_power_holds_down_the_clock_by_its_cube_root() -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from preset_devices import device
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.gpu.accelerator import Gpu
+from cascadesim.accelerators.gpu.attention.tile import case_of
 from cascadesim.accelerators.gpu.attention.walk import Walk, floor_sum
+from cascadesim.accelerators.gpu.calibration import constants
 from cascadesim.accelerators.gpu.grid import ThreadBlocks, shape, shrunk, tiles_of, work_of
 from cascadesim.accelerators.gpu.kernel import Kernel, load_kernel
 from cascadesim.einsum_cascades.sparsity.masks import KeyInterval
@@ -117,16 +120,38 @@ def test_flashinfer_splits_keys_for_two_blocks_an_sm() -> None:
         assert work(kernel, "l40s", {**sizes(1, 1024), **wide}).splits[0] == 8
 
 
-def test_a_tile_holds_the_rows_of_a_group_in_steps_that_the_kernel_has() -> None:
-    """FlashInfer: 16 rows for up to 16 query heads, 64 beyond, 128 beyond 64 (64 at a head dimension of 256)."""
+def test_a_tile_holds_the_rows_of_a_group_and_its_keys_go_by_them() -> None:
+    """FlashInfer: 16 rows for up to 16 query heads, 64 beyond, 128 beyond 64 (64 at a head dimension of 256).
+
+    Half of 100 KB on L40S, less 64 rows of 256 elements, holds 16 keys and values; of 16 rows, four warps have 16 each.
+    """
     kernel = load_kernel("flashinfer-decode")
     found = load("l40s")
     assert isinstance(found, Gpu)
     heads = np.array([1, 16, 17, 64, 65, 128])
-    for head_dim, largest in ((128, 128), (256, 64)):
+    for head_dim, rows, keys in ((128, 128, [64, 64, 64, 64, 32, 32]), (256, 64, [64, 64, 16, 16, 16, 16])):
         asked = shape(1, heads, 1, 1, 1024, head_dim)
         tiles = shrunk(kernel, asked, tiles_of(kernel, found.spec, asked, 2))
-        assert tiles.queries.tolist() == [16, 16, 64, 64, largest, largest]
+        assert tiles.queries.tolist() == [16, 16, 64, 64, rows, rows]
+        assert tiles.keys.tolist() == keys
+
+
+def test_flash_attention_4_has_all_parts_whether_or_not_there_are_keys_for_them() -> None:
+    """vLLM: 32 parts of up to 512 sequences, each a tile of 64 keys at least; beyond, as many as SMs have room for."""
+    kernel = load_kernel("flash-attention-4-decode")
+    for batch, keys, parts, tiles in ((64, 64, 32, 64 * 32), (4, 8192, 32, 4 * 128), (513, 64, 1, 513)):
+        found = work(kernel, "h100-sxm", {**sizes(1, keys), "head_dim": 512, "value_dim": 512, "batch": batch})
+        assert (found.splits[0], found.visited[0]) == (parts, tiles)
+
+
+def test_a_counted_loop_goes_by_the_type_of_the_cache_and_the_rows() -> None:
+    """Triton on H100: a head alone has a kernel of one row and 64 keys; 8-bit keys take more instructions."""
+    kernel, on = load_kernel("triton-decode"), device("h100-sxm")
+    asked = shape(1, np.array([1, 8]), 1, 1, 1024, 256)
+    narrow, wide = (case_of(on, kernel, constants("hopper"), asked, "bf16", kind).tiles for kind in ("fp8", "bf16"))
+    assert (narrow.queries.tolist(), narrow.keys.tolist()) == ([1, 16], [64, 32])
+    assert narrow.loop.attended.instructions[1] > wide.loop.attended.instructions[1] > 0
+    assert narrow.loop.trips.tolist() == [2, 2]
 
 
 @settings(max_examples=60, deadline=None)

@@ -151,6 +151,8 @@ def test_a_short_transfer_reaches_half_of_the_peak_and_a_long_one_all_of_it() ->
     assert equal == pytest.approx(1.5)
     assert long == pytest.approx(1001, rel=1e-5)
     assert dram_seconds(machine.spec, known, np.zeros(1)) == 0
+    rest = dram_seconds(machine.spec, known, np.array([1e-3, 1e3]) * ramp * peak, ramp / 2) / ramp
+    assert rest.tolist() == pytest.approx([1e-3, 1000.5], rel=1e-5)  # half of the ramp is counted elsewhere
 
 
 @pytest.mark.parametrize("causal", [False, True])

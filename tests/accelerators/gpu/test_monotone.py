@@ -131,7 +131,8 @@ def test_more_attention_is_never_faster_and_moves_no_less(name: str, monkeypatch
     """Without comparisons at the edge of a mask, whose number depends on where in its tiles the edge lies, and without
     copies of new keys, whose tiles depend on where in one of them the cache ends.
 
-    Parts of the keys are whole tiles, and assumed to be as many short ones as long ones: there 2 % is allowed.
+    Parts of the keys are whole tiles, and assumed to be as many short ones as long ones: there 2 % is allowed. Blocks
+    carry their mean of rows past the port of an SM, which falls where a last tile of few rows begins: a millionth.
     """
     monkeypatch.setattr(tile, "MASK_INSTRUCTIONS", 0.0)
     monkeypatch.setattr(timing, "append_cycles", lambda case: 0.0)
@@ -142,7 +143,7 @@ def test_more_attention_is_never_faster_and_moves_no_less(name: str, monkeypatch
         for what in WORK if not decode else ("batch", "heads", "keys"):
             after, longer, more = timed(device(name), kernel, draw.more(asked, what), decode)
             same = alike(before, after)
-            allowed = np.where(before.work.splits > 1, 0.02, 1e-9)
+            allowed = np.where(before.work.splits > 1, 0.02, 1e-6)
             assert (longer[same] >= (seconds * (1 - allowed))[same]).all(), (kernel.name, what)
             assert (more[same] >= moved[same] * (1 - 1e-9)).all(), (kernel.name, what)
 

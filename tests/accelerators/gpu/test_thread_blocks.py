@@ -39,6 +39,17 @@ def test_a_scheduler_searches_for_the_next_sequence() -> None:
     assert scan_cycles(few)[0] == 0  # one block each: it has no next one
 
 
+def test_blocks_of_one_tile_search_for_it_from_the_first_sequence_on() -> None:
+    """FlashAttention-4: 2,048 sequences are 67 groups of 31: half of them on average, when a block begins and ends."""
+    alone = {"queries": 1, "heads": 1, "heads_kv": 1, "keys": 8}
+    case = case_of_sizes("h100-sxm", "flash-attention-4-decode", 512, batch=2048, **alone)
+    searched_s = 2 * (67 + 1) / 2 * 0.3e-6
+    once = replace(case, kernel=case.kernel.model_copy(update={"searches_anew": False, "sequences_per_scan": 0}))
+    more = turn_cycles(case, np.ones(1))[0] - turn_cycles(once, np.ones(1))[0]
+    assert more / case.device.clock_hz == pytest.approx(searched_s)
+    assert scan_cycles(case)[0] / case.device.clock_hz == pytest.approx(searched_s)  # of the first block
+
+
 def test_longest_blocks_first_leave_the_shortest_for_the_end() -> None:
     """FlashAttention-3, causal: no SM ends later than the others by more than a short block."""
     case = case_of_sizes("h100-sxm", "flash-attention-3", 128, heads=132, heads_kv=132, causal=1)
@@ -96,6 +107,19 @@ def test_one_block_combines_the_parts_of_a_row() -> None:
     whole = case_of_sizes("h100-sxm", "flash-attention-3-decode", 128, queries=1, keys=128, heads=2, heads_kv=2)
     more = attention_timing(case).launch_s[0] - attention_timing(whole).launch_s[0]
     assert more == pytest.approx(66 * 128 * 4 / 64 / 1.83e9 + 2.5e-6)
+
+
+@pytest.mark.parametrize(("kernel", "name", "heads", "each_s"), [
+    ("trtllm-xqa", "h100-sxm", 8, 2 * 0.3e-6),  # the last block, by a semaphore
+    ("trtllm-gen-decode", "b200", 8, 2 * 0.3e-6), ("trtllm-gen-decode", "b200", 64, 1.7e-6 + 1.2e-6),
+])  # fmt: skip
+def test_a_last_block_sums_up_the_parts_itself(kernel: str, name: str, heads: int, each_s: float) -> None:
+    split, whole = (case_of_sizes(name, kernel, 128, batch=1, queries=1, heads=heads, heads_kv=1, keys=keys)
+                    for keys in (65536, 64))  # fmt: skip
+    assert split.work.splits[0] > whole.work.splits[0] == 1
+    row_s = split.work.splits[0] * 128 * 4 / 64 / split.device.clock_hz
+    more_s = attention_timing(split).launch_s[0] - attention_timing(whole).launch_s[0]
+    assert more_s == pytest.approx(each_s + row_s)
 
 
 def test_first_loads_of_a_block_come_from_l2_where_that_has_the_keys() -> None:

@@ -114,16 +114,17 @@ def test_caches_are_converted_element_by_element_by_so_many_instructions_as_are_
     assert more == pytest.approx(known.conversion_instructions * case.tiles.keys[0] * elements / 128)
 
 
-@pytest.mark.parametrize(("heads", "times"), [(8, 1), (32, 4)])  # 16 rows, whose keys warps divide; 64, 16 of a warp
-def test_conversions_that_were_counted(heads: int, times: int) -> None:
-    """FlashInfer: 8.5 instructions for each number of a tile of 256 keys, at 16 rows; by each warp that reads them."""
+# 16 rows, whose keys warps divide; 64, 16 of a warp
+@pytest.mark.parametrize(("heads", "keys", "times"), [(8, 256, 1), (32, 128, 4)])
+def test_conversions_that_were_counted(heads: int, keys: int, times: int) -> None:
+    """FlashInfer: 8.5 instructions for each number of a tile, by each warp that reads them."""
     on, kernel = device("h100-sxm"), load_kernel("flashinfer-decode")
     case = case_of(on, kernel, constants("hopper"), shape(1, heads, 1, 1, 4096, 128), "bf16", "fp8")
     known = case.constants.model_copy(update={"conversion_instructions": 0.0})
     free = replace(case, constants=known, kernel=kernel.model_copy(update={"converting_instructions": None}))
     more = tile_cycles(case)[2][0] - tile_cycles(free)[2][0]
-    assert case.tiles.keys[0] == 256
-    assert more == pytest.approx(8.5 * 256 * 256 / 128 * times)
+    assert case.tiles.keys[0] == keys
+    assert more == pytest.approx(8.5 * keys * 256 / 128 * times)
 
 
 def test_warps_that_load_transpose_8_bit_values_while_others_multiply() -> None:

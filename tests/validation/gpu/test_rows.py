@@ -126,6 +126,16 @@ def test_a_depth_or_a_missing_group_may_take_a_kernel_of_its_own() -> None:
     assert kernel_of("vllm:vllm_flash_attn", "decode", "a100-sxm", 8) == "flash-attention-2-decode"
 
 
+@pytest.mark.parametrize(("library", "group", "cache", "kernel"), [
+    ("sglang:flashinfer", 1, "bf16", "flashinfer-decode-lanes"), ("sglang:flashinfer", 1, "fp8", "flashinfer-decode"),
+    ("sglang:flashinfer", 8, "bf16", "flashinfer-decode"),
+    ("vllm:vllm_flashinfer_fidecode", 1, "bf16", "flashinfer-decode"),
+])  # fmt: skip
+def test_sglang_leaves_heads_without_a_group_to_fp32_units(library: str, group: int, cache: str, kernel: str) -> None:
+    """flashinfer_backend.py, should_use_tensor_core: not where the cache has 8 bits."""
+    assert kernel_of(library, "decode", "l40s", group, 128, cache) == kernel
+
+
 def test_parallel_blocks_add_twice() -> None:
     """vidur: attention and feed-forward and residual, three tensors by two kernels; elsewhere one sum of two."""
     assert tensors("add", "add phi-2 tp1") == 6

@@ -6,6 +6,7 @@ import pytest
 
 from cascadesim.accelerators import catalogue
 from cascadesim.accelerators.gpu.accelerator import Gpu
+from cascadesim.accelerators.gpu.memory import small_kernel_s
 from cascadesim.einsum_cascades.models.layers import Phase
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import load_workload
@@ -60,7 +61,8 @@ def test_small_weights_are_partly_in_l2_where_they_were_timed() -> None:
     step = asked("qwen3-30b-a3b", "trtllm", devices=4)
     product = parts(step)["qkv_proj"]
     five, six = (seconds(product, step, on, library) for library in ("trtllm", "vllm"))
-    assert five < 0.85 * six
+    launch_s = small_kernel_s(on)
+    assert five - launch_s < 0.85 * (six - launch_s)
     step = asked("llama-3.1-8b", "trtllm")
     product = parts(step)["out_proj"]
     assert seconds(product, step, on, "trtllm") == seconds(product, step, on, "vllm")
