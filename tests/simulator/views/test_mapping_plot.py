@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cascadesim.accelerators.mapping.mapper.described import described
-from cascadesim.accelerators.mapping.text import find_mapping
+from cascadesim.accelerators.mapping.text import find_mapping, parse_mapping
 from cascadesim.simulator.cli.commands import cascadesim, exit_code
 from cascadesim.simulator.execution import schedule_of
 from cascadesim.simulator.mapper import load, operation_of
@@ -24,8 +24,9 @@ TEXT = re.compile(r"<text[^>]*>([^<]*)</text>")
 FILL = re.compile(r"fill: (#[0-9a-f]{6})")
 
 
-def mapped(name: str, arch: str, length: int = 1024) -> MappedRun:
+def mapped(name: str, arch: str, length: int = 1024, *changed: str) -> MappedRun:
     mapping, machine = find_mapping(name), load(arch)
+    mapping = parse_mapping(str(mapping).replace(*changed)) if changed else mapping
     operation = operation_of(mapping.cascade, "bert", length, None, {})
     return MappedRun(arch, machine.with_mapping(mapping).plan(operation, "physical"), machine.clock_hz)  # type: ignore[attr-defined]
 
@@ -58,10 +59,11 @@ def test_a_loop_that_does_not_come_out_even_says_how_much_is_left() -> None:
 
 
 def test_tensors_stand_at_the_loop_at_which_they_are_kept(fusemax: MappedRun) -> None:
-    """Of two bytes a word: Q has 1,024 queries of depth 64 (128 KiB), a tile of K 256 keys (32 KiB), in three copies
-    because the pipeline is longer than the four tiles that share one; running values stay outside of the keys' loop."""
+    """Of two bytes a word: Q has 1,024 queries of depth 64 (128 KiB), which come in pieces, a tile of K 256 keys
+    (32 KiB), in three copies because the pipeline is longer than the four tiles that share one; running values stay
+    outside of the keys' loop."""
     (group,) = fusemax.groups
-    assert kept(group, 2) == {"global_buffer": ["Q 128 KiB ×2"],
+    assert kept(group, 2) == {"global_buffer": ["Q 128 KiB in pieces"],
                               "global_buffer, running": ["RM 2 KiB ×2", "RD 2 KiB ×2", "RNV 128 KiB ×2"]}
     assert kept(group, 3) == {"global_buffer": ["K 32 KiB ×3", "V 32 KiB ×3"]}
     assert set(kept(group, 4)) == {"registers", "straight to the reader", "straight to DRAM"}
@@ -154,8 +156,8 @@ def test_titles_of_a_chart_stand_side_by_side(name: str, arch: str, length: int)
 
 
 def test_a_long_first_load_does_not_push_the_tiles_aside() -> None:
-    """8,192 queries come in more than 2,000 cycles; the chart begins shortly before the first scores."""
-    run = mapped("fusemax", "fusemax", 65536)
+    """8,192 queries come whole in more than 2,000 cycles; the chart begins shortly before the first scores."""
+    run = mapped("fusemax", "fusemax", 65536, " by p1\n", " double\n")
     first = charts(schedule_of(run.plan, run.plan.phases[0]))[0]
     scores = min(piece.start for piece in first.slices if piece.unit == "array_2d")
     assert scores > 2000
