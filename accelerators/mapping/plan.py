@@ -44,7 +44,9 @@ from cascadesim.einsum_cascades.notation.operators import charges
 from cascadesim.einsum_cascades.sparsity.masks import FULL, Mask
 
 SEARCHED = "searched"
-USUAL_CHUNK = 64  # assumed: of the chunks in which linear attention and state-space models are computed (Mamba-2, FLA)
+# Assumed: 64 tokens are a usual chunk of linear attention and state-space models (Mamba-2, FLA); shorter ones let a
+# small array, or one of odd sides, work on the chunks of another.
+CHUNKS = (64, 32, 16)
 _SHAPES: Mapping[str, str] = {"Q": "hpe", "K": "hme", "V": "hmf"}  # of attention's inputs, by rank
 
 
@@ -207,7 +209,7 @@ def _choices(cascade: Cascade, extents: Mapping[str, int], spec: SpatialArray) -
     outer = [parts[0] for parts in whole.values()]
     chunks = len(set(outer)) < len(outer) or any(name.lower() not in extents for name in whole)
     tried = [tuple((name, min(side, extents.get(name[0].lower(), side))) for name in free)
-             for side in (*sides, *((USUAL_CHUNK,) if chunks else ()))]  # fmt: skip
+             for side in (*sides, *(CHUNKS if chunks else ()))]  # fmt: skip
     return (dict(choice) for choice in dict.fromkeys(tried))
 
 

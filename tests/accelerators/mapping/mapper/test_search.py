@@ -78,3 +78,13 @@ def test_of_mappings_that_move_as_little_the_fastest_is_taken() -> None:
     assert frugal.dram_bytes == 2 * 3 * 128 * 128
     assert frugal.cycles == searched(find("linear"), sizes, spec).cycles
     assert frugal.groups[0].overlap != 1
+
+
+@pytest.mark.slow
+def test_more_lanes_are_no_slower_on_chunks_of_any_size() -> None:
+    """Chunks of 16 tokens are tried whatever the sides: 33 lanes alone would choose chunks of 33, and more work."""
+    sizes = (("b", 1), ("h", 12), ("g", 1), ("p", 257), ("m", 257), ("e", 64), ("f", 64))
+    cycles = [searched(find("linear-attention-chunked"), sizes, load("edge-array", (
+        "pe_array.rows=4", "pe_array.columns=128", f"vector_array.lanes={lanes}")).spec).cycles  # type: ignore[attr-defined]
+        for lanes in (16, 33, 64)]  # fmt: skip
+    assert cycles == sorted(cycles, reverse=True)
