@@ -16,7 +16,7 @@ from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, executed, o
 
 Objective = Literal["latency", "energy", "dram"]
 Cost = tuple[float, float]  # the objective, and what decides between equals
-SHORT_CYCLES = 100_000  # assumed: fill and drain, about a thousand, are a hundredth of longer ones
+SHORT_CYCLES = 20_000  # assumed: fill and drain, about a thousand, are a twentieth of longer ones
 NO_LIMIT: Cost = (float("inf"), 0.0)
 
 
