@@ -18,6 +18,7 @@ from cascadesim.accelerators.spec import SpatialArray
 
 Objective = Literal["latency", "energy", "dram"]
 Cost = tuple[float, float]  # the objective, and what decides between equals
+FEW_EINSUMS = 6  # assumed: a norm, a softmax or a router has fewer; a search of more would take seconds
 SHORT_CYCLES = 3_000  # assumed: fill and drain, some hundreds, are a tenth of longer ones and more alike
 NO_LIMIT: Cost = (float("inf"), 0.0)
 
@@ -67,10 +68,13 @@ def _first(group: BoundGroup) -> float:
 
 
 def _is_short(problem: MappingProblem, spec: SpatialArray) -> bool:
-    """Whether the cascade, of all instances together, is so short that fill and drain count, however it is grouped."""
+    """Whether the cascade, of all instances together, is so short that fill and drain count, however it is grouped.
+
+    Of few Einsums: with fill no way of fusing reaches its bound, and a search must look at all.
+    """
     if "short" not in problem.known:
         least, _ = least_of_all(problem, spec, range(len(problem.work)))
-        problem.known["short"] = least * problem.instances < SHORT_CYCLES
+        problem.known["short"] = len(problem.work) <= FEW_EINSUMS and least * problem.instances < SHORT_CYCLES
     return bool(problem.known["short"])
 
 
