@@ -7,7 +7,7 @@ not visited; what it leaves out of a tile takes the time of the whole tile. mapp
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from math import prod
 
@@ -44,7 +44,9 @@ from cascadesim.einsum_cascades.notation.operators import charges
 from cascadesim.einsum_cascades.sparsity.masks import FULL, Mask
 
 SEARCHED = "searched"
-USUAL_CHUNK = 64  # assumed: of the chunks in which linear attention and state-space models are computed (Mamba-2, FLA)
+# Assumed: 64 tokens are a usual chunk of linear attention and state-space models (Mamba-2, FLA); shorter ones let a
+# small array, or one of odd sides, work on the chunks of another.
+CHUNKS = (64, 32, 16)
 _SHAPES: Mapping[str, str] = {"Q": "hpe", "K": "hme", "V": "hmf"}  # of attention's inputs, by rank
 
 
@@ -123,10 +125,10 @@ def searched(
     many = len(cascade.einsums) >= MANY_EINSUMS and objective != "latency"
     best = searched(cascade, extents, spec, mask, most_fused) if many else None
     evaluated, refusal, known = 0, None, _known(cascade, extents, spec, mask, objective)
+    below = NO_LIMIT if best is None else best.cost(objective)
     for choice in _choices(cascade, dict(extents), spec):
         try:
             bound, splits = _sized(cascade, dict(extents), choice, mask)
-            below = NO_LIMIT if best is None else best.cost(objective)
             groups, tried = search(bound, spec, most_fused, objective, known, below, thorough)
         except CascadeSimError as error:
             refusal = refusal or error
@@ -135,18 +137,24 @@ def searched(
         if groups is None:
             continue
         found = Mapped(SEARCHED, groups, splits, tried)
-        best = found if best is None or found.cost(objective) < best.cost(objective) else best
+        below = min(below, found.cost(objective))
+        best = _better(best, found, objective, stays=most_fused > 1)
     for shipped in shipped_mappings().values() if most_fused > 1 else ():
         try:
             found = given(shipped, cascade, extents, spec, mask)
         except CascadeSimError:
             continue
         evaluated += 1
-        best = found if best is None or found.cost(objective) < best.cost(objective) else best
+        best = _better(best, found, objective, stays=True)
     if best is None:
         raise refusal or CascadeSimError(f"{cascade.name}: it leaves no sizes to try")
-    groups = with_staying(best.groups, objective) if most_fused > 1 else best.groups
-    return Mapped(best.name, groups, best.splits, evaluated)
+    return replace(best, evaluated=evaluated)
+
+
+def _better(best: Mapped | None, other: Mapped, objective: Objective, stays: bool) -> Mapped:
+    """The one that costs less; of the other with what stays between its groups, where anything may."""
+    found = replace(other, groups=with_staying(other.groups, objective)) if stays else other
+    return found if best is None or found.cost(objective) < best.cost(objective) else best
 
 
 @cache
@@ -207,7 +215,7 @@ def _choices(cascade: Cascade, extents: Mapping[str, int], spec: SpatialArray) -
     outer = [parts[0] for parts in whole.values()]
     chunks = len(set(outer)) < len(outer) or any(name.lower() not in extents for name in whole)
     tried = [tuple((name, min(side, extents.get(name[0].lower(), side))) for name in free)
-             for side in (*sides, *((USUAL_CHUNK,) if chunks else ()))]  # fmt: skip
+             for side in (*sides, *(CHUNKS if chunks else ()))]  # fmt: skip
     return (dict(choice) for choice in dict.fromkeys(tried))
 
 

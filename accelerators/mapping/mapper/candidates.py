@@ -14,7 +14,7 @@ from math import ceil, prod
 
 from cascadesim.accelerators.binding import DEPTHS
 from cascadesim.accelerators.mapping.legality import Draft, illegal, illegal_steps
-from cascadesim.accelerators.mapping.problem import MappingProblem, Work
+from cascadesim.accelerators.mapping.problem import MappingProblem, Tile, Work
 from cascadesim.accelerators.mapping.runs import (
     ARRAY_1D,
     ARRAY_2D,
@@ -116,6 +116,13 @@ class Neighbours:
                         shared -= (producer.output.axes - operand.axes - producer.iterates) - {closed}
                         shared -= (producer.iterates - {closed}) if operand.final else frozenset()
         return shared
+
+    def shortest(self, draft: Draft) -> Tile | None:
+        """The tile with the shortest step of the innermost loop; None where no shorter one is left."""
+        grain = self._grain(draft.loops[-1].axis) if draft.loops else 1
+        if not draft.loops or draft.loops[-1].step <= max(2, grain):
+            return None
+        return {**draft.leaf, draft.loops[-1].axis: grain}
 
     def narrowed(self, draft: Draft, step: int) -> Iterator[Draft]:
         """The same with shorter steps of its innermost loop, tiles of the text whole; nothing where none is left."""

@@ -12,11 +12,14 @@ from cascadesim.accelerators.energy import OPERATION_PJ, Actions, dynamic_energy
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.mapper.floors import least_of_all
 from cascadesim.accelerators.mapping.pipeline import epoch_cycles
+from cascadesim.accelerators.mapping.problem import MappingProblem
 from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, executed, operations_of
+from cascadesim.accelerators.spec import SpatialArray
 
 Objective = Literal["latency", "energy", "dram"]
 Cost = tuple[float, float]  # the objective, and what decides between equals
-SHORT_CYCLES = 100_000  # assumed: fill and drain, about a thousand, are a hundredth of longer ones
+FEW_EINSUMS = 6  # assumed: a norm, a softmax or a router has fewer; a search of more would take seconds
+SHORT_CYCLES = 3_000  # assumed: fill and drain, some hundreds, are a tenth of longer ones and more alike
 NO_LIMIT: Cost = (float("inf"), 0.0)
 
 
@@ -27,7 +30,7 @@ def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
     Where the work is short, its first tile by itself and transfers in whole cycles count, too.
     """
     tiles = group.problem.instances * prod(loop.most for loop in group.loops)
-    short = _is_short(group)
+    short = _is_short(group.problem, group.spec)
     alone = group.in_flight == 1 or tiles == 1
     cycles = group.bound_cycles + (group.dram_cycles if alone and not (short and tiles == 1) else 0.0)
     if group.stages is not None:
@@ -51,25 +54,28 @@ def _channel_cycles(group: BoundGroup) -> int:
 
 
 def _first(group: BoundGroup) -> float:
-    """Cycles of the first tile by itself, with its loads one after another, drains, what comes after its loops, and its
-    stores."""
+    """Cycles of the first tile by itself, with its loads one after another, drains and stores; and of all that comes
+    after a loop, for which the tiles of the next round wait."""
     per_word = group.spec.word_bytes / group.spec.dram_bytes_per_cycle
     arrives = dict(zip((read.tensor for read in group.reads), accumulate(
         ceil(group.arriving_words(read) * per_word) for read in group.reads), strict=True))  # fmt: skip
     ready = {run.place: max((arrives.get(use.tensor, 0) for use in run.work.inputs), default=0) for run in group.runs}
-    after = sum(run.cycles(group.leaf) for run in group.runs if group.is_rare(run))
+    after = sum(run.cycles(group.leaf) * prod(loop.most for loop in group.loops[:run.after])
+                for run in group.runs if group.is_rare(run))  # fmt: skip
     drain = max((run.drain_cycles for run in group.runs if not group.is_rare(run)), default=0)
     stores = sum(use.words(group.leaf) * per_word for use in group.writes)
     return max(group.path(ready).values()) + drain + after + stores
 
 
-def _is_short(group: BoundGroup) -> bool:
-    """Whether all instances together are so short that fill and drain count."""
-    known, members = group.problem.known, tuple(run.place for run in group.runs)
-    if ("short", members) not in known:
-        least, _ = least_of_all(group.problem, group.spec, members)
-        known["short", members] = least * group.problem.instances < SHORT_CYCLES
-    return bool(known["short", members])
+def _is_short(problem: MappingProblem, spec: SpatialArray) -> bool:
+    """Whether the cascade, of all instances together, is so short that fill and drain count, however it is grouped.
+
+    Of few Einsums: with fill no way of fusing reaches its bound, and a search must look at all.
+    """
+    if "short" not in problem.known:
+        least, _ = least_of_all(problem, spec, range(len(problem.work)))
+        problem.known["short"] = len(problem.work) <= FEW_EINSUMS and least * problem.instances < SHORT_CYCLES
+    return bool(problem.known["short"])
 
 
 def actions(group: BoundGroup) -> Actions:

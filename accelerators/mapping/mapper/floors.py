@@ -61,6 +61,15 @@ def least_words(problem: MappingProblem, members: Sequence[int]) -> float:
     return total
 
 
+def least_room(draft: Draft, leaf: Tile) -> int:
+    """Words that the buffer holds at least while such tiles are worked on: one of each input."""
+    known, key = draft.problem.known, ("room", draft.members, tuple(leaf.values()))
+    if key not in known:
+        inputs, _ = outside(draft.problem, draft.members)
+        known[key] = sum(max(use.words(leaf) for use in uses) for uses in inputs.values())
+    return int(known[key])
+
+
 def least_of_tiles(draft: Draft, leaf: Tile) -> float:
     """Cycles at least of the busiest of both arrays and the ports of the buffer, whatever the order of the loops.
 

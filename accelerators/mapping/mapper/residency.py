@@ -12,7 +12,7 @@ from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, Kept, outside_of_late
 from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS, Neighbours
 from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Cost, Objective, cost
-from cascadesim.accelerators.mapping.mapper.floors import least_of_tiles
+from cascadesim.accelerators.mapping.mapper.floors import least_of_tiles, least_room
 from cascadesim.accelerators.mapping.mapper.slicing import in_slices
 from cascadesim.accelerators.mapping.placing import OVERLAPS, bound, input_copies, outside, pieces_ahead
 from cascadesim.accelerators.mapping.runs import Resident, divides
@@ -28,13 +28,14 @@ def residents(
     For other objectives than latency also with one tile at a time, which leaves more room for what moves: where even so
     more words move than `least`, and two tiles fit, nothing else does better.
     """
-    if objective != "latency":
+    fits = least_room(draft, draft.leaf) <= draft.spec.buffer_words
+    if objective != "latency" and fits:
         alone = list(_alone(draft))
         yield from alone
         fewest = min((cost(group, objective)[0] for group in alone), default=0.0)
         if objective == "dram" and fewest > least[0] and bound(draft.overlapped(2)).fits:
             return
-    group = _resident(draft)
+    group = _resident(draft) if fits else None
     if group is not None and (objective == "latency" or group.overlap != 1):
         yield group
     many = len(draft.problem.work) >= MANY_EINSUMS
@@ -52,7 +53,10 @@ def residents(
 
 def shorter(neighbours: Neighbours, draft: Draft, least: Cost) -> Iterator[BoundGroup]:
     """The group with as long a step of its innermost loop as lets two tiles fit, where two of its own do not."""
-    if not draft.loops or least_of_tiles(draft, draft.leaf) >= least[0] or bound(draft.overlapped(2)).fits:
+    shortest = neighbours.shortest(draft)
+    if shortest is None or least_room(draft, shortest) > draft.spec.buffer_words:
+        return
+    if least_of_tiles(draft, draft.leaf) >= least[0] or bound(draft.overlapped(2)).fits:
         return
     for narrow in neighbours.narrowed(draft, _widest(draft)):
         group = _resident(narrow) if least_of_tiles(narrow, narrow.leaf) < least[0] else None

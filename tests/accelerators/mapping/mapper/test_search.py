@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import sqrt
 
 import pytest
+from exhaustive import fewest_words
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.mapper.described import described
@@ -27,7 +28,7 @@ def test_a_product_moves_few_more_words_than_any_schedule_must(words: int, sizes
 
 def one_element(words: int) -> SpatialArray:
     """An element, a lane and a memory of so many words."""
-    one = ("pe_array.rows=1", "pe_array.columns=1", "vector_array.lanes=1")
+    one = ("pe_array.rows=1", "pe_array.columns=1", "vector_array.lanes=1", "global_buffer.row_bytes=2")
     return load("edge-array", (*one, f"global_buffer.capacity_bytes={2 * words}")).spec  # type: ignore[attr-defined,no-any-return]
 
 
@@ -40,6 +41,15 @@ def attention_words(words: int, keys: int, depth: int) -> float:
     sizes = (("b", 1), ("h", 1), ("g", 1), ("p", keys), ("m", keys), ("e", depth), ("f", depth))
     found = searched(find("attention-1pass"), sizes, one_element(words), objective="dram", thorough=True)
     return found.dram_bytes / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [(3, 3, 3), (4, 3, 2), (2, 3, 4), (5, 2, 3), (2, 5, 3)])
+def test_small_products_move_as_few_words_as_any_nest(sizes: tuple[int, int, int]) -> None:
+    """From 5 words on; with less an input would have to pass by, which takes no room here and a word in a mapping."""
+    for words in (5, 6, 7, 9, 12, 20):
+        assert product_words(words, *sizes) == fewest_words(sizes, words)
+    assert product_words(3, *sizes) >= fewest_words(sizes, 3)
 
 
 @pytest.mark.slow
@@ -78,3 +88,13 @@ def test_of_mappings_that_move_as_little_the_fastest_is_taken() -> None:
     assert frugal.dram_bytes == 2 * 3 * 128 * 128
     assert frugal.cycles == searched(find("linear"), sizes, spec).cycles
     assert frugal.groups[0].overlap != 1
+
+
+@pytest.mark.slow
+def test_more_lanes_are_no_slower_on_chunks_of_any_size() -> None:
+    """Chunks of 16 tokens are tried whatever the sides: 33 lanes alone would choose chunks of 33, and more work."""
+    sizes = (("b", 1), ("h", 12), ("g", 1), ("p", 257), ("m", 257), ("e", 64), ("f", 64))
+    cycles = [searched(find("linear-attention-chunked"), sizes, load("edge-array", (
+        "pe_array.rows=4", "pe_array.columns=128", f"vector_array.lanes={lanes}")).spec).cycles  # type: ignore[attr-defined]
+        for lanes in (16, 33, 64)]  # fmt: skip
+    assert cycles == sorted(cycles, reverse=True)
