@@ -22,6 +22,7 @@ from cascadesim.simulator.views.output import bytes_of
 
 INK, SOFT, LINE = "#1b1b1b", "#5b5b5b", "#d4d4d4"
 _LOOP_FILLS = ("#f6f6f4", "#ebebe8")
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 FONT, LINE_HEIGHT = 7.5, 0.155  # points; inches from line to line
 _PAD, _INDENT = 0.06, 0.1
 
@@ -140,7 +141,9 @@ def paint(axes: Axes, found: NestPicture) -> None:
         axes.add_patch(Rectangle((box.left, box.top), box.right - box.left, box.bottom - box.top, facecolor=box.fill,
                                  edgecolor=LINE, linewidth=0.6, zorder=box.depth, clip_on=False))
     for words in found.words:
-        axes.text(words.left, words.top + LINE_HEIGHT / 2, words.text, fontsize=FONT, color=words.color, va="center",
+        said = words.text.lstrip(" ")
+        shown = NO_BREAK_SPACE * (len(words.text) - len(said)) + said  # SVG drops other blanks in front
+        axes.text(words.left, words.top + LINE_HEIGHT / 2, shown, fontsize=FONT, color=words.color, va="center",
                   fontweight="bold" if words.bold else "normal", zorder=99)
 
 

@@ -239,3 +239,10 @@ def test_a_plan_of_the_machines_own_cannot_be_drawn(
         f"simulate: no mapping to draw: {arch} planned this by a model of its own; on an array --mapping search or "
         f"--mapping NAME gives one\n")
     assert not target.exists()
+
+
+def test_blanks_before_what_is_said_of_a_loop_are_kept_by_svg(fusemax: MappedRun, tmp_path: Path) -> None:
+    draw([fusemax], tmp_path / "a.svg")
+    said = [text for text in TEXT.findall((tmp_path / "a.svg").read_text(encoding="utf-8")) if "trip" in text]
+    assert said
+    assert all(text.startswith("\N{NO-BREAK SPACE}" * 2) for text in said)
