@@ -41,6 +41,8 @@ def test_a_block_has_room_for_one_more_piece_where_two_of_it_would_be_two_blocks
     """4 rows of A, 8 deep, and a piece of 2 rows; W of 4 columns, twice."""
     assert group_of(BLOCKS).footprint_words == (4 + 2) * 8 + 2 * 4 * 8
     assert group_of(BLOCKS.replace("by r1\n", "double\n")).footprint_words == 2 * 4 * 8 + 2 * 4 * 8
+    alone = group_of(BLOCKS.replace("interleave 2", "serial"))  # nothing comes before its place is free
+    assert alone.footprint_words == 4 * 8 + 2 * 4 * 8
 
 
 def test_each_piece_comes_once_with_the_first_tile_that_uses_it() -> None:
@@ -89,6 +91,19 @@ def test_pieces_that_have_words_in_common_are_refused() -> None:
     text = cascade("window", "Z[r,n] = A[r+k] * W[k,n]")
     with pytest.raises(IllegalMapping, match="A cannot come in pieces of r1: they have words in common"):
         group_of(BLOCKS.replace("product", "window"), text)
+
+
+def test_what_every_piece_reads_anew_is_none() -> None:
+    """B is the same for each tile m1 of the text: it has no pieces of m1."""
+    text = cascade("weighted", "Z[p] = K[m1*M0+m0,p] * B[m0]")
+    mapping = """mapping mine for weighted
+for p, m1:
+  array_1d [m0 over lanes]: Z
+  keep B in global_buffer at p by m1
+  overlap interleave 2
+"""
+    with pytest.raises(IllegalMapping, match="B cannot come in pieces of m1: they have words in common"):
+        resolved(parse_mapping(mapping), sized(text, {"P": 4, "M": 8}, 2), array(2, 4, 4))
 
 
 def test_the_text_reads_back() -> None:
