@@ -183,7 +183,7 @@ def test_a_mask_that_no_text_can_honour_and_steps_of_one_query_are_refused_on_ar
         run("linear-attention-gated", "decode")
 
 
-@pytest.mark.parametrize(("arch", "chunk"), [("flat", 64), ("fusemax", 256)])
+@pytest.mark.parametrize(("arch", "chunk"), [("flat", 16), ("fusemax", 256)])
 def test_chunks_are_of_the_usual_size_where_that_is_faster_and_the_last_one_may_be_partial(
     arch: str, chunk: int
 ) -> None:
