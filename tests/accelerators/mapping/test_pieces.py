@@ -9,6 +9,7 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.mapper.described import described
+from cascadesim.accelerators.mapping.mapper.residency import further_out
 from cascadesim.accelerators.mapping.mapper.search import best_group
 from cascadesim.accelerators.mapping.plan import given
 from cascadesim.accelerators.mapping.program import program
@@ -73,6 +74,8 @@ def test_where_a_mask_leaves_tiles_out_it_comes_whole(mask: KeyInterval, piece: 
     (group,) = given(find_mapping("fusemax"), find("attention-1pass"), extents, fusemax.spec, mask).groups
     queries = next(read for read in group.reads if read.tensor == "Q")
     assert (queries.piece, queries.copies > 1) == (piece, piece == 0)
+    keys = next(read for read in group.reads if read.tensor == "K")
+    assert further_out(group, keys, 1).piece == (keys.depth if piece else 0)  # nor does a search keep it in pieces
 
 
 @pytest.mark.parametrize(("line", "said"), [
