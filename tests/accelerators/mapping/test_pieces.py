@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from mapped_cases import PRODUCT, array, check_schedule, sized
+from mapped_cases import CHAIN, PRODUCT, array, check_schedule, sized
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.group import BoundGroup
@@ -11,6 +11,7 @@ from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.mapper.residency import further_out
 from cascadesim.accelerators.mapping.mapper.search import best_group
+from cascadesim.accelerators.mapping.mapper.staying import with_staying
 from cascadesim.accelerators.mapping.plan import given
 from cascadesim.accelerators.mapping.program import program
 from cascadesim.accelerators.mapping.resolve import resolved
@@ -125,3 +126,12 @@ def test_a_search_keeps_blocks_in_pieces() -> None:
     assert found is not None
     assert any(read.piece for read in found.reads)
     check_schedule(found)
+
+
+def test_what_comes_in_pieces_does_so_beside_a_result_that_stays() -> None:
+    first = BLOCKS.replace("blocks for product", "mine for two-products").replace(": Z for k", ": Y for k")
+    text = f"{first}for r:\n  array_2d [j over columns]: Z for n\n"
+    groups = resolved(parse_mapping(text), sized(CHAIN, {**SIZES, "J": 2}, 1), array(2, 4, 4))
+    staying = with_staying(groups, "dram")
+    assert set(staying[0].problem.staying) == {"Y"}
+    assert [(read.tensor, read.piece) for read in staying[0].reads] == [("A", 3), ("W", 0)]
