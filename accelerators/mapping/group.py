@@ -132,6 +132,13 @@ class BoundGroup(TiledGroup):
         return number * dict(self.pairs(len(self.loops))).get((self.leaf[QUERY], self.leaf[KEY]), 0)
 
     @cached_property
+    def all_tiles(self) -> int:
+        """Tiles that are visited, partial ones too."""
+        number = prod(-(-self.problem.extents[axis] // size) for axis, size in self.leaf.items()
+                      if self.attended is None or axis not in PAIRED)  # fmt: skip
+        return number if self.attended is None else number * sum(count for _, count in self.pairs(len(self.loops)))
+
+    @cached_property
     def waited_cycles(self) -> int:
         """Cycles that the steps of running values take one after another, where tiles are whole.
 

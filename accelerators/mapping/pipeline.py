@@ -9,22 +9,38 @@ section V, gives such a table by hand.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from math import prod
+from math import ceil, prod
 
 from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, BoundRun
 
-LEAD = 1  # epochs that loads run ahead of the arrays
 MOST_STAGES = 12  # assumed: longer pipelines would not fit registers
+MOST_LEAD = 8  # assumed: epochs that loads run ahead of the arrays, which take room for as many tiles
+
+
+def lead(group: BoundGroup) -> int:
+    """Epochs that loads run ahead of the arrays: one, or as many as a tile takes to come that is used for several.
+
+    The channel has in each epoch what the other transfers leave of it.
+    """
+    _, epoch = _begins(group)
+    per_word, longest = group.spec.word_bytes / group.spec.dram_bytes_per_cycle, 1
+    for read in group.reads:
+        period = fewest(group, read.piece or read.depth)
+        others = (group.dram_cycles - group.filled(read) * per_word) / group.all_tiles
+        left, cycles = epoch - others, group.arriving_words(read) * per_word
+        longest = max(longest, min(period, ceil(cycles / left) if left > 0 else period))
+    return min(longest, MOST_LEAD)
 
 
 def stages(group: BoundGroup) -> Mapping[int, int] | None:
     """Place of each Einsum -> epochs after its loads; None where a running value would be due too early."""
     begin, epoch = _begins(group)
     found: dict[int, int] = {}
+    ahead = lead(group)
     for run in group.runs:
-        own = LEAD
+        own = ahead
         for producer, previous in group.feeding(run):
             if previous or producer.place not in found:
                 continue
@@ -36,7 +52,7 @@ def stages(group: BoundGroup) -> Mapping[int, int] | None:
             own = max(own, found[producer.place] + max(0, -(-ready // epoch)))
         found[run.place] = own
     late = any(found[producer.place] - found[run.place] >= columns(group) for producer, run in _carried(group))
-    return None if late or max(found.values()) > MOST_STAGES else found
+    return None if late or max(found.values()) - ahead >= MOST_STAGES else found
 
 
 def epoch_cycles(group: BoundGroup, distances: Mapping[int, int]) -> float:
@@ -57,8 +73,7 @@ def _begins(group: BoundGroup) -> tuple[dict[int, int], int]:
     for run in sorted(group.runs, key=group.is_rare):
         begin[run.place] = end[run.unit]
         end[run.unit] += 0 if group.is_rare(run) else run.cycles(group.leaf)
-    tiles = max(1, group.whole_tiles)
-    return begin, max(1, *end.values(), int(group.busiest_cycles // tiles))
+    return begin, max(1, *end.values(), int(group.busiest_cycles // group.all_tiles))
 
 
 def _carried(group: BoundGroup) -> Iterator[tuple[BoundRun, BoundRun]]:

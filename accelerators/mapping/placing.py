@@ -65,7 +65,8 @@ def _pipelined(draft: Draft) -> BoundGroup:
     found = stages(group)
     if found is None:
         return group
-    staged = replace(bound(draft.overlapped(max(found.values()) + 1)), stages=found)
+    first = min(found.values())  # loads run so many epochs ahead: what is made in a tile takes no room before
+    staged = replace(bound(draft.overlapped(max(found.values()) - first + 2)), stages=found)
     reads = tuple(replace(read, ahead=pieces_ahead(staged, read)) if read.piece else
                   replace(read, copies=input_copies(staged, read.depth)) for read in staged.reads)  # fmt: skip
     return replace(staged, reads=reads).like(group)
@@ -78,7 +79,8 @@ def input_copies(group: BoundGroup, depth: int) -> int:
         return 2 if group.in_flight > 1 and outside else 1
     if not outside and group.problem.instances == 1:
         return 1
-    return 1 + -(-group.in_flight // fewest(group, depth))
+    ahead = min(group.stages.values()) - 1
+    return 1 + -(-(group.in_flight + ahead) // fewest(group, depth))
 
 
 def pieces_ahead(group: BoundGroup, resident: Resident) -> int:

@@ -19,7 +19,7 @@ from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.pipeline import stores_at
 from cascadesim.accelerators.mapping.problem import TensorUse
-from cascadesim.accelerators.mapping.runs import DRAM, GLOBAL_BUFFER, BoundLoop, BoundRun, Resident
+from cascadesim.accelerators.mapping.runs import DRAM, GLOBAL_BUFFER, BoundLoop, BoundRun, Resident, divides
 from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 
@@ -282,13 +282,31 @@ class Builder:
                    if number > (moves[-1] if moves else -1) and number not in pieces)  # fmt: skip
 
     def store_depth(self, operand: TensorUse) -> int:
-        """Loops outside the tile that is stored at once: a history of states goes tile by tile."""
+        """Loops outside the tile that is stored at once: a history of states goes tile by tile, and so does a sum that
+        leaves in pieces."""
         made = next(each for each in self.group.made if each.tensor == operand.tensor)
-        return len(self.group.loops) if made.state & operand.axes else made.depth
+        in_pieces = made.state & operand.axes or self.leaving.get(operand.tensor) is not None
+        return len(self.group.loops) if in_pieces else made.depth
+
+    @cached_property
+    def leaving(self) -> Mapping[str, tuple[int, ...] | None]:
+        """Result -> numbers of the loops that it is summed over, where each tile leaves as soon as those stand at their
+        last iterations: the loops inside of them go from one piece of it to the next."""
+        group, found = self.group, {}
+        for operand in group.writes:
+            made, run = next(each for each in group.made if each.tensor == operand.tensor), self.producer(operand)
+            inner = range(made.depth, len(group.loops))
+            sums = tuple(number for number in inner if group.loops[number].axis in run.work.reduced)
+            pieces = {group.loops[number].axis for number in inner if number not in sums}
+            apart = pieces and run.after is None and not made.state and all(
+                divides((operand,), axis, group.problem.extents[axis]) for axis in pieces)
+            found[operand.tensor] = sums if apart and group.attended is None and not group.in_slices else None
+        return found
 
     def is_stored(self, operand: TensorUse, places: tuple[Place, ...], edge: bool) -> bool:
-        run = self.producer(operand)
-        return self.runs(run, places, edge) and all(place.last for place in places[self.store_depth(operand):])
+        run, sums = self.producer(operand), self.leaving.get(operand.tensor)
+        ends = places[self.store_depth(operand):] if sums is None else [places[number] for number in sums]
+        return self.runs(run, places, edge) and all(place.last for place in ends)
 
     def runs(self, run: BoundRun, places: tuple[Place, ...], edge: bool) -> bool:
         if run.after is None:

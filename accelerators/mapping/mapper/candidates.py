@@ -32,6 +32,7 @@ Space = tuple[str, tuple[tuple[str, int, int], ...], tuple[str, ...]]  # unit, r
 
 MANY_EINSUMS = 24  # from here on fewer ways are compared; assumed: all of one attention are below, and fast
 _NOWHERE: Space = (ARRAY_1D, (), ())  # of what no unit can do, which `illegal` says
+MOST_IDLE = 17 / 16  # assumed: of the lanes, rounded up to whole rounds; less makes no difference worth a search
 NEAR = 4  # assumed: a tile that is better by far is found by powers of two
 SMALLEST_BITS = 4  # of the sizes of tiles that are tried on every array; assumed: smaller ones leave most of it idle
 
@@ -80,7 +81,7 @@ class Neighbours:
 
     def probe(self, inner: Sequence[int], closed: str | None, shared: frozenset[str]) -> Draft:
         """The group with a loop over each shared axis: what is illegal of it is so at all sizes."""
-        loops = self._loops([(axis, 1) for axis in sorted(shared)])
+        loops = named_loops(self.problem, [(axis, 1) for axis in sorted(shared)])
         after = {} if closed is None else dict.fromkeys(
             self.members[len(inner):], next(number for number, loop in enumerate(loops) if loop.axis == closed))
         spaces = next(self._spaces(dict.fromkeys(self.problem.extents, 1), after, loops))
@@ -158,13 +159,13 @@ class Neighbours:
 
     @cached_property
     def narrow(self) -> bool:
-        """Whether an Einsum has fewer points in one instance than a side of the array, or the lanes: several instances
-        may then lie side by side (rows of a norm)."""
-        sides = (dimension_size(self.spec, dimension) for dimension in ("rows", "columns", "lanes"))
+        """Whether an Einsum on one instance leaves some of a side of the array, or of the lanes, idle: several
+        instances may then lie side by side (rows of a norm)."""
+        side = max(dimension_size(self.spec, dimension) for dimension in ("rows", "columns", "lanes"))
         whole, instances = self.problem.whole(), set(self.instance_axes)
-        points = (prod(work.points(axis, whole[axis]) for axis in work.axes - instances)
-                  for work in self.works(self.members))  # fmt: skip
-        return min(points) < max(sides)
+        points = [prod(work.points(axis, whole[axis]) for axis in work.axes - instances)
+                  for work in self.works(self.members)]  # fmt: skip
+        return any(-(-each // side) * side > MOST_IDLE * each for each in points)
 
     @cached_property
     def cyclic_axes(self) -> frozenset[str]:
@@ -189,7 +190,7 @@ class Neighbours:
                 continue
             sides = {dimension_size(self.spec, dimension) for dimension in ("rows", "columns", "lanes")}
             sizes = sides | {1 << bits for bits in range(SMALLEST_BITS, max(sides).bit_length() + 1) if self.fine}
-            sizes |= {max(1, side // 2), side} if self.squares else set()
+            sizes |= {max(1, side // 2), side} if self.squares or (self.fine and len(self.members) == 1) else set()
             sizes = {grain} if axis in carried else {max(grain, size // grain * grain) for size in sizes}
             whole = [] if axis in self.cyclic_axes else [extent]
             smaller = sorted((size for size in sizes if size < extent or not whole), reverse=True)
@@ -230,27 +231,17 @@ class Neighbours:
             iterative = [number for number, axis in enumerate(order) if axis in carried]
             if iterative and len(order) - iterative[0] > 2:
                 continue  # a program knows the tiles that a running value passes by one number
-            yield self._loops([(axis, leaf[axis]) for axis in (*instances, *order)])
+            yield named_loops(self.problem, [(axis, leaf[axis]) for axis in (*instances, *order)])
             if iterative and iterative[0] == len(order) - 1 and instances:  # instances side by side hide each other
-                yield self._loops([(axis, leaf[axis]) for axis in (*instances[:-1], *order, instances[-1])])
+                beside = (*instances[:-1], *order, instances[-1])
+                yield named_loops(self.problem, [(axis, leaf[axis]) for axis in beside])
             if len(order) > 1:
                 last = order[-1]
                 tiles, outer = -(-extents[last] // leaf[last]), 2
                 while outer < tiles and last not in carried:
-                    steps = [(axis, leaf[axis]) for axis in (*order[:-1], last)]
-                    yield self._loops([*((axis, 1) for axis in instances), (last, leaf[last] * outer), *steps])
+                    steps = [*((axis, 1) for axis in instances), (last, leaf[last] * outer)]
+                    yield named_loops(self.problem, [*steps, *((axis, leaf[axis]) for axis in order)])
                     outer *= 2
-
-    def _loops(self, steps: Sequence[tuple[str, int]]) -> tuple[BoundLoop, ...]:
-        """Name loops by their parts: p1 around p0; p2, p1 around p0."""
-        inside = {axis: sum(other == axis for other, _ in steps) for axis, _ in steps}
-        found, outer = [], self.problem.whole()
-        for axis, step in steps:
-            single = step == 1 and inside[axis] == 1 and outer[axis] == self.problem.extents[axis]
-            found.append(BoundLoop(axis if single else f"{axis}{inside[axis]}", axis, step, outer[axis]))
-            outer[axis] = step
-            inside[axis] -= 1
-        return tuple(found)
 
     def _spaces(
         self, tile: Mapping[str, int], after: Mapping[int, int], loops: Sequence[BoundLoop]
@@ -273,6 +264,18 @@ class Neighbours:
             fast, frugal = ({member: (first, second)[way] for member, (_, first, second)
                              in zip(self.members, found, strict=True)} for way in (0, 1))  # fmt: skip
             yield from (fast, frugal) if self.frugally and fast != frugal else (fast,)
+
+
+def named_loops(problem: MappingProblem, steps: Sequence[tuple[str, int]]) -> tuple[BoundLoop, ...]:
+    """Loops over axes in steps, outermost first, named by their parts: p1 around p0; p2, p1 around p0."""
+    inside = {axis: sum(other == axis for other, _ in steps) for axis, _ in steps}
+    found, outer = [], problem.whole()
+    for axis, step in steps:
+        single = step == 1 and inside[axis] == 1 and outer[axis] == problem.extents[axis]
+        found.append(BoundLoop(axis if single else f"{axis}{inside[axis]}", axis, step, outer[axis]))
+        outer[axis] = step
+        inside[axis] -= 1
+    return tuple(found)
 
 
 def best_spaces(

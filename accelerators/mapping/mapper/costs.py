@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, product
 from math import ceil, fsum, prod
 from typing import Literal
 
@@ -27,14 +27,16 @@ def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
     """What the search compares of one instance: the objective, and what decides between equals.
 
     Cycles are a bound; where tiles do not overlap, or there is one only, loads and stores of larger tiles come on top.
-    Where the work is short, its first tile by itself and transfers in whole cycles count, too.
+    Of an Einsum by itself, and where the work is short, the first tile by itself and transfers in whole cycles count,
+    too.
     """
     tiles = group.problem.instances * prod(loop.most for loop in group.loops)
-    short = _is_short(group.problem, group.spec)
+    short = len(group.runs) == 1 or _is_short(group.problem, group.spec)
     alone = group.in_flight == 1 or tiles == 1
     cycles = group.bound_cycles + (group.dram_cycles if alone and not (short and tiles == 1) else 0.0)
     if group.stages is not None:
         cycles = max(cycles, group.whole_tiles * epoch_cycles(group, group.stages))
+    cycles = max(cycles, paced_cycles(group))
     if short:
         cycles = max(cycles, _channel_cycles(group))
         cycles = max(cycles, _first(group) / group.problem.instances + cycles * (tiles - 1) / tiles)
@@ -43,6 +45,34 @@ def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
         joules = fsum(dynamic_energy_j(priced(actions(group)), group.spec).values())
         return joules / group.problem.instances, cycles
     return (words, cycles) if objective == "dram" else (cycles, words)
+
+
+def paced_cycles(group: BoundGroup) -> float:
+    """Cycles where loads, steps and stores overlap round by round.
+
+    Pieces of an input that stays come in the first round of the loops that it lacks; a sum leaves in the last round of
+    the loops that it is over. The channel may take longer than those rounds: then the arrays wait for it there, and it
+    has less to do in the others.
+    """
+    per_word = group.spec.word_bytes / group.spec.dram_bytes_per_cycle
+    moves = [(per_word * group.filled(read), "first", frozenset(
+        number for number in range(read.depth, read.piece) if group.loops[number].axis not in read.axes))
+        for read in group.reads]  # fmt: skip
+    for use in group.writes:
+        run = next(run for run in group.runs if run.work.output.tensor == use.tensor)
+        sums = frozenset(number for number, loop in enumerate(group.loops) if loop.axis in run.work.reduced)
+        moves.append((per_word * group.stored(use), "last", sums if run.after is None else frozenset()))
+    loops = sorted(loop for loop in frozenset().union(*(own for *_, own in moves)) if group.loops[loop].most > 1)
+    if not loops or group.attended is not None:
+        return 0.0
+    most, total = {loop: group.loops[loop].most for loop in loops}, 0.0
+    for states in product(("first", "middle", "last"), repeat=len(loops)):
+        stands = dict(zip(loops, states, strict=True))
+        share = prod((most[loop] - 2 if state == "middle" else 1) / most[loop] for loop, state in stands.items())
+        moved = sum(cycles * prod(most.get(loop, 1) for loop in own) for cycles, when, own in moves
+                    if all(stands.get(loop, when) == when for loop in own))  # fmt: skip
+        total += share * max(group.bound_cycles, moved)
+    return total
 
 
 def _channel_cycles(group: BoundGroup) -> int:

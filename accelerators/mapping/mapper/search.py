@@ -18,6 +18,7 @@ from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS, Neig
 from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Cost, Objective, cost
 from cascadesim.accelerators.mapping.mapper.floors import least_of_all, least_of_tiles
 from cascadesim.accelerators.mapping.mapper.residency import between, residents, shorter
+from cascadesim.accelerators.mapping.mapper.single import fastest, is_plain
 from cascadesim.accelerators.mapping.nest import MOST_FUSED
 from cascadesim.accelerators.mapping.placing import bound, does_not_fit
 from cascadesim.accelerators.mapping.problem import MappingProblem
@@ -44,6 +45,8 @@ class KnownGroups:
         fine: bool = False, below: Cost = NO_LIMIT, slices: bool = True,
     ) -> Best:  # fmt: skip
         """As `best_group`; nothing is compared twice."""
+        if len(members) == 1 and objective != "energy" and is_plain(problem, members[0]):
+            fine, slices = False, True  # all sizes are tried at once
         works = [problem.work[member] for member in members]
         uses = (*(use for work in works for use in (*work.inputs, work.output)), *outputs_of(problem, members))
         axes = frozenset().union(*(use.axes for use in uses), *(work.axes for work in works))
@@ -183,6 +186,8 @@ def best_group(
     `thorough`: then tiles of other sizes, one or two axes at a time, as long as that is better. `slices`: Einsums may
     have loops of their own.
     """
+    if len(members) == 1 and objective != "energy" and is_plain(problem, members[0]):
+        return _alone(problem, spec, members[0], objective, below, thorough)
     found = Best(None, 0, False)
     neighbours = Neighbours(problem, spec, members, fine, squares=thorough, slices=slices)
     while True:
@@ -191,6 +196,29 @@ def best_group(
         if found.group is before or found.group is None or not thorough:
             return found
         neighbours = replace(neighbours, near=found.group.leaf)
+
+
+def _alone(
+    problem: MappingProblem, spec: SpatialArray, member: int, objective: Objective, least: Cost, thorough: bool
+) -> Best:
+    """The best mapping of an Einsum by itself that costs less than `least`; `thorough`: then of sizes near to those of
+    the best one, as long as that is better."""
+    best, tried, fits = Best(None, 0, False)
+    near = None
+    while True:
+        found, before = fastest(problem, spec, member, objective, near, least[0]), best
+        tried += found.evaluated
+        for way in found.best:
+            draft = way.draft()
+            for group in map(bound, (draft, draft.overlapped(2)) if way.overlapped else (draft,)):
+                fits = fits or group.fits
+                if group.fits and (group.stages is not None or draft.in_flight is not None or group.in_flight == 2):
+                    if (own := cost(group, objective)) < least:
+                        best, least = group, own
+                    break
+        if best is before or best is None or not thorough:
+            return Best(best, tried, fits)
+        near = best.leaf
 
 
 def _best_of(neighbours: Neighbours, objective: Objective, known: Best, least: Cost) -> Best:

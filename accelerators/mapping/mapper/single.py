@@ -1,0 +1,194 @@
+"""The best mapping of an Einsum by itself: all orders of loops and places of inputs, on very many sizes of tiles at once.
+
+`many_sizes` counts them; the best are bound as any other mapping, which has the last word (`search`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import nsmallest
+from itertools import permutations, product
+from math import inf
+
+import numpy as np
+
+from cascadesim.accelerators.mapping.attended import PAIRED
+from cascadesim.accelerators.mapping.mapper.candidates import units_of
+from cascadesim.accelerators.mapping.mapper.costs import Objective
+from cascadesim.accelerators.mapping.mapper.many_sizes import Floats, Sizes, Way
+from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Work
+from cascadesim.accelerators.mapping.runs import DIMENSIONS, BoundRun, bound_run, dimension_size, stationary
+from cascadesim.accelerators.spec import SpatialArray
+
+MOST_AXES = 4  # of an Einsum: all orders of loops over them are tried
+MOST_TILES = 1 << 12  # assumed: sizes of tiles of one way; arrays of them stay in the cache of a core
+FEW = 4  # assumed: balanced sizes of up to so many tiles are tried, and powers of two
+BEST = 6  # assumed: ways that are bound exactly, for what is left out here: more copies in a pipeline, running ahead
+
+
+def is_plain(problem: MappingProblem, place: int) -> bool:
+    """Whether each coordinate of the tensors of an Einsum walks one axis, whole, and no state or mask is there."""
+    work = problem.work[place]
+    uses = (*work.inputs, work.output)
+    walks = [walk for own in work.walks.values() for walk in own]
+    masked = problem.attended is not None and bool(work.axes & PAIRED)
+    return (
+        len(_looped(problem, work)) <= MOST_AXES and not work.iterates and not masked and not problem.staying
+        and len(walks) == len(work.axes) and all(_is_whole(walk.grain, walk.cap, problem, walk.axis) for walk in walks)
+        and len({use.tensor for use in work.inputs}) == len(work.inputs) and all(use.axes <= work.axes for use in uses)
+        and all(_is_alone(use, problem) for use in uses)
+    )  # fmt: skip
+
+
+def _is_alone(use: TensorUse, problem: MappingProblem) -> bool:
+    """Whether a tile of a tensor has as many words as the product of its sides."""
+    terms = [each.walks for each in use.dimensions]
+    return len(use.axes) == len(terms) and all(
+        len(walks) == 1 and walks[0][1] == 1 and each.divisor == 1
+        and _is_whole(walks[0][0].grain, walks[0][0].cap, problem, walks[0][0].axis)
+        for walks, each in zip(terms, use.dimensions, strict=True))  # fmt: skip
+
+
+def _is_whole(grain: int, cap: int, problem: MappingProblem, axis: str) -> bool:
+    return grain == 1 and cap >= problem.extents[axis]
+
+
+def _looped(problem: MappingProblem, work: Work) -> list[str]:
+    return [axis for axis in problem.extents if axis in work.axes and problem.extents[axis] > 1]
+
+
+def ways(
+    problem: MappingProblem, spec: SpatialArray, place: int, overlapped: bool, near: Mapping[str, int] | None = None,
+    limit: Callable[[], float] = lambda: inf,
+) -> Iterator[Way]:  # fmt: skip
+    """Every order of loops on tiles of many sizes, each on the unit and with the ranks in space that take it first.
+
+    Axes that all tensors have are outside of the others: nothing is shared along them. `near`: tiles of sizes around
+    these; `limit`: cycles that matter now.
+    """
+    work = problem.work[place]
+    axes = _looped(problem, work)
+    common = [axis for axis in axes if all(axis in use.axes for use in (*work.inputs, work.output))]
+    others = [axis for axis in axes if axis not in common]
+    choices = [_sizes(problem, spec, axis, len(axes), near) for axis in axes]
+    tiles = np.array(list(product(*choices)), np.int64).reshape(-1, len(axes)).T
+    all_runs = list(_runs(problem, spec, place, axes))
+    least = np.array([_tile_cycles(Way(problem, spec, run, tuple(axes), dict(zip(axes, tiles, strict=True)), None, {}))
+                      for run in all_runs])  # fmt: skip
+    best = np.argmin(least, axis=0)
+    for inner in permutations(others):
+        order = (*common, *inner)
+        for number, run in enumerate(all_runs):
+            for again in (False, True) if len(inner) > 1 else (False,):
+                which = (best == number) & (least[number] <= limit())
+                if not which.any():
+                    continue
+                leaf = {axis: sizes[which] for axis, sizes in zip(axes, tiles, strict=True)}
+                if again:
+                    yield from _twice(problem, spec, run, (*common, inner[-1], *inner), leaf, overlapped)
+                else:
+                    for kept in _keeps(work, order):
+                        yield Way(problem, spec, run, order, leaf, None, kept, overlapped)
+
+
+def _twice(
+    problem: MappingProblem, spec: SpatialArray, run: BoundRun, order: tuple[str, ...], leaf: Sizes, overlapped: bool
+) -> Iterator[Way]:
+    """The innermost axis is looped over once more, further out, in steps of 2, 4, ... tiles."""
+    last = order[-1]
+    tiles = -(-problem.extents[last] // leaf[last])
+    bits = range(1, int(tiles.max()).bit_length())
+    outer = np.concatenate([leaf[last] << bit for bit in bits]) if bits else np.array([], np.int64)
+    useful = outer < problem.extents[last]
+    own = {axis: np.tile(sizes, len(bits))[useful] for axis, sizes in leaf.items()}
+    if useful.any():
+        for kept in _keeps(run.work, order):
+            yield Way(problem, spec, run, order, own, outer[useful], kept, overlapped)
+
+
+def _sizes(
+    problem: MappingProblem, spec: SpatialArray, axis: str, axes: int, near: Mapping[str, int] | None
+) -> list[int]:
+    """Sizes of tiles along an axis: all of it, balanced ones, powers of two, sides of the array."""
+    extent = problem.extents[axis]
+    if near is not None:
+        low, high = max(1, near[axis] // 2), min(extent, 2 * near[axis])
+        own = {-(-extent // count) for count in range(-(-extent // high), -(-extent // low) + 1)} | {near[axis]}
+        return sorted(own, key=lambda size: abs(size - near[axis]))[: int(MOST_TILES ** (1 / axes))]
+    sides = {dimension_size(spec, dimension) for dimension in ("rows", "columns", "lanes")}
+    few = {-(-extent // count) for count in range(1, FEW + 1)}
+    powers = {1 << bit for bit in range(extent.bit_length())}
+    found = sorted(size for size in few | powers | sides if size <= extent)
+    most = int(MOST_TILES ** (1 / axes))
+    keep = [extent, *sorted(sides), *(size for size in reversed(found) if size != extent)]
+    return list(dict.fromkeys(size for size in keep if size <= extent))[:most]
+
+
+def _runs(problem: MappingProblem, spec: SpatialArray, place: int, axes: Sequence[str]) -> Iterator[BoundRun]:
+    """The Einsum on each unit that can do it, with each choice of ranks in space."""
+    work = problem.work[place]
+    for unit in units_of(spec, work):
+        dimensions, stays = DIMENSIONS[unit], stationary(spec, unit, work)
+        spatial = [axis for axis in axes if stays is None or axis in stays]
+        for chosen in permutations(spatial, min(len(spatial), len(dimensions))):
+            space = tuple((axis, problem.extents[axis], dimension_size(spec, dimension))
+                          for axis, dimension in zip(chosen, dimensions, strict=False))
+            time = sorted((axis for axis in axes if axis not in chosen), key=lambda axis: (axis in work.reduced, axis))
+            yield bound_run(spec, work, place, (unit, space, tuple(time)))
+
+
+def _tile_cycles(way: Way) -> Floats:
+    """Cycles of the array and of the ports that no order of loops changes."""
+    again = np.array(0)
+    for use in way.work.inputs:
+        again = again + way.read_words(use)
+    return np.maximum(way.busy_cycles, again * (way.spec.word_bytes / way.spec.global_buffer.bytes_per_cycle))
+
+
+def _keeps(work: Work, order: tuple[str, ...]) -> Iterator[dict[str, int]]:
+    """How far out inputs may be kept: as far in as can be, or outside of a loop that they lack."""
+    depths = []
+    for use in work.inputs:
+        inner = max((number + 1 for number, axis in enumerate(order) if axis in use.axes), default=0)
+        depths.append([*(number for number in range(inner) if order[number] not in use.axes), inner])
+    for chosen in product(*depths):
+        yield {use.tensor: depth for use, depth in zip(work.inputs, chosen, strict=True)}
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best ways, each of one size, and how many mappings were compared."""
+
+    best: tuple[Way, ...]
+    evaluated: int
+
+
+def fastest(
+    problem: MappingProblem, spec: SpatialArray, place: int, objective: Objective,
+    near: Mapping[str, int] | None = None, below: float = inf,
+) -> Found:  # fmt: skip
+    """The mappings of one Einsum that cost least by the closed form, of all ways and sizes, best first.
+
+    `latency`: cycles with the first tile by itself, then words; `dram`: words from and to DRAM, then cycles.
+    """
+    found: list[tuple[float, float, int, Way]] = []
+    evaluated = 0
+
+    def limit() -> float:
+        return found[-1][0] if len(found) == BEST else below
+
+    for overlapped in (True, False) if objective == "dram" else (True,):
+        for way in ways(problem, spec, place, overlapped, near, limit if objective == "latency" else lambda: inf):
+            evaluated += len(way.steps[0]) if way.steps else 1
+            least = way.least_cycles if objective == "latency" else way.dram_words
+            useful = np.flatnonzero(way.fits & (least <= limit()))
+            if not len(useful):
+                continue
+            own = way.take(useful) if way.steps else way
+            costs = (own.cycles, own.dram_words) if objective == "latency" else (own.dram_words, own.cycles)
+            first, second = (np.broadcast_to(cost, useful.shape) for cost in costs)
+            at = int(np.lexsort((second, first))[0])
+            alone = own.take(np.array([at])) if own.steps else own
+            found = nsmallest(BEST, [*found, (float(first[at]), float(second[at]), evaluated, alone)])
+    return Found(tuple(way for *_, way in found), evaluated)
