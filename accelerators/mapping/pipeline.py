@@ -35,12 +35,12 @@ def lead(group: BoundGroup) -> int:
 
 
 def stages(group: BoundGroup) -> Mapping[int, int] | None:
-    """Place of each Einsum -> epochs after its loads; None where a running value would be due too early."""
+    """Place of each Einsum -> epochs after its loads, which run one ahead; None where a running value would be due too
+    early."""
     begin, epoch = _begins(group)
     found: dict[int, int] = {}
-    ahead = lead(group)
     for run in group.runs:
-        own = ahead
+        own = 1
         for producer, previous in group.feeding(run):
             if previous or producer.place not in found:
                 continue
@@ -52,7 +52,7 @@ def stages(group: BoundGroup) -> Mapping[int, int] | None:
             own = max(own, found[producer.place] + max(0, -(-ready // epoch)))
         found[run.place] = own
     late = any(found[producer.place] - found[run.place] >= columns(group) for producer, run in _carried(group))
-    return None if late or max(found.values()) - ahead >= MOST_STAGES else found
+    return None if late or max(found.values()) > MOST_STAGES else found
 
 
 def epoch_cycles(group: BoundGroup, distances: Mapping[int, int]) -> float:

@@ -23,7 +23,7 @@ from cascadesim.accelerators.mapping.legality import (
     outputs_of,
     outside_of_late,
 )
-from cascadesim.accelerators.mapping.pipeline import fewest, stages
+from cascadesim.accelerators.mapping.pipeline import fewest, lead, stages
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile
 from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, GLOBAL_BUFFER, BoundRun, Resident
 from cascadesim.accelerators.spec import SpatialArray
@@ -59,17 +59,24 @@ def bound(draft: Draft) -> BoundGroup:
 def _pipelined(draft: Draft) -> BoundGroup:
     """Bind with as many tiles open as the pipeline has epochs; loaded tiles in as many copies as its epochs ask for.
 
-    Where a running value would come too late tiles are taken as they come, two at a time.
+    Loads run ahead as far as they should, or as there is room for. Where a running value would come too late tiles are
+    taken as they come, two at a time.
     """
     group = bound(draft.overlapped(2))
     found = stages(group)
     if found is None:
         return group
-    first = min(found.values())  # loads run so many epochs ahead: what is made in a tile takes no room before
-    staged = replace(bound(draft.overlapped(max(found.values()) - first + 2)), stages=found)
-    reads = tuple(replace(read, ahead=pieces_ahead(staged, read)) if read.piece else
-                  replace(read, copies=input_copies(staged, read.depth)) for read in staged.reads)  # fmt: skip
-    return replace(staged, reads=reads).like(group)
+    base = bound(draft.overlapped(max(found.values()) + 1))
+    ahead = lead(group)
+    while True:
+        later = {place: epochs + ahead - 1 for place, epochs in found.items()}
+        staged = replace(base, stages=later)
+        reads = tuple(replace(read, ahead=pieces_ahead(staged, read)) if read.piece else
+                      replace(read, copies=input_copies(staged, read.depth)) for read in staged.reads)  # fmt: skip
+        staged = replace(staged, reads=reads)
+        if ahead == 1 or staged.fits:
+            return staged.like(group)
+        ahead //= 2
 
 
 def input_copies(group: BoundGroup, depth: int) -> int:

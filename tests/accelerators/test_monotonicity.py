@@ -44,6 +44,10 @@ class Pair:
         return first, second
 
     @property
+    def is_searched(self) -> bool:
+        return self.operations[0].kind != "attention"
+
+    @property
     def more_hardware(self) -> bool:
         return self.what in DESIGN
 
@@ -134,13 +138,17 @@ def closed_form_cycles(plan: Plan) -> float:
 
 
 def check_closed_form(pair: Pair) -> None:
-    """Never slower with more hardware, never faster with more work, but for a cycle; and a plan without problems."""
+    """Never slower with more hardware, never faster with more work, but for a cycle; and a plan without problems.
+
+    A search weighs what the first tile takes by itself, too, which a closed form does not show: so much more.
+    """
     plans = pair.plans()
     for plan, design in zip(plans, pair.designs, strict=True):
         assert not list(problems(plan, machine(design, pair.fusion))), pair
     slow, fast = _in_order(pair, [closed_form_cycles(plan) for plan in plans])
     cycle_s = max(1 / design["clock"] for design in pair.designs)
-    assert fast <= slow * (1 + 1e-9) + cycle_s, pair
+    filled = cycle_s * max(_depth(phase) for plan in plans for phase in plan.phases) if pair.is_searched else 0.0
+    assert fast <= slow * (1 + 1e-9) + max(cycle_s, filled), pair
 
 
 def check_cycle_level(pair: Pair) -> None:
@@ -183,7 +191,7 @@ def test_under_a_mask_a_larger_array_has_the_query_tiles_of_a_smaller_one() -> N
 
 
 # family -> pairs in the normal run: what takes about two seconds of CPU
-OFTEN = {"linear": 200, "elementwise": 200, "unfused": 60, "flat": 16}
+OFTEN = {"linear": 24, "elementwise": 40, "unfused": 60, "flat": 16}
 NIGHTLY = 2000
 every_family = pytest.mark.parametrize("family", sorted(OFTEN))
 

@@ -12,8 +12,8 @@ from cascadesim.accelerators.energy import OPERATION_PJ, Actions, dynamic_energy
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.mapper.floors import least_of_all
 from cascadesim.accelerators.mapping.pipeline import epoch_cycles
-from cascadesim.accelerators.mapping.problem import MappingProblem
-from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, executed, operations_of
+from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse
+from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, BoundRun, executed, operations_of
 from cascadesim.accelerators.spec import SpatialArray
 
 Objective = Literal["latency", "energy", "dram"]
@@ -109,7 +109,11 @@ def _is_short(problem: MappingProblem, spec: SpatialArray) -> bool:
 
 
 def actions(group: BoundGroup) -> Actions:
-    """What all instances do. Registers: a read for each operand of a point, one more where it adds up, and a write."""
+    """What all instances do.
+
+    Registers: a read for each operand of a point and one more where it adds up, a write of its result, and a write for
+    each operand that an element has not just had (FuseMax artifact, with the registers of all elements).
+    """
     times = group.problem.instances
     read, written = group.all_port_words()
     registers = {ARRAY_2D: [0, 0], ARRAY_1D: [0, 0]}
@@ -117,7 +121,7 @@ def actions(group: BoundGroup) -> Actions:
     for run in group.runs:
         points = times * group.points(run)
         registers[run.unit][0] += points * (len(run.work.inputs) + bool(run.work.einsum.reduced_ranks))
-        registers[run.unit][1] += points
+        registers[run.unit][1] += points + sum(round(points * _new(group, run, operand)) for operand in run.work.inputs)
         made_of = executed(operations_of(group.spec, run.unit), run.work) or {}
         operations[run.unit].update({kind: points * count for kind, count in made_of.items()})
     return Actions(
@@ -126,6 +130,18 @@ def actions(group: BoundGroup) -> Actions:
         registers[ARRAY_2D][0], registers[ARRAY_2D][1], registers[ARRAY_1D][0], registers[ARRAY_1D][1],
         operations[ARRAY_2D], operations[ARRAY_1D],
     )  # fmt: skip
+
+
+def _new(group: BoundGroup, run: BoundRun, operand: TensorUse) -> float:
+    """Share of the points at which an element gets another value of an operand: it stays along the innermost axes in
+    time that the operand lacks."""
+    spatial, share = {axis for axis, _, _ in run.space}, 1.0
+    for axis in reversed([axis for axis in run.time if axis not in spatial]):
+        if axis in operand.axes:
+            break
+        extent = group.problem.extents[axis]
+        share *= -(-extent // group.leaf[axis]) / run.work.points(axis, extent)
+    return share
 
 
 def priced(done: Actions) -> Actions:

@@ -286,7 +286,7 @@ class Way:
         for use in self.work.inputs:
             own, inner = depth(self.kept[use.tensor]), depth(self.innermost(use))
             pieces = self.overlapped and any(loop.axis in use.axes for loop in loops[own:inner])
-            kept[use.tensor] = Kept(own, self.overlapped, inner if pieces else 0)
+            kept[use.tensor] = Kept(own, self.overlapped and own > 0, inner if pieces else 0)
         tile = {axis: size.item() for axis, size in self.tiles[-1].items()}
         space = tuple((axis, self.work.block(axis, tile[axis]), side) for axis, _, side in self.run.space)
         spaces = {self.run.place: (self.run.unit, space, self.run.time)}

@@ -17,6 +17,7 @@ from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, ille
 from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS, Neighbours
 from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Cost, Objective, cost
 from cascadesim.accelerators.mapping.mapper.floors import least_of_all, least_of_tiles
+from cascadesim.accelerators.mapping.mapper.many_sizes import Way
 from cascadesim.accelerators.mapping.mapper.residency import between, residents, shorter
 from cascadesim.accelerators.mapping.mapper.single import fastest, is_plain
 from cascadesim.accelerators.mapping.nest import MOST_FUSED
@@ -208,17 +209,22 @@ def _alone(
     while True:
         found, before = fastest(problem, spec, member, objective, near, least[0]), best
         tried += found.evaluated
-        for way in found.best:
-            draft = way.draft()
-            for group in map(bound, (draft, draft.overlapped(2)) if way.overlapped else (draft,)):
-                fits = fits or group.fits
-                if group.fits and (group.stages is not None or draft.in_flight is not None or group.in_flight == 2):
-                    if (own := cost(group, objective)) < least:
-                        best, least = group, own
-                    break
+        for group in map(_bound_way, found.best):
+            fits = fits or group.fits
+            if group.fits and (own := cost(group, objective)) < least:
+                best, least = group, own
         if best is before or best is None or not thorough:
             return Best(best, tried, fits)
         near = best.leaf
+
+
+def _bound_way(way: Way) -> BoundGroup:
+    """A software pipeline, or two tiles that overlap where that has no room; one at a time where that was counted."""
+    draft = way.draft()
+    if not way.overlapped:
+        return bound(draft)
+    pipeline = bound(draft)
+    return pipeline if pipeline.stages is not None and pipeline.fits else bound(draft.overlapped(2))
 
 
 def _best_of(neighbours: Neighbours, objective: Objective, known: Best, least: Cost) -> Best:

@@ -1,4 +1,4 @@
-"""The best mapping of an Einsum by itself: all orders of loops and places of inputs, on very many sizes of tiles at once.
+"""The best mapping of an Einsum by itself: all orders of loops and places of inputs, on very many sizes of tiles.
 
 `many_sizes` counts them; the best are bound as any other mapping, which has the last word (`search`).
 """
@@ -22,7 +22,7 @@ from cascadesim.accelerators.mapping.runs import DIMENSIONS, BoundRun, bound_run
 from cascadesim.accelerators.spec import SpatialArray
 
 MOST_AXES = 4  # of an Einsum: all orders of loops over them are tried
-MOST_TILES = 1 << 12  # assumed: sizes of tiles of one way; arrays of them stay in the cache of a core
+MOST_TILES = 1 << 14  # assumed: sizes of tiles of one way; arrays of them stay in the cache of a core
 FEW = 4  # assumed: balanced sizes of up to so many tiles are tried, and powers of two
 BEST = 6  # assumed: ways that are bound exactly, for what is left out here: more copies in a pipeline, running ahead
 
@@ -34,7 +34,7 @@ def is_plain(problem: MappingProblem, place: int) -> bool:
     walks = [walk for own in work.walks.values() for walk in own]
     masked = problem.attended is not None and bool(work.axes & PAIRED)
     return (
-        len(_looped(problem, work)) <= MOST_AXES and not work.iterates and not masked and not problem.staying
+        1 <= len(_looped(problem, work)) <= MOST_AXES and not work.iterates and not masked and not problem.staying
         and len(walks) == len(work.axes) and all(_is_whole(walk.grain, walk.cap, problem, walk.axis) for walk in walks)
         and len({use.tensor for use in work.inputs}) == len(work.inputs) and all(use.axes <= work.axes for use in uses)
         and all(_is_alone(use, problem) for use in uses)
@@ -71,9 +71,11 @@ def ways(
     axes = _looped(problem, work)
     common = [axis for axis in axes if all(axis in use.axes for use in (*work.inputs, work.output))]
     others = [axis for axis in axes if axis not in common]
-    choices = [_sizes(problem, spec, axis, len(axes), near) for axis in axes]
+    choices = [_sizes(problem, spec, units_of(spec, work), axis, len(axes), near) for axis in axes]
     tiles = np.array(list(product(*choices)), np.int64).reshape(-1, len(axes)).T
     all_runs = list(_runs(problem, spec, place, axes))
+    if not all_runs:  # no unit can do it
+        return
     least = np.array([_tile_cycles(Way(problem, spec, run, tuple(axes), dict(zip(axes, tiles, strict=True)), None, {}))
                       for run in all_runs])  # fmt: skip
     best = np.argmin(least, axis=0)
@@ -108,15 +110,16 @@ def _twice(
 
 
 def _sizes(
-    problem: MappingProblem, spec: SpatialArray, axis: str, axes: int, near: Mapping[str, int] | None
-) -> list[int]:
+    problem: MappingProblem, spec: SpatialArray, units: Sequence[str], axis: str, axes: int,
+    near: Mapping[str, int] | None,
+) -> list[int]:  # fmt: skip
     """Sizes of tiles along an axis: all of it, balanced ones, powers of two, sides of the array."""
     extent = problem.extents[axis]
     if near is not None:
         low, high = max(1, near[axis] // 2), min(extent, 2 * near[axis])
         own = {-(-extent // count) for count in range(-(-extent // high), -(-extent // low) + 1)} | {near[axis]}
         return sorted(own, key=lambda size: abs(size - near[axis]))[: int(MOST_TILES ** (1 / axes))]
-    sides = {dimension_size(spec, dimension) for dimension in ("rows", "columns", "lanes")}
+    sides = {dimension_size(spec, dimension) for unit in units for dimension in DIMENSIONS[unit]}
     few = {-(-extent // count) for count in range(1, FEW + 1)}
     powers = {1 << bit for bit in range(extent.bit_length())}
     found = sorted(size for size in few | powers | sides if size <= extent)
@@ -178,7 +181,9 @@ def fastest(
     def limit() -> float:
         return found[-1][0] if len(found) == BEST else below
 
-    for overlapped in (True, False) if objective == "dram" else (True,):
+    for overlapped in (True, False):
+        if objective == "latency" and found:
+            break  # one tile at a time is for room
         for way in ways(problem, spec, place, overlapped, near, limit if objective == "latency" else lambda: inf):
             evaluated += len(way.steps[0]) if way.steps else 1
             least = way.least_cycles if objective == "latency" else way.dram_words

@@ -1,47 +1,21 @@
-"""What stays in the buffer while a matrix product passes: the published rule, and what else fits."""
+"""The published rule for products: which part stays in the buffer; and sizes of tiles worth trying."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
-from math import ceil
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from cascadesim.accelerators.spatial.array import linear_actions
-from cascadesim.accelerators.spatial.blocking import (
-    BlockedProduct,
-    Blocking,
-    coarse_sizes,
-    even_blocks,
-    published_blocking,
-    published_way,
-    tile_sizes,
-)
-from cascadesim.accelerators.spatial.blocking_search import fastest_blocking
+from cascadesim.accelerators.spatial.blocking import BlockedProduct, coarse_sizes, published_blocking, tile_sizes
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.texts.transformer import LINEAR
-
-
-def resident_words(blocking: Blocking) -> int:
-    """What the buffer holds at once: the resident part and two streamed tiles or slices."""
-    product = blocking.product
-    row_tile, column_tile = min(blocking.tile_rows, product.rows), min(blocking.tile_columns, product.columns)
-    if blocking.resident == "weights":
-        return product.depth * (product.columns + 2 * row_tile)
-    height = min(blocking.rows_per_block * blocking.tile_rows, product.rows)
-    if blocking.resident == "rows":
-        return product.depth * (height + 2 * column_tile)
-    width = min(blocking.columns_per_block * blocking.tile_columns, product.columns)
-    return height * width + 2 * blocking.depth_per_block * (height + width)
 
 
 def test_weights_that_fit_stay_and_everything_passes_once(fusemax: SpatialArray) -> None:
     """BERT, up: 768 x 3072 weights in 2^23 words; 65536 rows are 256 tiles, 3072 columns are 12."""
-    blocking = fastest_blocking(BlockedProduct(65536, 768, 3072), fusemax)
+    blocking = published_blocking(BlockedProduct(65536, 768, 3072), fusemax)
     assert blocking.resident == "weights"
     assert (blocking.row_tiles, blocking.column_tiles) == (256, 12)
     assert blocking.steps == 256 * 12 * 768
@@ -57,77 +31,6 @@ def test_refetches_follow_from_the_buffer(fusemax: SpatialArray, flat: SpatialAr
     assert published_blocking(down, fusemax).reads_of_weights == 128
     assert published_blocking(down, flat).reads_of_weights == 64
     assert published_blocking(BlockedProduct(65536, 768, 3072), fusemax).reads_of_weights == 1
-
-
-def test_a_few_rows_stay_and_weights_pass_once(fusemax: SpatialArray) -> None:
-    """Decode: 8 rows of 14336, however large the weights."""
-    blocking = fastest_blocking(BlockedProduct(8, 14336, 4096), fusemax)
-    assert blocking.resident == "rows"
-    assert blocking.dram_words == blocking.product.least_words
-
-
-def test_a_long_product_lies_along_the_long_side(array: Callable[..., SpatialArray]) -> None:
-    """32 x 256 outputs on 256 rows x 32 columns: turned they are one tile, upright they would be eight."""
-    blocking = fastest_blocking(BlockedProduct(32, 100, 256), array(256, 32))
-    assert (blocking.tile_rows, blocking.tile_columns, blocking.steps) == (32, 256, 100)
-
-
-def test_outputs_stay_where_rows_of_full_depth_do_not_fit(array: Callable[..., SpatialArray]) -> None:
-    """32 x 32 array, 2^18 words: three tiles of depth 14336 have 1.4 million."""
-    edge = array(32, capacity_bytes=2**19)
-    assert published_way(BlockedProduct(4096, 14336, 4096), edge) is None
-    blocking = fastest_blocking(BlockedProduct(4096, 14336, 4096), edge)
-    assert blocking.resident == "outputs"
-    assert blocking.depth_per_block == 64  # twice a row of the buffer
-    assert resident_words(blocking) <= 2**18
-    assert blocking.reads_of_rows == ceil(4096 / (32 * blocking.columns_per_block))
-    assert blocking.reads_of_weights == ceil(4096 / (32 * blocking.rows_per_block))
-
-
-products = st.builds(
-    BlockedProduct, rows=st.integers(1, 700), depth=st.integers(1, 900),
-    columns=st.integers(1, 700), copies=st.integers(1, 5),
-)  # fmt: skip
-
-
-@settings(deadline=None)
-@given(products, st.sampled_from((2**13, 2**15, 2**17, 2**21)))
-def test_a_blocking_fits_and_moves_what_the_counting_engine_says(
-    array: Callable[..., SpatialArray], product: BlockedProduct, capacity_bytes: int
-) -> None:
-    spec = array(32, 16, capacity_bytes=capacity_bytes)
-    found = [published_way(product, spec)]
-    with suppress(CascadeSimError):
-        found.append(fastest_blocking(product, spec))
-    for blocking in filter(None, found):
-        assert resident_words(blocking) <= spec.buffer_words
-        assert blocking.dram_words >= product.least_words
-        actions = linear_actions(LINEAR.einsums[0], blocking, "physical")
-        assert actions.dram_words == blocking.dram_words
-        assert actions.register_reads_2d >= 2 * product.macs  # both operands, and most sums
-        assert actions.global_buffer_read_words >= product.copies * product.depth * (product.rows + product.columns)
-
-
-@given(st.integers(1, 10_000), st.integers(1, 300))
-def test_blocks_are_equal_or_as_few_as_fit(tiles: int, fits: int) -> None:
-    blocks = even_blocks(tiles, fits)
-    assert ceil(tiles / blocks) <= fits
-    assert tiles % blocks == 0 or blocks == ceil(tiles / fits)
-    assert blocks < 2 * ceil(tiles / fits)
-
-
-def test_blocks_of_powers_of_two_are_powers_of_two() -> None:
-    """XLM, up, 256 row tiles of which 14 fit: 19 blocks at least, 32 equal ones."""
-    assert even_blocks(256, 14) == 32
-
-
-def test_a_buffer_too_small_for_any_tile_is_refused(array: Callable[..., SpatialArray]) -> None:
-    """Slices of 256 of a row and of a column, twice, beside one output: 1025 words."""
-    spec = array(256, capacity_bytes=2048)
-    refused = r"capacity_bytes: 2048 bytes hold no tile of a linear layer; .* need 2050"
-    with pytest.raises(CascadeSimError, match=refused):
-        fastest_blocking(BlockedProduct(512, 512, 512), spec)
-    assert fastest_blocking(BlockedProduct(512, 512, 512), array(256, capacity_bytes=2050)).tile_rows == 1
 
 
 def test_the_published_rule_is_for_whole_tiles(fusemax: SpatialArray) -> None:

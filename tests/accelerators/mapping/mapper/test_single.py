@@ -1,0 +1,182 @@
+"""An Einsum by itself: closed forms over arrays of sizes are those of single mappings, and products by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.mapping.mapper.costs import cost, paced_cycles
+from cascadesim.accelerators.mapping.mapper.many_sizes import Way
+from cascadesim.accelerators.mapping.mapper.single import fastest, is_plain, ways
+from cascadesim.accelerators.mapping.placing import bound
+from cascadesim.accelerators.mapping.plan import plan_mapped, sized_problems
+from cascadesim.accelerators.mapping.problem import MappingProblem, problem
+from cascadesim.accelerators.protocol import Plan
+from cascadesim.accelerators.spec import Operations, SpatialArray
+from cascadesim.einsum_cascades.models.lowering import linear
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.notation import cascade
+from cascadesim.einsum_cascades.texts import find
+from cascadesim.simulator.engine.engine import run
+
+TEXTS = {
+    "product": "Z[r,n] = A[r,k] * W[k,n]",
+    "batched": "Z[b,r,n] = A[b,r,k] * W[b,k,n]",
+    "three": "Y[i,f] = X[i,j,k] * B[j,f] * C[k,f]",
+    "rows": "Y[r,d] = X[r,d] + G[d]",
+    "same": "Y[r,d] = X[r,d] + Z[r,d]",
+    "sum": "S[r] = X[r,d] * X[r,d]",
+}
+sizes = st.integers(1, 40)
+
+
+def sized(name: str, random: Random) -> MappingProblem:
+    text = cascade(name, TEXTS[name])
+    return problem(text, {rank.upper(): random.randint(1, 40) for rank in text.ranks}, random.choice([1, 1, 3]))
+
+
+@pytest.mark.parametrize("name", sorted(TEXTS))
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 10**6), capacity=st.sampled_from((200, 2000, 10**6)), side=st.sampled_from(((4, 3), (8, 8))))
+def test_an_array_of_sizes_counts_what_each_mapping_does(
+    array: Callable[..., SpatialArray], name: str, seed: int, capacity: int, side: tuple[int, int]
+) -> None:
+    """Of one size of each way: busy cycles, words, ports, room, and the cost that a search compares."""
+    random = Random(seed)
+    whole, spec = sized(name, random), array(*side, capacity_bytes=capacity)
+    if not is_plain(whole, 0):
+        return
+    every = list(ways(whole, spec, 0, random.random() < 0.7))
+    for way in random.sample(every, min(len(every), 8)):
+        at = random.randrange(len(way.steps[0]))
+        own = way.take(np.array([at]))
+        group = bound(own.draft().overlapped(2) if own.overlapped else own.draft())
+        assert own.bound_cycles.item() == pytest.approx(group.busiest_cycles, rel=1e-12)
+        assert own.dram_words.item() == group.read_words + group.written_words
+        assert own.port_words.item() == group.moved_words
+        assert own.footprint_words.item() == group.footprint_words
+        if own.overlapped and group.in_flight == 2:
+            assert own.cycles.item() == pytest.approx(max(cost(group)[0], 0.0), rel=1e-9) or group.open_cycles > 0
+            assert own.paced_cycles.item() >= paced_cycles(group) * (1 - 1e-9)
+
+
+def test_hundreds_of_thousands_of_mappings_have_a_closed_form() -> None:
+    """Of a product of 4,096 a side: all orders, 19 sizes a side, inputs near and far."""
+    spec = load("edge-array").spec  # type: ignore[attr-defined]
+    text = find("linear")
+    (whole, _), = [next(sized_problems(text, (("r", 4096), ("k", 4096), ("n", 4096), ("x", 1)), spec))]
+    count = sum(way.bound_cycles.size for way in ways(whole, spec, 0, overlapped=True))
+    assert count > 300_000
+
+
+def test_what_is_found_is_the_best_of_all_that_fit(array: Callable[..., SpatialArray]) -> None:
+    spec = array(4, 3, capacity_bytes=600)
+    whole = problem(cascade("product", TEXTS["product"]), {"R": 30, "K": 17, "N": 23})
+
+    def best(way: Way) -> float:
+        return float(np.where(way.fits, way.cycles, np.inf).min())
+
+    found = fastest(whole, spec, 0, "latency")
+    assert found.best[0].cycles.item() == min(map(best, ways(whole, spec, 0, overlapped=True)))
+
+
+def planned(spec: SpatialArray, rows: int, depth: int, columns: int, copies: int = 1) -> Plan:
+    return plan_mapped(linear("z", rows, depth, columns, copies=copies), spec, "physical")
+
+
+def cycles_of(plan: Plan) -> float:
+    return sum(phase.analytical_cycles for phase in plan.phases)
+
+
+def cycle_level(plan: Plan) -> int:
+    programs = [phase.program for phase in plan.phases]
+    return sum(run(make()).cycles for make in programs if make is not None)
+
+
+def test_one_tile_takes_its_depth(fusemax: SpatialArray, array: Callable[..., SpatialArray]) -> None:
+    """256 x 256 outputs of depth 4096: 4096 cycles on the array; three operands through DRAM at 400 GiB/s take longer.
+    """
+    fast = array(bandwidth_bytes_per_s=4000.0 * 2**30)
+    (phase,) = planned(fast, 256, 4096, 256).phases
+    assert (phase.activities[0].cycles, phase.activities[0].occupancy) == (4096, 1.0)
+    assert phase.activities[0].operations == {"mac": 256 * 256 * 4096}
+    plan = planned(fusemax, 256, 4096, 256)
+    assert plan.traffic.read_bytes == 2 * 2 * 256 * 4096
+    assert plan.traffic.write_bytes == 2 * 256 * 256
+    assert cycles_of(plan) == pytest.approx(plan.traffic.total_bytes / (400 * 2**30) * 940e6)
+
+
+def test_partial_tiles_cost_whole_ones(array: Callable[..., SpatialArray]) -> None:
+    """5 rows and 7 columns of depth 1 on 4 x 4: 4 tiles, however they are cut."""
+    assert planned(array(4), 5, 1, 7).phases[0].activities[0].cycles == 4
+
+
+def test_decode_is_bound_by_its_weights(fusemax: SpatialArray) -> None:
+    """One row: every weight once, 4096 * 14336 * 2 bytes at 400 GiB/s; the cycle level shows the channel busy."""
+    plan = planned(fusemax, 1, 4096, 14336)
+    assert plan.traffic.read_bytes == 2 * 4096 * 14336 + 2 * 4096
+    make = plan.phases[0].program
+    assert make is not None
+    schedule = run(make())
+    assert schedule.bound_by == "dram"
+    assert schedule.utilization("dram") > 0.99
+
+
+def test_experts_have_weights_of_their_own(fusemax: SpatialArray) -> None:
+    """8 copies move 8 times as many words as one, and take at most 8 times as long."""
+    one, eight = (planned(fusemax, 300, 1024, 700, copies) for copies in (1, 8))
+    assert eight.traffic.total_bytes == 8 * one.traffic.total_bytes == 8 * 2 * (300 * 1024 + 1024 * 700 + 300 * 700)
+    assert cycles_of(eight) <= 8 * cycles_of(one)
+
+
+def test_a_million_tiles_are_a_short_stream(fusemax: SpatialArray) -> None:
+    plan = planned(fusemax, 64 * 1024 * 1024, 1024, 1024)
+    assert plan.phases[0].activities[0].cycles == 1_048_576 * 1024
+    assert cycle_level(plan) <= 1.001 * cycles_of(plan)
+
+
+@pytest.mark.parametrize(("arch", "rows", "depth", "columns"), [
+    ("edge-array", 4096, 4096, 4096),  # sums over slices of the depth leave piece by piece, loads run ahead
+    ("fusemax", 65536, 512, 2048),  # tiles of 683 columns and one of 682
+    ("flat", 65536, 768, 768),  # a tile of rows takes two tiles of weights to come
+    ("tpu-v4i-like", 65536, 512, 512),
+    pytest.param("flat", 1000, 2880, 512, marks=pytest.mark.slow),  # half of its time is the first tile
+])  # fmt: skip
+def test_a_product_hides_its_loads(arch: str, rows: int, depth: int, columns: int) -> None:
+    """The cycle level is the closed form and what the first tile takes by itself."""
+    plan = planned(load(arch).spec, rows, depth, columns)  # type: ignore[attr-defined]
+    assert cycles_of(plan) <= cycle_level(plan) <= 1.01 * cycles_of(plan) + 5000
+
+
+@settings(deadline=None, max_examples=30)
+@given(sizes, sizes, sizes, st.integers(1, 3), st.integers(1, 12), st.integers(1, 12), st.integers(20, 4000))
+def test_any_array_runs_it_or_says_why_not(
+    array: Callable[..., SpatialArray], rows: int, depth: int, columns: int, copies: int, height: int, width: int,
+    capacity_bytes: int,
+) -> None:  # fmt: skip
+    spec = array(height, width, capacity_bytes=max(capacity_bytes, 2 * width))
+    with suppress(CascadeSimError):
+        plan = planned(spec, rows, depth, columns, copies)
+        assert cycle_level(plan) >= cycles_of(plan)
+        assert cycles_of(plan) * height * width >= copies * rows * depth * columns
+
+
+def test_three_words_hold_a_product(array: Callable[..., SpatialArray]) -> None:
+    """One word of each operand and one of the sum at a time; two hold none."""
+    plan = planned(array(1, capacity_bytes=6), 3, 4, 5)
+    assert plan.traffic.read_bytes >= 2 * (3 * 4 + 4 * 5)
+    with pytest.raises(CascadeSimError, match="linear: at the smallest that a search tries, tiles of Z take 6 bytes"):
+        planned(array(1, capacity_bytes=4), 3, 4, 5)
+
+
+def test_an_array_without_macs_says_so(array: Callable[..., SpatialArray]) -> None:
+    spec = array(operations_2d=Operations(max=1), operations_1d=Operations(add=1))
+    with pytest.raises(CascadeSimError, match="linear: Z: array_1d has no mac; it has add"):
+        planned(spec, 4, 4, 4)
