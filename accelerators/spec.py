@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-from cascadesim.einsum_cascades.notation.ir import Einsum
+from cascadesim.einsum_cascades.notation.ir import Apply, Einsum, Expression, Select
 from cascadesim.einsum_cascades.notation.operators import charges
 from cascadesim.einsum_cascades.notation.schema import NonNegativeFloat, Positive, Spec
 
@@ -74,16 +74,17 @@ class Operations(Spec):
         found = {name: getattr(self, name) for name in CLASSES}
         return {name: cycles for name, cycles in found.items() if cycles is not None}
 
-    def charged(self, operations: Mapping[str, int]) -> dict[str, int]:
-        """Drop what costs no cycle: the subtraction before an exponential may be part of it."""
+    def charged(self, operations: Mapping[str, int], differences: int) -> dict[str, int]:
+        """Drop what costs no cycle: of additions, the `differences` that go straight into exponentials may be part of
+        them."""
         counts = dict(operations)
-        if self.exp_subtracts and counts.get("exp"):
-            counts["add"] = counts.get("add", 0) - counts["exp"]
+        if self.exp_subtracts and differences:
+            counts["add"] = counts.get("add", 0) - differences
         return {name: count for name, count in counts.items() if count > 0}
 
-    def cycles_of(self, operations: Mapping[str, int]) -> int:
+    def cycles_of(self, operations: Mapping[str, int], differences: int = 0) -> int:
         """Count the cycles of one element for the operations of one point, all of which it can do."""
-        return sum(count * self.cycles[name] for name, count in self.charged(operations).items())
+        return sum(count * self.cycles[name] for name, count in self.charged(operations, differences).items())
 
     @model_validator(mode="after")
     def _exponentials_need_macs(self) -> Self:
@@ -191,6 +192,17 @@ def point_operations(einsum: Einsum) -> Counter[str]:
     for charge in charges(einsum):
         counts.update(on_arrays(charge.operations))
     return counts
+
+
+def differences_of_exponentials(expression: Expression) -> int:
+    """Count the differences that go straight into an exponential."""
+    match expression:
+        case Apply(operator=name, operands=operands):
+            own = name == "exp" and isinstance(operands[0], Apply) and operands[0].operator == "subtract"
+            return own + sum(map(differences_of_exponentials, operands))
+        case Select(value=value, otherwise=otherwise):
+            return differences_of_exponentials(value) + differences_of_exponentials(otherwise)
+    return 0
 
 
 def on_arrays(operations: Mapping[str, int]) -> Counter[str]:

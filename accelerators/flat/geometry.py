@@ -16,7 +16,7 @@ from cascadesim.accelerators.binding import OtherFormError
 from cascadesim.accelerators.flat.spec import FlatArray
 from cascadesim.accelerators.spatial.attention_tiles import AttentionShape, AttentionTiles, Counts
 from cascadesim.accelerators.spatial.attention_tiles import query_tiles as count_tiles
-from cascadesim.accelerators.spec import point_operations
+from cascadesim.accelerators.spec import differences_of_exponentials, point_operations
 from cascadesim.einsum_cascades.models.operation import Operation, mask_of
 from cascadesim.einsum_cascades.notation.ir import Einsum
 from cascadesim.einsum_cascades.sparsity.masks import FULL
@@ -242,11 +242,12 @@ class FlatCase:
     def point_cycles(self, einsum: Einsum) -> int:
         """Count the cycles of a lane at a point. Raises OtherFormError where the 1D array cannot do the Einsum."""
         can = self.spec.vector_array.operations
-        if missing := sorted(set(can.charged(point_operations(einsum))) - set(can.cycles)):
+        operations, differences = point_operations(einsum), differences_of_exponentials(einsum.expression)
+        if missing := sorted(set(can.charged(operations, differences)) - set(can.cycles)):
             raise OtherFormError(
                 f"{einsum.name}: the 1D array cannot {', '.join(missing)}; it can {', '.join(can.cycles)}"
             )
-        return can.cycles_of(point_operations(einsum))
+        return can.cycles_of(operations, differences)
 
     def vector_operations(self, einsum: Einsum) -> dict[str, int]:
         """Count the operations of an Einsum on the 1D array, for its energy."""

@@ -19,7 +19,7 @@ from pydantic import model_validator
 
 from cascadesim.accelerators.access_counts import Operand
 from cascadesim.accelerators.binding import OtherFormError
-from cascadesim.accelerators.spec import Operations, SpatialArray, point_operations
+from cascadesim.accelerators.spec import Operations, SpatialArray, differences_of_exponentials, point_operations
 from cascadesim.einsum_cascades.analysis.passes import pass_class
 from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Einsum
 from cascadesim.einsum_cascades.notation.operators import is_copy, repeated_ranks
@@ -208,7 +208,8 @@ class _Structure:
         can = spec.pe_array.operations if unit == ARRAY_2D else spec.vector_array.operations
         uses = tuple(self._uses(einsum))
         return Placed(
-            einsum, unit, tuple(operand for _, operand in uses), operations, can.cycles_of(operations),
+            einsum, unit, tuple(operand for _, operand in uses), operations,
+            can.cycles_of(operations, differences_of_exponentials(einsum.expression)),
             dram_keeps=frozenset(operand.name for access, operand in uses if self._passes_by_dram(einsum, access)),
             buffer_keeps=frozenset(operand.name for access, operand in uses if self._in_buffer(einsum, access)),
             registers_1d_keeps=frozenset(

@@ -38,7 +38,7 @@ from cascadesim.accelerators.program import Program, Queue, Repeat, TileRun
 from cascadesim.accelerators.protocol import EinsumActivity
 from cascadesim.accelerators.spatial.attention_tiles import AttentionTiles
 from cascadesim.accelerators.spatial.tile_order import KeyRow, Kind, Slots, TileStream, bubbles, flow_of
-from cascadesim.accelerators.spec import on_arrays
+from cascadesim.accelerators.spec import differences_of_exponentials, on_arrays
 from cascadesim.einsum_cascades.models.operation import TiledMask
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.masks import FULL
@@ -93,7 +93,9 @@ class ArrayTiming:
         on_2d = placed.unit == ARRAY_2D
         lanes = self.elements if on_2d else self.spec.vector_array.lanes
         can = self.spec.pe_array.operations if on_2d else self.spec.vector_array.operations
-        cycles, useful = self.tile_cycles(placed) * self.times(placed), can.cycles_of(on_arrays(operations))
+        differences = operations.get("exp", 0) * (differences_of_exponentials(placed.einsum.expression) > 0)
+        useful = can.cycles_of(on_arrays(operations), differences)
+        cycles = self.tile_cycles(placed) * self.times(placed)
         return EinsumActivity(placed.name, placed.unit, cycles, operations, useful / (cycles * lanes))
 
     def activities(self, work: Mapping[str, Mapping[str, int]]) -> tuple[EinsumActivity, ...]:

@@ -14,7 +14,7 @@ from math import prod
 from typing import Any
 
 from cascadesim.accelerators.mapping.attended import AttendedKeys
-from cascadesim.accelerators.spec import point_operations
+from cascadesim.accelerators.spec import differences_of_exponentials, point_operations
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, wholly_bound
 from cascadesim.einsum_cascades.analysis.passes import cycles, dependences, partitions, whole_extent
 from cascadesim.einsum_cascades.notation.algebra import factor_polynomial
@@ -113,6 +113,11 @@ class Work:
     def axes(self) -> frozenset[str]:
         return frozenset(self.walks)
 
+    @cached_property
+    def differences(self) -> int:
+        """Of its additions, the differences that go straight into exponentials."""
+        return differences_of_exponentials(self.einsum.expression)
+
     def __repr__(self) -> str:
         return f"Work({self.name})"
 
@@ -157,11 +162,6 @@ class MappingProblem:
     @property
     def inputs(self) -> frozenset[str]:
         return frozenset(self.cascade.inputs)
-
-    @cached_property
-    def attended_pairs(self) -> tuple[bytes, bytes] | None:
-        """What a mask leaves of the pairs of query and key, to tell equal problems by."""
-        return None if self.attended is None else (self.attended.first.tobytes(), self.attended.last.tobytes())
 
     @cached_property
     def cycles(self) -> tuple[frozenset[int], ...]:

@@ -69,14 +69,9 @@ class Builder:
         stores = [Task(f"store {operand.name}", DRAM, (After(operand.name, self.producer(operand).drain_cycles),),
                        stage=stores_at(group, self.producer(operand))) for operand in group.writes]  # fmt: skip
         loads = [Task(f"load {read.tensor}", DRAM, takes=(read.tensor,)) for read in group.reads]
-        loads += self.begins
+        loads += [Task(f"begin {state}", DRAM) for state, _ in self.group.begins]  # before their first step
         ports = Task(PORTS, GLOBAL_BUFFER, tuple(After(load.name) for load in loads), stage=min(1, len(stages)))
         return (*stores, *loads, ports, *(self.task(run) for run in group.runs))
-
-    @property
-    def begins(self) -> list[Task]:
-        """What states begin with comes before their first step."""
-        return [Task(f"begin {state}", DRAM) for state, _ in self.group.begins]
 
     def begun(self, places: tuple[Place, ...]) -> list[int]:
         """Words of them that come for this tile: its own part, where no loop besides has moved on."""

@@ -164,13 +164,13 @@ def operations_of(spec: SpatialArray, unit: str) -> Operations:
 
 def executed(can: Operations, work: Work) -> Mapping[str, int] | None:
     """Operations of a point as a unit does them, some made of others; None where it cannot."""
-    return _executed(can, tuple(work.operations.items()))
+    return _executed(can, tuple(work.operations.items()), work.differences)
 
 
 @cache
-def _executed(can: Operations, operations: tuple[tuple[str, int], ...]) -> Mapping[str, int] | None:
+def _executed(can: Operations, operations: tuple[tuple[str, int], ...], differences: int) -> Mapping[str, int] | None:
     try:
-        return in_classes_of(can, can.charged(dict(operations)), "")
+        return in_classes_of(can, can.charged(dict(operations), differences), "")
     except CascadeSimError:
         return None
 

@@ -61,7 +61,8 @@ class _SlicedBuilder(Builder):
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
         group = self.group
-        loads = [*(Task(f"load {read.tensor}", DRAM, takes=(read.tensor,)) for read in group.reads), *self.begins]
+        loads = [Task(f"load {read.tensor}", DRAM, takes=(read.tensor,)) for read in group.reads]
+        loads += [Task(f"begin {state}", DRAM) for state, _ in group.begins]
         ports = Task(PORTS, GLOBAL_BUFFER, tuple(After(load.name) for load in loads))
         stores = [Task(f"store {operand.name}", DRAM, (After(operand.name, self.producer(operand).drain_cycles),),
                        stage=_NEXT) for operand in group.writes]  # fmt: skip

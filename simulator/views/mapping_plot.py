@@ -87,7 +87,7 @@ class MappedRun:
 
 
 def mapped_runs(requests: Sequence[Request]) -> tuple[MappedRun, ...]:
-    """Every mapping that the operations of the requests run by, each once.
+    """Every mapping that the operations of the requests run by, each once: those of attention, where any is mapped.
 
     Raises CascadeSimError where there is none: the machines have plans of their own.
     """
@@ -102,7 +102,8 @@ def mapped_runs(requests: Sequence[Request]) -> tuple[MappedRun, ...]:
         names = " and ".join(dict.fromkeys(request.accelerator.name for request in requests))
         raise CascadeSimError(f"no mapping to draw: {names} planned this by a model of its own; on an array --mapping "
                               f"search or --mapping NAME gives one")
-    return tuple(found.values())
+    attention = tuple(run for run in found.values() if run.plan.operation.kind == "attention")
+    return attention or tuple(found.values())
 
 
 def draw(runs: Sequence[MappedRun], target: Path) -> int:

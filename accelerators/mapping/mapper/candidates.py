@@ -292,7 +292,8 @@ def best_spaces(
         if executed(operations_of(spec, unit), work) is None:
             continue
         kept = stationary(spec, unit, work)
-        of_space = axes if kept is None else [axis for axis in axes if axis in kept]
+        single = sorted(work.axes - set(axes)) if len(axes) < len(dimensions) else []  # leaves a dimension to another
+        of_space = [*axes, *single] if kept is None else [axis for axis in axes if axis in kept]
         options: list[tuple[int, int, int, Space]] = []
         for chosen in permutations(of_space, min(len(of_space), len(dimensions))):
             space = tuple((axis, work.block(axis, tile[axis]), dimension_size(spec, dimension))

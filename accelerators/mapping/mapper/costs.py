@@ -1,20 +1,28 @@
-"""What a search compares of a group: cycles, words from DRAM, joules; and what it counts for the latter."""
+"""What a search compares of a group: cycles, words from DRAM, joules; and what no way of fusing Einsums undercuts.
+
+A search leaves out what a bound already says is no better: words that must move, a unit busy with all of its elements.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate, product
 from math import ceil, fsum, prod
 from typing import Literal
 
 from cascadesim.accelerators.energy import OPERATION_PJ, Actions, dynamic_energy_j
+from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.mapper.floors import least_of_all
+from cascadesim.accelerators.mapping.legality import Draft, inputs_of, outputs_of
+from cascadesim.accelerators.mapping.mapper.candidates import units_of
 from cascadesim.accelerators.mapping.pipeline import epoch_cycles
-from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse
-from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, BoundRun, executed, operations_of
+from cascadesim.accelerators.mapping.placing import goes_straight, outside, reads, register_words
+from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile, Work
+from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, BoundRun, executed, operations_of, sizes_of
 from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 
 Objective = Literal["latency", "energy", "dram"]
 Cost = tuple[float, float]  # the objective, and what decides between equals
@@ -149,3 +157,95 @@ def priced(done: Actions) -> Actions:
     of_2d, of_1d = ({kind: count for kind, count in each.items() if kind in OPERATION_PJ}
                     for each in (done.operations_2d, done.operations_1d))  # fmt: skip
     return replace(done, operations_2d=of_2d, operations_1d=of_1d)
+
+
+def least_of_all(problem: MappingProblem, spec: SpatialArray, members: Sequence[int]) -> tuple[float, float]:
+    """Cycles and words that no way of fusing these Einsums undercuts."""
+    words = least_words(problem, members)
+    on_unit = {ARRAY_2D: 0.0, ARRAY_1D: 0.0}
+    longest = 1.0
+    for member in members:
+        work = problem.work[member]
+        cycles = {unit: least_cycles(problem, spec, work, unit) for unit in units_of(spec, work)}
+        longest = max(longest, min(cycles.values(), default=0.0))
+        if len(cycles) == 1:
+            unit, = cycles
+            on_unit[unit] += cycles[unit]
+    cycles_least = max(longest, *on_unit.values(), words * spec.word_bytes / spec.dram_bytes_per_cycle)
+    return cycles_least, words
+
+
+def least_cycles(problem: MappingProblem, spec: SpatialArray, work: Work, unit: str) -> float:
+    """Cycles of one Einsum with all elements of a unit busy; those of pairs that a mask leaves out take none."""
+    whole, masked, can = problem.whole(), problem.attended, operations_of(spec, unit)
+    points = prod(work.points(axis, whole[axis]) for axis in work.axes)
+    attended = masked.pairs(1) / (masked.queries * masked.keys) if masked and work.axes >= PAIRED else 1.0
+    elements = spec.pe_array.elements if unit == ARRAY_2D else spec.vector_array.lanes
+    op_cycles = sum(count * can.cycles[name] for name, count in (executed(can, work) or {}).items())
+    return points * attended * op_cycles / elements
+
+
+def least_words(problem: MappingProblem, members: Sequence[int]) -> float:
+    """Words that any mapping of a group moves: what comes from outside and what leaves, once each.
+
+    Of tensors with keys that part which a mask attends.
+    """
+    whole, masked = problem.whole(), problem.attended
+    total = 0.0
+    for operands in (*inputs_of(problem, members).values(), *((use,) for use in outputs_of(problem, members))):
+        words = float(max(operand.words(whole) for operand in operands))
+        axes = frozenset().union(*(operand.axes for operand in operands))
+        if masked is not None and KEY in axes:
+            spanned = int(masked.last.max() - masked.first.min() + 1) * masked.queries
+            words *= (masked.pairs(1) if QUERY in axes else spanned) / (masked.queries * masked.keys)
+        total += words
+    return total
+
+
+def least_room(draft: Draft, leaf: Tile) -> int:
+    """Words that the buffer holds at least while such tiles are worked on: one of each input."""
+    known, key = draft.problem.known, ("room", draft.members, tuple(leaf.values()))
+    if key not in known:
+        inputs, _ = outside(draft.problem, draft.members)
+        known[key] = sum(max(use.words(leaf) for use in uses) for uses in inputs.values())
+    return int(known[key])
+
+
+def least_of_tiles(draft: Draft, leaf: Tile) -> float:
+    """Cycles at least of the busiest of both arrays and the ports of the buffer, whatever the order of the loops.
+
+    Through the ports goes, for each whole tile that a mask does not leave out, what Einsums read of inputs, and what
+    they make where a tile of it alone is more than registers hold.
+    """
+    problem, spec, busy, words = draft.problem, draft.spec, {ARRAY_2D: 0, ARRAY_1D: 0}, 0
+    buffered: dict[str, frozenset[str]] = dict.fromkeys(outside(problem, draft.members)[0], frozenset())
+    for run in draft.runs:
+        made, state = run.work.output, dict.fromkeys(run.work.iterates, 1)
+        readers = [reader for reader in draft.runs if reads(reader, made.tensor)]
+        written = made.words({**leaf, **state})
+        spilled = readers and written > register_words(spec, run.unit) and not goes_straight(run, readers, leaf)
+        tiles = _whole_tiles(problem, run.work, leaf)
+        busy[run.unit] += _cycles(problem, run, leaf)
+        words += tiles * written if spilled else 0
+        for operand in run.work.inputs:
+            if operand.tensor in buffered:
+                words += tiles * run.operand_reads(operand, leaf, buffered[operand.tensor])
+        if spilled:
+            buffered[made.tensor] = run.work.iterates
+    return max(*busy.values(), words * spec.word_bytes / spec.global_buffer.bytes_per_cycle)
+
+
+def _cycles(problem: MappingProblem, run: BoundRun, leaf: Tile) -> int:
+    """Cycles of an Einsum in all tiles, as a group counts them where it visits those alone that a mask attends."""
+    masked = problem.attended if run.work.axes >= PAIRED else None
+    pairs = None if masked is None else masked.visited(leaf[QUERY], leaf[KEY])
+    return run.all_cycles(sizes_of(run.work.axes, problem.extents, leaf, pairs))
+
+
+def _whole_tiles(problem: MappingProblem, work: Work, leaf: Tile) -> int:
+    """Tiles that an Einsum runs on and nothing is missing of, those that its mask visits."""
+    masked = problem.attended if work.axes >= PAIRED else None
+    if masked is None:
+        return prod(problem.extents[axis] // leaf[axis] for axis in work.axes)
+    visited = dict(masked.visited(leaf[QUERY], leaf[KEY])).get((leaf[QUERY], leaf[KEY]), 0)
+    return visited * prod(problem.extents[axis] // leaf[axis] for axis in work.axes - PAIRED)

@@ -155,13 +155,8 @@ class Way:
 
     @cached_property
     def busy_cycles(self) -> Counts:
-        """Cycles of the unit, all tiles together; of folds as `BoundRun.all_cycles`."""
-        steps = {axis: self.waves(axis) for axis in self.work.axes}
-        cycles = self.run.op_cycles * _product(steps.values())
-        if (fold := self.run.fold) is None:
-            return cycles
-        return cycles + fold.exposed_cycles * _product(
-            each for axis, each in steps.items() if axis not in fold.streamed) - 1
+        """Cycles of the unit, all tiles together."""
+        return self.run.op_cycles * _product(map(self.waves, self.work.axes))
 
     @cached_property
     def dram_words(self) -> Counts:
@@ -199,8 +194,15 @@ class Way:
     @cached_property
     def channel_cycles(self) -> Floats:
         """Cycles of the DRAM channel, each transfer of a tile in whole ones."""
-        per_word = self.spec.word_bytes / self.spec.dram_bytes_per_cycle
-        return sum(self.load_cycles, np.array(self.stored_words * per_word))
+        return sum(self.load_cycles, self.store_cycles)
+
+    @cached_property
+    def store_cycles(self) -> Floats:
+        """Those of what leaves."""
+        words = _words(self.work.output.axes, self.tiles[-1])
+        cycles: Floats = np.ceil(words * (self.spec.word_bytes / self.spec.dram_bytes_per_cycle)) * (
+            self.stored_words // words)  # fmt: skip
+        return cycles
 
     @cached_property
     def load_cycles(self) -> Sequence[Floats]:
@@ -216,7 +218,6 @@ class Way:
         Pieces of an input that stays come in the first round of the loops that it lacks, results leave in the last one
         of the loops that are summed over: the channel may take longer than those rounds.
         """
-        per_word = self.spec.word_bytes / self.spec.dram_bytes_per_cycle
         rounds = [frozenset(number for number in range(self.kept[use.tensor], self.innermost(use))
                             if self.order[number] not in use.axes) for use in self.work.inputs]  # fmt: skip
         sums = frozenset(number for number, axis in enumerate(self.order) if axis in self.work.reduced)
@@ -230,7 +231,7 @@ class Way:
             for cycles, own, always in zip(self.load_cycles, rounds, spread, strict=True):
                 alone = cycles * _product([self.most[loop] for loop in own])
                 moved = moved + np.where(always, cycles, alone * all(stands[loop] == "first" for loop in own))
-            stored = self.stored_words * per_word * _product([self.most[loop] for loop in sums])
+            stored = self.store_cycles * _product([self.most[loop] for loop in sums])
             moved = moved + stored * _product([(self.most[loop] == 1) | (stands[loop] == "last") for loop in sums])
             total = total + share * np.maximum(self.bound_cycles, moved)
         return total
@@ -244,7 +245,7 @@ class Way:
         sides = {axis: side for axis, _, side in self.run.space}
         steps = _product(-(-leaf[axis] // sides[axis]) if axis in sides else leaf[axis] for axis in self.work.axes)
         drained = np.array(0)
-        if self.run.unit == ARRAY_2D and self.run.space and self.run.fold is None:
+        if self.run.unit == ARRAY_2D and self.run.space:
             axis, _, rows = self.run.space[0]
             drained = np.minimum(leaf[axis], rows)
         cycles: Floats = loads + self.run.op_cycles * steps + drained + stores

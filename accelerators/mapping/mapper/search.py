@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import NamedTuple
 
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, illegal, outputs_of
 from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS, Neighbours
-from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Cost, Objective, cost
-from cascadesim.accelerators.mapping.mapper.floors import least_of_all, least_of_tiles
+from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Cost, Objective, cost, least_of_all, least_of_tiles
 from cascadesim.accelerators.mapping.mapper.many_sizes import Way
 from cascadesim.accelerators.mapping.mapper.residency import between, residents, shorter
 from cascadesim.accelerators.mapping.mapper.single import fastest, is_plain
@@ -46,13 +46,14 @@ class KnownGroups:
         fine: bool = False, below: Cost = NO_LIMIT, slices: bool = True,
     ) -> Best:  # fmt: skip
         """As `best_group`; nothing is compared twice."""
-        if len(members) == 1 and objective != "energy" and is_plain(problem, members[0]):
+        if len(members) == 1 and objective != "energy" and is_plain(problem, spec, members[0]):
             fine, slices = False, True  # all sizes are tried at once
-        works = [problem.work[member] for member in members]
+        works, attended = [problem.work[member] for member in members], problem.attended
         uses = (*(use for work in works for use in (*work.inputs, work.output)), *outputs_of(problem, members))
         axes = frozenset().union(*(use.axes for use in uses), *(work.axes for work in works))
         key = (members, fine, slices, uses, tuple((axis, problem.extents[axis]) for axis in sorted(axes)),
-               tuple(tuple(sorted(work.walks.items())) for work in works), problem.attended_pairs)  # fmt: skip
+               tuple(tuple(sorted(work.walks.items())) for work in works),
+               attended and (attended.first.tobytes(), attended.last.tobytes()))  # fmt: skip
         best, limit = self.found.get(key, (Best(None, 0, True), (0.0, 0.0)))
         best = best._replace(tried=0)
         if best.group is None and limit < below:
@@ -187,7 +188,7 @@ def best_group(
     `thorough`: then tiles of other sizes, one or two axes at a time, as long as that is better. `slices`: Einsums may
     have loops of their own.
     """
-    if len(members) == 1 and objective != "energy" and is_plain(problem, members[0]):
+    if len(members) == 1 and objective != "energy" and is_plain(problem, spec, members[0]):
         return _alone(problem, spec, members[0], objective, below, thorough)
     found = Best(None, 0, False)
     neighbours = Neighbours(problem, spec, members, fine, squares=thorough, slices=slices)
@@ -205,17 +206,19 @@ def _alone(
     """The best mapping of an Einsum by itself that costs less than `least`; `thorough`: then of sizes near to those of
     the best one, as long as that is better."""
     best, tried, fits = Best(None, 0, False)
-    near = None
+    near, nearest = None, NO_LIMIT
     while True:
-        found, before = fastest(problem, spec, member, objective, near, least[0]), best
-        tried += found.evaluated
-        for group in map(_bound_way, found.best):
-            fits = fits or group.fits
-            if group.fits and (own := cost(group, objective)) < least:
-                best, least = group, own
-        if best is before or best is None or not thorough:
+        ways = fastest(problem, spec, member, objective, near, inf if thorough else least[0])
+        tried += ways.evaluated
+        found = [(cost(group, objective), number, group) for number, group in enumerate(map(_bound_way, ways.best))
+                 if group.fits]  # fmt: skip
+        own, _, group = min(found, default=(NO_LIMIT, 0, None))
+        fits = fits or group is not None
+        if group is not None and own < least:
+            best, least = group, own
+        if group is None or own >= nearest or not thorough:
             return Best(best, tried, fits)
-        near = best.leaf
+        near, nearest = group.leaf, own
 
 
 def _bound_way(way: Way) -> BoundGroup:

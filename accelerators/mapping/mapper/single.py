@@ -22,14 +22,17 @@ from cascadesim.accelerators.mapping.runs import DIMENSIONS, BoundRun, bound_run
 from cascadesim.accelerators.spec import SpatialArray
 
 MOST_AXES = 4  # of an Einsum: all orders of loops over them are tried
+FEW_AXES = 3  # up to which axes that all tensors have are looped over in any order; else outside of the others
 MOST_TILES = 1 << 14  # assumed: sizes of tiles of one way; arrays of them stay in the cache of a core
 FEW = 4  # assumed: balanced sizes of up to so many tiles are tried, and powers of two
 BEST = 6  # assumed: ways that are bound exactly, for what is left out here: more copies in a pipeline, running ahead
 
 
-def is_plain(problem: MappingProblem, place: int) -> bool:
-    """Whether each coordinate of the tensors of an Einsum walks one axis, whole, and no state or mask is there."""
+def is_plain(problem: MappingProblem, spec: SpatialArray, place: int) -> bool:
+    """Whether each coordinate of the tensors of an Einsum walks one axis, whole, with no state, mask or folds."""
     work = problem.work[place]
+    if any(stationary(spec, unit, work) is not None for unit in DIMENSIONS):
+        return False
     uses = (*work.inputs, work.output)
     walks = [walk for own in work.walks.values() for walk in own]
     masked = problem.attended is not None and bool(work.axes & PAIRED)
@@ -64,23 +67,24 @@ def ways(
 ) -> Iterator[Way]:  # fmt: skip
     """Every order of loops on tiles of many sizes, each on the unit and with the ranks in space that take it first.
 
-    Axes that all tensors have are outside of the others: nothing is shared along them. `near`: tiles of sizes around
+    Of many axes those that all tensors have are outside of the others: nothing is shared along them. `near`: tiles of sizes around
     these; `limit`: cycles that matter now.
     """
     work = problem.work[place]
     axes = _looped(problem, work)
     common = [axis for axis in axes if all(axis in use.axes for use in (*work.inputs, work.output))]
-    others = [axis for axis in axes if axis not in common]
+    others = [axis for axis in axes if axis not in common or len(axes) <= FEW_AXES]
     choices = [_sizes(problem, spec, units_of(spec, work), axis, len(axes), near) for axis in axes]
     tiles = np.array(list(product(*choices)), np.int64).reshape(-1, len(axes)).T
     all_runs = list(_runs(problem, spec, place, axes))
     if not all_runs:  # no unit can do it
         return
-    least = np.array([_tile_cycles(Way(problem, spec, run, tuple(axes), dict(zip(axes, tiles, strict=True)), None, {}))
-                      for run in all_runs])  # fmt: skip
+    leaf = dict(zip(axes, tiles, strict=True))
+    of_runs = (_tile_cycles(Way(problem, spec, run, tuple(axes), leaf, None, {})) for run in all_runs)
+    least = np.array([np.broadcast_to(cycles, tiles.shape[1:]) for cycles in of_runs])
     best = np.argmin(least, axis=0)
     for inner in permutations(others):
-        order = (*common, *inner)
+        order = (*(axis for axis in common if axis not in inner), *inner)
         for number, run in enumerate(all_runs):
             for again in (False, True) if len(inner) > 1 else (False,):
                 which = (best == number) & (least[number] <= limit())
@@ -88,7 +92,7 @@ def ways(
                     continue
                 leaf = {axis: sizes[which] for axis, sizes in zip(axes, tiles, strict=True)}
                 if again:
-                    yield from _twice(problem, spec, run, (*common, inner[-1], *inner), leaf, overlapped)
+                    yield from _twice(problem, spec, run, (*order[:-len(inner)], inner[-1], *inner), leaf, overlapped)
                 else:
                     for kept in _keeps(work, order):
                         yield Way(problem, spec, run, order, leaf, None, kept, overlapped)
@@ -132,12 +136,12 @@ def _runs(problem: MappingProblem, spec: SpatialArray, place: int, axes: Sequenc
     """The Einsum on each unit that can do it, with each choice of ranks in space."""
     work = problem.work[place]
     for unit in units_of(spec, work):
-        dimensions, stays = DIMENSIONS[unit], stationary(spec, unit, work)
-        spatial = [axis for axis in axes if stays is None or axis in stays]
+        dimensions = DIMENSIONS[unit]
+        spatial = [*axes, *sorted(work.axes - set(axes))]  # an axis of one point leaves a dimension to another
         for chosen in permutations(spatial, min(len(spatial), len(dimensions))):
             space = tuple((axis, problem.extents[axis], dimension_size(spec, dimension))
                           for axis, dimension in zip(chosen, dimensions, strict=False))
-            time = sorted((axis for axis in axes if axis not in chosen), key=lambda axis: (axis in work.reduced, axis))
+            time = sorted(set(axes) - set(chosen), key=lambda axis: (axis in work.reduced, axis))
             yield bound_run(spec, work, place, (unit, space, tuple(time)))
 
 
@@ -160,7 +164,7 @@ def _keeps(work: Work, order: tuple[str, ...]) -> Iterator[dict[str, int]]:
 
 
 @dataclass(frozen=True)
-class Found:
+class FastestWays:
     """The best ways, each of one size, and how many mappings were compared."""
 
     best: tuple[Way, ...]
@@ -170,7 +174,7 @@ class Found:
 def fastest(
     problem: MappingProblem, spec: SpatialArray, place: int, objective: Objective,
     near: Mapping[str, int] | None = None, below: float = inf,
-) -> Found:  # fmt: skip
+) -> FastestWays:  # fmt: skip
     """The mappings of one Einsum that cost least by the closed form, of all ways and sizes, best first.
 
     `latency`: cycles with the first tile by itself, then words; `dram`: words from and to DRAM, then cycles.
@@ -196,4 +200,4 @@ def fastest(
             at = int(np.lexsort((second, first))[0])
             alone = own.take(np.array([at])) if own.steps else own
             found = nsmallest(BEST, [*found, (float(first[at]), float(second[at]), evaluated, alone)])
-    return Found(tuple(way for *_, way in found), evaluated)
+    return FastestWays(tuple(way for *_, way in found), evaluated)

@@ -1,10 +1,9 @@
-"""Element-wise work by mappings: counted from its text by hand, laid over lanes, moved once or as often as it must be."""
+"""Element-wise work by mappings: counted from its text by hand, over lanes, moved once or as often as it must be."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from math import ceil
 
 import numpy as np
 import pytest

@@ -16,8 +16,8 @@ from cascadesim.accelerators.mapping.attended import attended
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, Kept
 from cascadesim.accelerators.mapping.mapper.candidates import Neighbours
+from cascadesim.accelerators.mapping.mapper.residency import in_slices
 from cascadesim.accelerators.mapping.mapper.search import search
-from cascadesim.accelerators.mapping.mapper.slicing import in_slices
 from cascadesim.accelerators.mapping.placing import bind
 from cascadesim.accelerators.mapping.problem import MappingProblem, problem
 from cascadesim.accelerators.mapping.program import program

@@ -69,7 +69,7 @@ LINES = [  # what is typed, and the part of the answer that says what to type in
     (f"{ARRAY} --set rows=512", "did you mean 'pe_array.rows'?"),
     (f"{ARRAY} --set pe_array=512x512", "expected fields (rows, columns"),
     (f"{ARRAY} --set global_buffer.capacity_bytes=16M", "a value such as 8MiB"),
-    (f"{ARRAY} --set global_buffer.capacity_bytes=1KB", "need 4098"),
+    (f"{ARRAY} --set global_buffer.capacity_bytes=1KB", "needs 1028"),
     (f"{RUN} --attention flash", "`cascadesim list` names all"),
     (f"{RUN} --attention attention-1-pass", "did you mean 'attention-1pass'?"),
     (f"{RUN} --mapping best", "known: flat, flat-streamed"),

@@ -219,7 +219,8 @@ def test_both_commands_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_operations_that_run_by_one_mapping_share_its_picture() -> None:
-    """All layers of BERT have one mapping of attention; products and norms have none. Two sequences are another run."""
+    """All layers of BERT have one mapping of attention, which leaves products and norms out. Two sequences are another
+    run."""
     asked = [Request(load_any_workload("bert"), load("flat").with_mapping(find_mapping("flat")),  # type: ignore[attr-defined]
                      256, batch, attention="attention-3pass") for batch in (1, 1, 2)]  # fmt: skip
     runs = mapped_runs(asked)
