@@ -195,10 +195,10 @@ def point_operations(einsum: Einsum) -> Counter[str]:
 
 
 def differences_of_exponentials(expression: Expression) -> int:
-    """Count the differences that go straight into an exponential."""
+    """Count the differences that go straight into an exponential; sigmoid(x - y) is 1 / (1 + exp(y - x))."""
     match expression:
         case Apply(operator=name, operands=operands):
-            own = name == "exp" and isinstance(operands[0], Apply) and operands[0].operator == "subtract"
+            own = name in ("exp", "sigmoid") and isinstance(operands[0], Apply) and operands[0].operator == "subtract"
             return own + sum(map(differences_of_exponentials, operands))
         case Select(value=value, otherwise=otherwise):
             return differences_of_exponentials(value) + differences_of_exponentials(otherwise)

@@ -67,8 +67,8 @@ def ways(
 ) -> Iterator[Way]:  # fmt: skip
     """Every order of loops on tiles of many sizes, each on the unit and with the ranks in space that take it first.
 
-    Of many axes those that all tensors have are outside of the others: nothing is shared along them. `near`: tiles of sizes around
-    these; `limit`: cycles that matter now.
+    Of many axes those that all tensors have are outside of the others: nothing is shared along them. `near`: tiles of
+    sizes around these; `limit`: cycles that matter now.
     """
     work = problem.work[place]
     axes = _looped(problem, work)
