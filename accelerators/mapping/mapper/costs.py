@@ -21,12 +21,13 @@ from cascadesim.accelerators.mapping.pipeline import epoch_cycles
 from cascadesim.accelerators.mapping.placing import goes_straight, outside, reads, register_words
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile, Work
 from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, BoundRun, executed, operations_of, sizes_of
-from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.accelerators.spec import FoldedPeArray, SpatialArray
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 
 Objective = Literal["latency", "energy", "dram"]
 Cost = tuple[float, float]  # the objective, and what decides between equals
 FEW_EINSUMS = 6  # assumed: a norm, a softmax or a router has fewer; a search of more would take seconds
+MOST_AXES = 4  # of a plain Einsum: all orders of loops over them are tried
 SHORT_CYCLES = 3_000  # assumed: fill and drain, some hundreds, are a tenth of longer ones and more alike
 NO_LIMIT: Cost = (float("inf"), 0.0)
 
@@ -35,16 +36,18 @@ def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
     """What the search compares of one instance: the objective, and what decides between equals.
 
     Cycles are a bound; where tiles do not overlap, or there is one only, loads and stores of larger tiles come on top.
-    Of an Einsum by itself, and where the work is short, the first tile by itself and transfers in whole cycles count,
-    too.
+    Of a plain Einsum by itself, of which many sizes are compared, and where the work is short, the first tile by itself
+    and transfers in whole cycles count, too; of the former also rounds that wait for the channel.
     """
     tiles = group.problem.instances * prod(loop.most for loop in group.loops)
-    short = len(group.runs) == 1 or _is_short(group.problem, group.spec)
+    plain = len(group.runs) == 1 and is_plain(group.problem, group.spec, group.runs[0].place)
+    short = plain or _is_short(group.problem, group.spec)
     alone = group.in_flight == 1 or tiles == 1
     cycles = group.bound_cycles + (group.dram_cycles if alone and not (short and tiles == 1) else 0.0)
     if group.stages is not None:
         cycles = max(cycles, group.whole_tiles * epoch_cycles(group, group.stages))
-    cycles = max(cycles, paced_cycles(group))
+    if plain:
+        cycles = max(cycles, paced_cycles(group))
     if short:
         cycles = max(cycles, _channel_cycles(group))
         cycles = max(cycles, _first(group) / group.problem.instances + cycles * (tiles - 1) / tiles)
@@ -114,6 +117,44 @@ def _is_short(problem: MappingProblem, spec: SpatialArray) -> bool:
         least, _ = least_of_all(problem, spec, range(len(problem.work)))
         problem.known["short"] = len(problem.work) <= FEW_EINSUMS and least * problem.instances < SHORT_CYCLES
     return bool(problem.known["short"])
+
+
+def is_plain(problem: MappingProblem, spec: SpatialArray, place: int) -> bool:
+    """Whether each coordinate of the tensors of an Einsum walks one axis, whole, with no state, mask or folds."""
+    key = "plain", place, isinstance(spec.pe_array, FoldedPeArray) and spec.pe_array.stationary
+    if key not in problem.known:
+        problem.known[key] = not key[-1] and _is_plain(problem, problem.work[place])
+    return bool(problem.known[key])
+
+
+def _is_plain(problem: MappingProblem, work: Work) -> bool:
+    uses = (*work.inputs, work.output)
+    walks = [walk for own in work.walks.values() for walk in own]
+    masked = problem.attended is not None and bool(work.axes & PAIRED)
+    return (
+        1 <= len(looped_axes(problem, work)) <= MOST_AXES and not work.iterates and not masked and not problem.staying
+        and len(walks) == len(work.axes) and all(_is_whole(walk.grain, walk.cap, problem, walk.axis) for walk in walks)
+        and len({use.tensor for use in work.inputs}) == len(work.inputs) and all(use.axes <= work.axes for use in uses)
+        and all(_is_alone(use, problem) for use in uses)
+    )  # fmt: skip
+
+
+def _is_alone(use: TensorUse, problem: MappingProblem) -> bool:
+    """Whether a tile of a tensor has as many words as the product of its sides."""
+    terms = [each.walks for each in use.dimensions]
+    return len(use.axes) == len(terms) and all(
+        len(walks) == 1 and walks[0][1] == 1 and each.divisor == 1
+        and _is_whole(walks[0][0].grain, walks[0][0].cap, problem, walks[0][0].axis)
+        for walks, each in zip(terms, use.dimensions, strict=True))  # fmt: skip
+
+
+def _is_whole(grain: int, cap: int, problem: MappingProblem, axis: str) -> bool:
+    return grain == 1 and cap >= problem.extents[axis]
+
+
+def looped_axes(problem: MappingProblem, work: Work) -> list[str]:
+    """Axes of more than one element that an Einsum walks."""
+    return [axis for axis in problem.extents if axis in work.axes and problem.extents[axis] > 1]
 
 
 def actions(group: BoundGroup) -> Actions:

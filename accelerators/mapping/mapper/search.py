@@ -16,10 +16,18 @@ from typing import NamedTuple
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, illegal, outputs_of
 from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS, Neighbours
-from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Cost, Objective, cost, least_of_all, least_of_tiles
+from cascadesim.accelerators.mapping.mapper.costs import (
+    NO_LIMIT,
+    Cost,
+    Objective,
+    cost,
+    is_plain,
+    least_of_all,
+    least_of_tiles,
+)
 from cascadesim.accelerators.mapping.mapper.many_sizes import Way
 from cascadesim.accelerators.mapping.mapper.residency import between, residents, shorter
-from cascadesim.accelerators.mapping.mapper.single import fastest, is_plain
+from cascadesim.accelerators.mapping.mapper.single import fastest
 from cascadesim.accelerators.mapping.nest import MOST_FUSED
 from cascadesim.accelerators.mapping.placing import bound, does_not_fit
 from cascadesim.accelerators.mapping.problem import MappingProblem

@@ -13,52 +13,17 @@ from math import inf
 
 import numpy as np
 
-from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.mapper.candidates import units_of
-from cascadesim.accelerators.mapping.mapper.costs import Objective
+from cascadesim.accelerators.mapping.mapper.costs import Objective, looped_axes
 from cascadesim.accelerators.mapping.mapper.many_sizes import Floats, Sizes, Way
-from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Work
-from cascadesim.accelerators.mapping.runs import DIMENSIONS, BoundRun, bound_run, dimension_size, stationary
+from cascadesim.accelerators.mapping.problem import MappingProblem, Work
+from cascadesim.accelerators.mapping.runs import DIMENSIONS, BoundRun, bound_run, dimension_size
 from cascadesim.accelerators.spec import SpatialArray
 
-MOST_AXES = 4  # of an Einsum: all orders of loops over them are tried
 FEW_AXES = 3  # up to which axes that all tensors have are looped over in any order; else outside of the others
 MOST_TILES = 1 << 14  # assumed: sizes of tiles of one way; arrays of them stay in the cache of a core
 FEW = 4  # assumed: balanced sizes of up to so many tiles are tried, and powers of two
 BEST = 6  # assumed: ways that are bound exactly, for what is left out here: more copies in a pipeline, running ahead
-
-
-def is_plain(problem: MappingProblem, spec: SpatialArray, place: int) -> bool:
-    """Whether each coordinate of the tensors of an Einsum walks one axis, whole, with no state, mask or folds."""
-    work = problem.work[place]
-    if any(stationary(spec, unit, work) is not None for unit in DIMENSIONS):
-        return False
-    uses = (*work.inputs, work.output)
-    walks = [walk for own in work.walks.values() for walk in own]
-    masked = problem.attended is not None and bool(work.axes & PAIRED)
-    return (
-        1 <= len(_looped(problem, work)) <= MOST_AXES and not work.iterates and not masked and not problem.staying
-        and len(walks) == len(work.axes) and all(_is_whole(walk.grain, walk.cap, problem, walk.axis) for walk in walks)
-        and len({use.tensor for use in work.inputs}) == len(work.inputs) and all(use.axes <= work.axes for use in uses)
-        and all(_is_alone(use, problem) for use in uses)
-    )  # fmt: skip
-
-
-def _is_alone(use: TensorUse, problem: MappingProblem) -> bool:
-    """Whether a tile of a tensor has as many words as the product of its sides."""
-    terms = [each.walks for each in use.dimensions]
-    return len(use.axes) == len(terms) and all(
-        len(walks) == 1 and walks[0][1] == 1 and each.divisor == 1
-        and _is_whole(walks[0][0].grain, walks[0][0].cap, problem, walks[0][0].axis)
-        for walks, each in zip(terms, use.dimensions, strict=True))  # fmt: skip
-
-
-def _is_whole(grain: int, cap: int, problem: MappingProblem, axis: str) -> bool:
-    return grain == 1 and cap >= problem.extents[axis]
-
-
-def _looped(problem: MappingProblem, work: Work) -> list[str]:
-    return [axis for axis in problem.extents if axis in work.axes and problem.extents[axis] > 1]
 
 
 def ways(
@@ -71,7 +36,7 @@ def ways(
     sizes around these; `limit`: cycles that matter now.
     """
     work = problem.work[place]
-    axes = _looped(problem, work)
+    axes = looped_axes(problem, work)
     common = [axis for axis in axes if all(axis in use.axes for use in (*work.inputs, work.output))]
     others = [axis for axis in axes if axis not in common or len(axes) <= FEW_AXES]
     choices = [_sizes(problem, spec, units_of(spec, work), axis, len(axes), near) for axis in axes]

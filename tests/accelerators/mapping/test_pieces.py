@@ -66,6 +66,54 @@ def test_loads_in_pieces_hide_where_a_whole_block_is_waited_for() -> None:
     assert in_pieces.cycles < whole.cycles
 
 
+SLICES = """mapping slices for product
+for r1, k1, n1:
+  split r: r1 by 4, r0
+  split k: k1 by 4, k0
+  split n: n1 by 2, n0
+  array_2d [r0 over rows, n0 over columns]: Z for k0
+  keep A, W in global_buffer at n1 double
+  overlap pipeline
+"""
+
+
+def test_a_sum_leaves_piece_by_piece_in_the_last_round_of_the_loop_that_it_is_over() -> None:
+    """Blocks of 4 rows and 8 columns are added up over two slices of k; then 2 columns leave with each tile, 8 words
+    a time, where 32 at the end of the block would hold up what comes for the next one."""
+    group = group_of(SLICES)
+    made = program(group)
+    names = [task.name for task in made.tasks]
+    stores = [each[names.index("store Z")] for each in made.tile_classes]
+    assert set(stores) == {0, 8}
+    assert made.busy_cycles()["store Z"] == 64
+    check_schedule(group)
+
+
+def test_loads_run_ahead_by_as_many_epochs_as_a_tile_takes_to_come() -> None:
+    """Tiles of 2 x 4 of depth 8 take 8 cycles, their columns of W 32, one in two tiles: W has 2 times 8 cycles to come
+    but for the 16 words of A, and none are left: it runs ahead as far as it may, a tile's use."""
+    text = """mapping ahead for product
+for n1, r1:
+  split r: r1 by 2, r0
+  split n: n1 by 4, n0
+  array_2d [r0 over rows, n0 over columns]: Z for k
+  keep A in global_buffer at r1 double
+  keep W in global_buffer at n1 double
+  overlap pipeline
+"""
+    group = group_of(text)
+    assert group.stages == {0: 4}  # W is used for the four tiles of r1
+    assert {read.tensor: read.copies for read in group.reads} == {"A": 1 + 2 + 3, "W": 1 + 2}
+    once = group_of(text.replace("keep W in global_buffer at n1", "keep W in global_buffer at r1"))
+    assert once.stages == {0: 1}  # each tile has loads of its own
+    spec = array(2, 4, 4)
+    buffer = spec.global_buffer.model_copy(update={"capacity_bytes": 2 * 180})  # three tiles of W and six of A are 192
+    fewer = spec.model_copy(update={"global_buffer": buffer})
+    small = resolved(parse_mapping(text), sized(PRODUCT, SIZES, 1), fewer)[0]
+    assert small.stages == {0: 2}, "as far as there is room"
+    assert run(program(group)).cycles <= run(program(small)).cycles
+
+
 @pytest.mark.parametrize(("mask", "piece"), [(FULL, 4), (CAUSAL, 0)])
 def test_where_a_mask_leaves_tiles_out_it_comes_whole(mask: KeyInterval, piece: int) -> None:
     """Which of its keys a query tile meets first and last differs from one to the next."""

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.accelerators.catalogue import load
-from cascadesim.accelerators.mapping.mapper.costs import cost, paced_cycles
+from cascadesim.accelerators.mapping.mapper.costs import cost, is_plain, paced_cycles
 from cascadesim.accelerators.mapping.mapper.many_sizes import Way
-from cascadesim.accelerators.mapping.mapper.single import fastest, is_plain, ways
+from cascadesim.accelerators.mapping.mapper.single import fastest, ways
 from cascadesim.accelerators.mapping.placing import bound
 from cascadesim.accelerators.mapping.plan import plan_mapped, sized_problems
 from cascadesim.accelerators.mapping.problem import MappingProblem, problem
