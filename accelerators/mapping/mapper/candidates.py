@@ -29,9 +29,9 @@ from cascadesim.accelerators.spec import SpatialArray
 
 Space = tuple[str, tuple[tuple[str, int, int], ...], tuple[str, ...]]  # unit, ranks in space, loops in time
 
-
 MANY_EINSUMS = 24  # from here on fewer ways are compared; assumed: all of one attention are below, and fast
 _NOWHERE: Space = (ARRAY_1D, (), ())  # of what no unit can do, which `illegal` says
+FEW_EINSUMS = 6  # assumed: a norm, a softmax or a router has fewer; a search of more would take seconds
 MOST_IDLE = 17 / 16  # assumed: of the lanes, rounded up to whole rounds; less makes no difference worth a search
 NEAR = 4  # assumed: a tile that is better by far is found by powers of two
 SMALLEST_BITS = 4  # of the sizes of tiles that are tried on every array; assumed: smaller ones leave most of it idle
@@ -51,8 +51,7 @@ class Neighbours:
 
     @property
     def frugally(self) -> bool:
-        """Whether spaces that read fewer words are looked at."""
-        return len(self.problem.work) < MANY_EINSUMS
+        return len(self.problem.work) < MANY_EINSUMS  # whether spaces that read fewer words are looked at
 
     def works(self, members: Sequence[int]) -> list[Work]:
         return [self.problem.work[member] for member in members]
@@ -159,13 +158,14 @@ class Neighbours:
 
     @cached_property
     def narrow(self) -> bool:
-        """Whether an Einsum on one instance leaves some of a side of the array, or of the lanes, idle: several
-        instances may then lie side by side (rows of a norm)."""
+        """Whether an Einsum on one instance leaves some of a side of the array, or of the lanes, idle (most, in a long
+        text): several instances may then lie side by side (rows of a norm)."""
         side = max(dimension_size(self.spec, dimension) for dimension in ("rows", "columns", "lanes"))
         whole, instances = self.problem.whole(), set(self.instance_axes)
         points = [prod(work.points(axis, whole[axis]) for axis in work.axes - instances)
                   for work in self.works(self.members)]  # fmt: skip
-        return any(-(-each // side) * side > MOST_IDLE * each for each in points)
+        few = len(self.problem.work) <= FEW_EINSUMS
+        return min(points) < side or (few and any(-(-each // side) * side > MOST_IDLE * each for each in points))
 
     @cached_property
     def cyclic_axes(self) -> frozenset[str]:
@@ -292,7 +292,7 @@ def best_spaces(
         if executed(operations_of(spec, unit), work) is None:
             continue
         kept = stationary(spec, unit, work)
-        single = sorted(work.axes - set(axes)) if len(axes) < len(dimensions) else []  # leaves a dimension to another
+        single = sorted(work.axes - set(axes))[:1] if len(axes) == 1 < len(dimensions) else []  # leaves it the columns
         of_space = [*axes, *single] if kept is None else [axis for axis in axes if axis in kept]
         options: list[tuple[int, int, int, Space]] = []
         for chosen in permutations(of_space, min(len(of_space), len(dimensions))):

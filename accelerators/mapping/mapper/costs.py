@@ -16,7 +16,7 @@ from cascadesim.accelerators.energy import OPERATION_PJ, Actions, dynamic_energy
 from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, inputs_of, outputs_of
-from cascadesim.accelerators.mapping.mapper.candidates import units_of
+from cascadesim.accelerators.mapping.mapper.candidates import FEW_EINSUMS, units_of
 from cascadesim.accelerators.mapping.pipeline import epoch_cycles
 from cascadesim.accelerators.mapping.placing import goes_straight, outside, reads, register_words
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile, Work
@@ -26,7 +26,6 @@ from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 
 Objective = Literal["latency", "energy", "dram"]
 Cost = tuple[float, float]  # the objective, and what decides between equals
-FEW_EINSUMS = 6  # assumed: a norm, a softmax or a router has fewer; a search of more would take seconds
 MOST_AXES = 4  # of a plain Einsum: all orders of loops over them are tried
 SHORT_CYCLES = 3_000  # assumed: fill and drain, some hundreds, are a tenth of longer ones and more alike
 NO_LIMIT: Cost = (float("inf"), 0.0)
@@ -36,11 +35,11 @@ def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
     """What the search compares of one instance: the objective, and what decides between equals.
 
     Cycles are a bound; where tiles do not overlap, or there is one only, loads and stores of larger tiles come on top.
-    Of a plain Einsum by itself, of which many sizes are compared, and where the work is short, the first tile by itself
+    Of a single plain Einsum, of which many sizes are compared, and where the work is short, the first tile by itself
     and transfers in whole cycles count, too; of the former also rounds that wait for the channel.
     """
     tiles = group.problem.instances * prod(loop.most for loop in group.loops)
-    plain = len(group.runs) == 1 and is_plain(group.problem, group.spec, group.runs[0].place)
+    plain = len(group.problem.work) == 1 and is_plain(group.problem, group.spec, 0)
     short = plain or _is_short(group.problem, group.spec)
     alone = group.in_flight == 1 or tiles == 1
     cycles = group.bound_cycles + (group.dram_cycles if alone and not (short and tiles == 1) else 0.0)

@@ -54,8 +54,6 @@ class KnownGroups:
         fine: bool = False, below: Cost = NO_LIMIT, slices: bool = True,
     ) -> Best:  # fmt: skip
         """As `best_group`; nothing is compared twice."""
-        if len(members) == 1 and objective != "energy" and is_plain(problem, spec, members[0]):
-            fine, slices = False, True  # all sizes are tried at once
         works, attended = [problem.work[member] for member in members], problem.attended
         uses = (*(use for work in works for use in (*work.inputs, work.output)), *outputs_of(problem, members))
         axes = frozenset().union(*(use.axes for use in uses), *(work.axes for work in works))
@@ -193,10 +191,12 @@ def best_group(
 ) -> Best:  # fmt: skip
     """The best group of these Einsums that costs less than `below`, if there is one.
 
-    `thorough`: then tiles of other sizes, one or two axes at a time, as long as that is better. `slices`: Einsums may
-    have loops of their own.
+    Of one plain Einsum that has no others to be fused with, or in `fine` tiles, very many sizes at once. `thorough`:
+    then tiles of other sizes, one or two axes at a time, as long as that is better. `slices`: Einsums may have loops of
+    their own.
     """
-    if len(members) == 1 and objective != "energy" and is_plain(problem, spec, members[0]):
+    at_once = len(members) == 1 and objective != "energy" and (fine or len(problem.work) == 1)
+    if at_once and is_plain(problem, spec, members[0]):
         return _alone(problem, spec, members[0], objective, below, thorough)
     found = Best(None, 0, False)
     neighbours = Neighbours(problem, spec, members, fine, squares=thorough, slices=slices)
