@@ -20,18 +20,28 @@ MOST_LEAD = 8  # assumed: epochs that loads run ahead of the arrays, which take 
 
 
 def lead(group: BoundGroup) -> int:
-    """Epochs that loads run ahead of the arrays: one, or as many as a tile takes to come that is used for several.
+    """Epochs that loads run ahead of the arrays: one, or as many as a tile takes to come that is used for several."""
+    epochs = (min(period, ceil(cycles / left) if left > 0 else period) for period, cycles, left, _ in loads(group))
+    return min(max((1, *epochs)), MOST_LEAD)
 
-    The channel has in each epoch what the other transfers leave of it.
-    """
+
+def loads(group: BoundGroup) -> Iterator[tuple[int, float, float, int]]:
+    """Of each input: tiles that use what comes at once, cycles that it takes to come, those of an epoch that the other
+    transfers leave to it, and how often it comes."""
     _, epoch = _begins(group)
-    per_word, longest = group.spec.word_bytes / group.spec.dram_bytes_per_cycle, 1
+    per_word = group.spec.word_bytes / group.spec.dram_bytes_per_cycle
     for read in group.reads:
-        period = fewest(group, read.piece or read.depth)
-        others = (group.dram_cycles - group.filled(read) * per_word) / group.all_tiles
-        left, cycles = epoch - others, group.arriving_words(read) * per_word
-        longest = max(longest, min(period, ceil(cycles / left) if left > 0 else period))
-    return min(longest, MOST_LEAD)
+        words, filled = group.arriving_words(read), group.filled(read)
+        others = (group.dram_cycles - filled * per_word) / group.all_tiles
+        yield fewest(group, read.piece or read.depth), words * per_word, epoch - others, filled // words
+
+
+def waited_cycles(group: BoundGroup) -> float:
+    """Cycles that loads of a tile that is used for several are waited for: they run ahead by fewer epochs than it takes
+    to come."""
+    ahead = group.in_flight - 1 if group.stages is None else min(group.stages.values())
+    return sum(max(0.0, cycles - ahead * left) * times for period, cycles, left, times in loads(group)
+               if period > ahead)  # fmt: skip
 
 
 def stages(group: BoundGroup) -> Mapping[int, int] | None:

@@ -17,7 +17,7 @@ from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, inputs_of, outputs_of
 from cascadesim.accelerators.mapping.mapper.candidates import FEW_EINSUMS, units_of
-from cascadesim.accelerators.mapping.pipeline import epoch_cycles
+from cascadesim.accelerators.mapping.pipeline import epoch_cycles, loads, waited_cycles
 from cascadesim.accelerators.mapping.placing import goes_straight, outside, reads, register_words
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile, Work
 from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, BoundRun, executed, operations_of, sizes_of
@@ -36,7 +36,7 @@ def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
 
     Cycles are a bound; where tiles do not overlap, or there is one only, loads and stores of larger tiles come on top.
     Of a single plain Einsum, of which many sizes are compared, and where the work is short, the first tile by itself
-    and transfers in whole cycles count, too; of the former also rounds that wait for the channel.
+    and transfers in whole cycles count, too; of the former also rounds that wait for the channel, and loads.
     """
     tiles = group.problem.instances * prod(loop.most for loop in group.loops)
     plain = len(group.problem.work) == 1 and is_plain(group.problem, group.spec, 0)
@@ -49,12 +49,27 @@ def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
         cycles = max(cycles, paced_cycles(group))
     if short:
         cycles = max(cycles, _channel_cycles(group))
+    if plain and group.in_flight > 1:
+        cycles += waited_cycles(group)
+    if plain and group.stages is None and group.in_flight > 1:
+        cycles = max(cycles, group.all_tiles * alone_cycles(group) / group.in_flight)
+    if short:
         cycles = max(cycles, _first(group) / group.problem.instances + cycles * (tiles - 1) / tiles)
     words = float(group.read_words + group.written_words)
     if objective == "energy":
         joules = fsum(dynamic_energy_j(priced(actions(group)), group.spec).values())
         return joules / group.problem.instances, cycles
     return (words, cycles) if objective == "dram" else (cycles, words)
+
+
+def alone_cycles(group: BoundGroup) -> float:
+    """Cycles of a tile of one Einsum with the loads that no other tile shares, its drain and its store: as many tiles
+    that are not pipelined are open at once."""
+    run, = group.runs
+    per_word = group.spec.word_bytes / group.spec.dram_bytes_per_cycle
+    own = sum(ceil(cycles) for period, cycles, _, _ in loads(group) if period == 1)
+    stored = sum(use.words(group.leaf) for use in group.writes) * per_word
+    return own + run.cycles(group.leaf) + run.drain_cycles + stored
 
 
 def paced_cycles(group: BoundGroup) -> float:
@@ -65,13 +80,14 @@ def paced_cycles(group: BoundGroup) -> float:
     has less to do in the others.
     """
     per_word = group.spec.word_bytes / group.spec.dram_bytes_per_cycle
-    moves = [(per_word * group.filled(read), "first", frozenset(
+    moves = [(_rounded(group.arriving_words(read), group.filled(read), per_word), "first", frozenset(
         number for number in range(read.depth, read.piece) if group.loops[number].axis not in read.axes))
         for read in group.reads]  # fmt: skip
     for use in group.writes:
         run = next(run for run in group.runs if run.work.output.tensor == use.tensor)
         sums = frozenset(number for number, loop in enumerate(group.loops) if loop.axis in run.work.reduced)
-        moves.append((per_word * group.stored(use), "last", sums if run.after is None else frozenset()))
+        stored = _rounded(use.words(group.leaf), group.stored(use), per_word)
+        moves.append((stored, "last", sums if run.after is None else frozenset()))
     loops = sorted(loop for loop in frozenset().union(*(own for *_, own in moves)) if group.loops[loop].most > 1)
     if not loops or group.attended is not None:
         return 0.0
@@ -90,7 +106,12 @@ def _channel_cycles(group: BoundGroup) -> int:
     per_word = group.spec.word_bytes / group.spec.dram_bytes_per_cycle
     moves = [(group.arriving_words(read), group.filled(read)) for read in group.reads]
     moves += [(use.words(group.leaf), group.stored(use)) for use in group.writes]
-    return sum(ceil(words * per_word) * (total // words) for words, total in moves)
+    return sum(_rounded(words, total, per_word) for words, total in moves)
+
+
+def _rounded(words: int, total: int, per_word: float) -> int:
+    """Cycles of all transfers, of so many words each, in whole ones."""
+    return ceil(words * per_word) * (total // words)
 
 
 def _first(group: BoundGroup) -> float:

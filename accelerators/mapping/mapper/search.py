@@ -25,7 +25,7 @@ from cascadesim.accelerators.mapping.mapper.costs import (
     least_of_all,
     least_of_tiles,
 )
-from cascadesim.accelerators.mapping.mapper.many_sizes import Way
+from cascadesim.accelerators.mapping.mapper.many_cycles import Way
 from cascadesim.accelerators.mapping.mapper.residency import between, residents, shorter
 from cascadesim.accelerators.mapping.mapper.single import fastest
 from cascadesim.accelerators.mapping.nest import MOST_FUSED

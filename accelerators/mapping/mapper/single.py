@@ -15,7 +15,8 @@ import numpy as np
 
 from cascadesim.accelerators.mapping.mapper.candidates import units_of
 from cascadesim.accelerators.mapping.mapper.costs import Objective, looped_axes
-from cascadesim.accelerators.mapping.mapper.many_sizes import Floats, Sizes, Way
+from cascadesim.accelerators.mapping.mapper.many_cycles import Way
+from cascadesim.accelerators.mapping.mapper.many_sizes import Floats, Sizes
 from cascadesim.accelerators.mapping.problem import MappingProblem, Work
 from cascadesim.accelerators.mapping.runs import DIMENSIONS, BoundRun, bound_run, dimension_size
 from cascadesim.accelerators.spec import SpatialArray

@@ -1,0 +1,213 @@
+"""How long one Einsum takes over arrays of sizes of tiles, as `BoundGroup` and `costs` count it for one mapping."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+
+from cascadesim.accelerators.mapping.legality import Draft, Kept
+from cascadesim.accelerators.mapping.mapper.candidates import named_loops
+from cascadesim.accelerators.mapping.mapper.many_sizes import Counts, Floats, ManyTiles, any_of, product_of, words_of
+from cascadesim.accelerators.mapping.pipeline import MOST_LEAD
+from cascadesim.accelerators.mapping.runs import ARRAY_2D
+
+
+@dataclass(frozen=True)
+class Way(ManyTiles):
+    """Cycles of each size, (ways,) float64."""
+
+    def fewest(self, depth: int) -> Counts:
+        """Iterations of the loops inside the first ones taken together, at least: `pipeline.fewest`."""
+        found = np.array(1)
+        for number in range(depth, len(self.order)):
+            outer = np.broadcast_to(self.tiles[number][self.order[number]], np.shape(self.steps[number]))
+            rest = self.problem.extents[self.order[number]] % outer
+            found = found * -(-np.where(rest > 0, rest, outer) // self.steps[number])
+        return found
+
+    @cached_property
+    def epoch_left(self) -> Sequence[Floats]:
+        """Cycles of the channel that other transfers leave, in an epoch, to each input."""
+        per_word, leaf = self.spec.word_bytes / self.spec.dram_bytes_per_cycle, self.tiles[-1]
+        sides = {axis: side for axis, _, side in self.run.space}
+        steps = product_of(-(-leaf[axis] // sides[axis]) if axis in sides else leaf[axis] for axis in self.work.axes)
+        number = product_of(map(self.number, self.work.axes))
+        epoch = np.maximum(self.run.op_cycles * steps, self.bound_cycles // number)
+        return [epoch - (self.dram_words - self.filled(use)) * per_word / number for use in self.work.inputs]
+
+    @cached_property
+    def periods(self) -> Sequence[Counts]:
+        """Of each input: tiles that use what comes at once."""
+        return [np.where(self.in_pieces(use), self.fewest(self.innermost(use)), self.fewest(self.kept[use.tensor]))
+                for use in self.work.inputs]  # fmt: skip
+
+    @cached_property
+    def waited_cycles(self) -> Floats:
+        """Cycles that loads of a tile that is used for several are waited for (`pipeline.waited_cycles`): they run
+        ahead by as many epochs as they take, where that has room, else by one."""
+        per_word = self.spec.word_bytes / self.spec.dram_bytes_per_cycle
+        longest, loads = np.array(1), []
+        for use, period, words, left in zip(
+            self.work.inputs, self.periods, self.arriving, self.epoch_left, strict=True):  # fmt: skip
+            taken = words * per_word
+            epochs = np.where(left > 0, np.ceil(taken / np.maximum(left, 1e-9)), period)
+            longest = np.maximum(longest, np.minimum(period, epochs))
+            loads.append((period, taken, left, self.filled(use) // words))
+        longest = np.minimum(longest, MOST_LEAD)
+        ahead = np.where(self.room_ahead(longest) <= self.spec.buffer_words, longest, 1)
+        total = np.array(0.0)
+        for period, taken, left, times in loads:
+            total = total + np.where(period > ahead, np.maximum(taken - ahead * left, 0.0) * times, 0.0)
+        return total
+
+    def room_ahead(self, lead: Counts) -> Counts:
+        """Room that tiles take where loads run so many epochs ahead: `placing.input_copies`."""
+        total = self.footprint_words
+        for use in self.work.inputs:
+            depth, inner = self.kept[use.tensor], self.innermost(use)
+            moves = any_of(self.most[number] > 1 for number in range(depth)) | (self.problem.instances > 1)
+            copies = np.where(moves, 1 + -(-(1 + lead) // self.fewest(depth)), 1)
+            pieces = product_of([self.most[number] for number in range(depth, inner)
+                               if self.order[number] in use.axes])  # fmt: skip
+            more = np.maximum(1, 1 + -(-(1 + lead) // self.fewest(inner)) - pieces)
+            words, piece = (words_of(use.axes, self.tiles[each]) for each in (depth, max(depth, inner)))
+            total = total + np.where(self.in_pieces(use), words + more * piece, copies * words) - self.room(use)
+        return total
+
+    @cached_property
+    def busy_cycles(self) -> Counts:
+        """Cycles of the unit, all tiles together."""
+        return self.run.op_cycles * product_of(map(self.waves, self.work.axes))
+
+    @cached_property
+    def bound_cycles(self) -> Floats:
+        """Cycles of the busiest of the array, the DRAM channel and the ports, (ways,)."""
+        word, spec = self.spec.word_bytes, self.spec
+        moving = np.maximum(self.dram_words * (word / spec.dram_bytes_per_cycle),
+                            self.port_words * (word / spec.global_buffer.bytes_per_cycle))  # fmt: skip
+        cycles: Floats = np.maximum(np.maximum(self.busy_cycles, moving), 1.0)
+        return cycles
+
+    @cached_property
+    def arriving(self) -> Sequence[Counts]:
+        """Words of each input that come at once: a tile, or a piece of one."""
+        return [words_of(use.axes, self.tiles[max(self.kept[use.tensor], self.overlapped * self.innermost(use))])
+                for use in self.work.inputs]  # fmt: skip
+
+    @cached_property
+    def channel_cycles(self) -> Floats:
+        """Cycles of the DRAM channel, each transfer of a tile in whole ones."""
+        return sum(self.load_cycles, self.store_cycles)
+
+    @cached_property
+    def store_cycles(self) -> Floats:
+        """Those of what leaves."""
+        words = words_of(self.work.output.axes, self.tiles[-1])
+        cycles: Floats = np.ceil(words * (self.spec.word_bytes / self.spec.dram_bytes_per_cycle)) * (
+            self.stored_words // words)  # fmt: skip
+        return cycles
+
+    @cached_property
+    def load_cycles(self) -> Sequence[Floats]:
+        """Those of each input."""
+        per_word = self.spec.word_bytes / self.spec.dram_bytes_per_cycle
+        return [np.ceil(words * per_word) * (self.filled(use) // words)
+                for words, use in zip(self.arriving, self.work.inputs, strict=True)]  # fmt: skip
+
+    @cached_property
+    def paced_cycles(self) -> Floats:
+        """Cycles where loads, steps and stores overlap round by round (`costs.paced_cycles`).
+
+        Pieces of an input that stays come in the first round of the loops that it lacks, results leave in the last one
+        of the loops that are summed over: the channel may take longer than those rounds.
+        """
+        rounds = [frozenset(number for number in range(self.kept[use.tensor], self.innermost(use))
+                            if self.order[number] not in use.axes) for use in self.work.inputs]  # fmt: skip
+        sums = frozenset(number for number, axis in enumerate(self.order) if axis in self.work.reduced)
+        spread = [~self.in_pieces(use) for use in self.work.inputs]
+        total, loops = np.array(0.0), sorted(sums.union(*rounds))
+        for states in product(*(("first", "middle", "last") if (self.most[loop] > 1).any() else ("first",)
+                                for loop in loops)):  # fmt: skip
+            stands = dict(zip(loops, states, strict=True))
+            share = product_of([_share(self.most[loop], state) for loop, state in stands.items()])
+            moved = np.array(0.0)
+            for cycles, own, always in zip(self.load_cycles, rounds, spread, strict=True):
+                alone = cycles * product_of([self.most[loop] for loop in own])
+                moved = moved + np.where(always, cycles, alone * all(stands[loop] == "first" for loop in own))
+            stored = self.store_cycles * product_of([self.most[loop] for loop in sums])
+            moved = moved + stored * product_of([(self.most[loop] == 1) | (stands[loop] == "last") for loop in sums])
+            total = total + share * np.maximum(self.bound_cycles, moved)
+        return total
+
+    @cached_property
+    def first_cycles(self) -> Floats:
+        """Cycles of the first tile by itself: its loads, its steps, its drain and its store."""
+        leaf, per_word = self.tiles[-1], self.spec.word_bytes / self.spec.dram_bytes_per_cycle
+        loads = sum((np.ceil(words * per_word) for words in self.arriving), np.array(0.0))
+        stores = words_of(self.work.output.axes, leaf) * per_word * bool(self.stored_words)
+        sides = {axis: side for axis, _, side in self.run.space}
+        steps = product_of(-(-leaf[axis] // sides[axis]) if axis in sides else leaf[axis] for axis in self.work.axes)
+        drained = np.array(0)
+        if self.run.unit == ARRAY_2D and self.run.space:
+            axis, _, rows = self.run.space[0]
+            drained = np.minimum(leaf[axis], rows)
+        cycles: Floats = loads + self.run.op_cycles * steps + drained + stores
+        return cycles
+
+    @cached_property
+    def least_cycles(self) -> Floats:
+        """The bound, with transfers in whole cycles and the first tile by itself."""
+        return self._with_first(np.maximum(self.bound_cycles, self.channel_cycles))
+
+    @cached_property
+    def cycles(self) -> Floats:
+        """That, where loads, steps and stores overlap round by round, and loads are waited for: `costs.cost`."""
+        bound = np.maximum(self.channel_cycles, self.paced_cycles)
+        if not self.overlapped:
+            return self._with_first(bound)
+        pairs = product_of(map(self.number, self.work.axes)) * self.alone_cycles / 2
+        pipelined = self.room_ahead(np.array(1)) <= self.spec.buffer_words
+        return self._with_first(np.maximum(bound + self.waited_cycles, np.where(pipelined, 0.0, pairs)))
+
+    @cached_property
+    def alone_cycles(self) -> Floats:
+        """Cycles of a tile with the loads that no other one shares, its drain and its store: `costs.alone_cycles`."""
+        per_word = self.spec.word_bytes / self.spec.dram_bytes_per_cycle
+        shared = [np.ceil(words * per_word) * (period > 1)
+                  for words, period in zip(self.arriving, self.periods, strict=True)]  # fmt: skip
+        cycles: Floats = self.first_cycles - sum(shared, np.array(0.0))
+        return cycles
+
+    def _with_first(self, bound: Floats) -> Floats:
+        tiles = self.problem.instances * product_of(self.most)
+        cycles: Floats = np.maximum(bound, self.first_cycles / self.problem.instances + bound * (tiles - 1) / tiles)
+        return cycles
+
+    def draft(self) -> Draft:
+        """The way, of one size, as any other mapping; loops of one iteration are none."""
+        looped = [number for number, most in enumerate(self.most) if most.item() > 1]
+        loops = named_loops(self.problem, [(self.order[number], self.steps[number].item()) for number in looped])
+
+        def depth(outside: int) -> int:
+            return sum(number < outside for number in looped)
+
+        kept = {}
+        for use in self.work.inputs:
+            own, inner = depth(self.kept[use.tensor]), depth(self.innermost(use))
+            pieces = self.overlapped and any(loop.axis in use.axes for loop in loops[own:inner])
+            kept[use.tensor] = Kept(own, self.overlapped and own > 0, inner if pieces else 0)
+        tile = {axis: size.item() for axis, size in self.tiles[-1].items()}
+        space = tuple((axis, self.work.block(axis, tile[axis]), side) for axis, _, side in self.run.space)
+        spaces = {self.run.place: (self.run.unit, space, self.run.time)}
+        return Draft(self.problem, self.spec, (self.run.place,), loops, spaces, {}, kept,
+                     None if self.overlapped else 1)  # fmt: skip
+
+
+def _share(most: Counts, state: str) -> Floats:
+    """Share of the iterations of a loop that are the first one, the last one, or others; a single one is the first."""
+    rounds: Floats = (np.maximum(most - 2, 0) if state == "middle" else (most > 1) | (state == "first")) / most
+    return rounds
