@@ -26,14 +26,17 @@ def lead(group: BoundGroup) -> int:
 
 
 def loads(group: BoundGroup) -> Iterator[tuple[int, float, float, int]]:
-    """Of each input: tiles that use what comes at once, cycles that it takes to come, those of an epoch that the other
-    transfers leave to it, and how often it comes."""
+    """Of each input that comes several times: tiles that use what comes at once, cycles that it takes to come, those of
+    an epoch that the other transfers leave to it, and how often it comes."""
     _, epoch = _begins(group)
     per_word = group.spec.word_bytes / group.spec.dram_bytes_per_cycle
     for read in group.reads:
         words, filled = group.arriving_words(read), group.filled(read)
         others = (group.dram_cycles - filled * per_word) / group.all_tiles
-        yield fewest(group, read.piece or read.depth), words * per_word, epoch - others, filled // words
+        if filled == words and group.problem.instances == 1:
+            continue
+        moving = [number for number in range(read.piece or read.depth) if group.loops[number].axis in read.axes]
+        yield fewest(group, max(moving, default=-1) + 1), words * per_word, epoch - others, filled // words
 
 
 def waited_cycles(group: BoundGroup) -> float:

@@ -11,8 +11,17 @@ import numpy as np
 
 from cascadesim.accelerators.mapping.legality import Draft, Kept
 from cascadesim.accelerators.mapping.mapper.candidates import named_loops
-from cascadesim.accelerators.mapping.mapper.many_sizes import Counts, Floats, ManyTiles, any_of, product_of, words_of
+from cascadesim.accelerators.mapping.mapper.many_sizes import (
+    Bits,
+    Counts,
+    Floats,
+    ManyTiles,
+    any_of,
+    product_of,
+    words_of,
+)
 from cascadesim.accelerators.mapping.pipeline import MOST_LEAD
+from cascadesim.accelerators.mapping.problem import TensorUse
 from cascadesim.accelerators.mapping.runs import ARRAY_2D
 
 
@@ -41,9 +50,21 @@ class Way(ManyTiles):
 
     @cached_property
     def periods(self) -> Sequence[Counts]:
-        """Of each input: tiles that use what comes at once."""
-        return [np.where(self.in_pieces(use), self.fewest(self.innermost(use)), self.fewest(self.kept[use.tensor]))
-                for use in self.work.inputs]  # fmt: skip
+        """Of each input: tiles that use what comes at once, those of the loops inside the last that moves it."""
+        found = []
+        for use in self.work.inputs:
+            inner = np.where(self.in_pieces(use), self.innermost(use), self.kept[use.tensor])
+            period = self.fewest(0)
+            for number, axis in enumerate(self.order):
+                if axis in use.axes:
+                    period = np.where((self.most[number] > 1) & (number < inner), self.fewest(number + 1), period)
+            found.append(period)
+        return found
+
+    def is_again(self, use: TensorUse) -> Bits:
+        """Where an input comes several times: a single load is waited for in any case."""
+        words = words_of(use.axes, self.tiles[max(self.kept[use.tensor], self.overlapped * self.innermost(use))])
+        return (self.filled(use) > words) | (self.problem.instances > 1)
 
     @cached_property
     def waited_cycles(self) -> Floats:
@@ -55,8 +76,8 @@ class Way(ManyTiles):
             self.work.inputs, self.periods, self.arriving, self.epoch_left, strict=True):  # fmt: skip
             taken = words * per_word
             epochs = np.where(left > 0, np.ceil(taken / np.maximum(left, 1e-9)), period)
-            longest = np.maximum(longest, np.minimum(period, epochs))
-            loads.append((period, taken, left, self.filled(use) // words))
+            longest = np.where(self.is_again(use), np.maximum(longest, np.minimum(period, epochs)), longest)
+            loads.append((period, taken, left, self.filled(use) // words * self.is_again(use)))
         longest = np.minimum(longest, MOST_LEAD)
         ahead = np.where(self.room_ahead(longest) <= self.spec.buffer_words, longest, 1)
         total = np.array(0.0)
@@ -177,8 +198,8 @@ class Way(ManyTiles):
     def alone_cycles(self) -> Floats:
         """Cycles of a tile with the loads that no other one shares, its drain and its store: `costs.alone_cycles`."""
         per_word = self.spec.word_bytes / self.spec.dram_bytes_per_cycle
-        shared = [np.ceil(words * per_word) * (period > 1)
-                  for words, period in zip(self.arriving, self.periods, strict=True)]  # fmt: skip
+        loads = zip(self.work.inputs, self.arriving, self.periods, strict=True)
+        shared = [np.ceil(words * per_word) * ((period > 1) | ~self.is_again(use)) for use, words, period in loads]
         cycles: Floats = self.first_cycles - sum(shared, np.array(0.0))
         return cycles
 
