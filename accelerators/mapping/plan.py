@@ -18,8 +18,8 @@ from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS
 from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Cost, Objective, actions, cost
 from cascadesim.accelerators.mapping.mapper.described import described
+from cascadesim.accelerators.mapping.mapper.residency import with_staying
 from cascadesim.accelerators.mapping.mapper.search import KnownGroups, search
-from cascadesim.accelerators.mapping.mapper.staying import with_staying
 from cascadesim.accelerators.mapping.nest import MOST_FUSED, CascadeMapping
 from cascadesim.accelerators.mapping.problem import MappingProblem, problem
 from cascadesim.accelerators.mapping.resolve import resolved, text_sizes

@@ -54,6 +54,8 @@ class KnownGroups:
         fine: bool = False, below: Cost = NO_LIMIT, slices: bool = True,
     ) -> Best:  # fmt: skip
         """As `best_group`; nothing is compared twice."""
+        if len(problem.work) == 1 and objective != "energy" and is_plain(problem, spec, 0):
+            fine, slices = False, True  # all sizes are tried at once
         works, attended = [problem.work[member] for member in members], problem.attended
         uses = (*(use for work in works for use in (*work.inputs, work.output)), *outputs_of(problem, members))
         axes = frozenset().union(*(use.axes for use in uses), *(work.axes for work in works))
@@ -195,7 +197,7 @@ def best_group(
     then tiles of other sizes, one or two axes at a time, as long as that is better. `slices`: Einsums may have loops of
     their own.
     """
-    at_once = len(members) == 1 and objective != "energy" and (fine or len(problem.work) == 1)
+    at_once = objective != "energy" and len(members) == 1 and (fine or len(problem.work) == 1)
     if at_once and is_plain(problem, spec, members[0]):
         return _alone(problem, spec, members[0], objective, below, thorough)
     found = Best(None, 0, False)

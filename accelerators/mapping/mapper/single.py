@@ -40,7 +40,8 @@ def ways(
     axes = looped_axes(problem, work)
     common = [axis for axis in axes if all(axis in use.axes for use in (*work.inputs, work.output))]
     others = [axis for axis in axes if axis not in common or len(axes) <= FEW_AXES]
-    choices = [_sizes(problem, spec, units_of(spec, work), axis, len(axes), near) for axis in axes]
+    most = int(MOST_TILES ** (1 / len(axes)))
+    choices = [_sizes(problem, spec, units_of(spec, work), axis, near)[:most] for axis in axes]
     tiles = np.array(list(product(*choices)), np.int64).reshape(-1, len(axes)).T
     all_runs = list(_runs(problem, spec, place, axes))
     if not all_runs:  # no unit can do it
@@ -80,22 +81,20 @@ def _twice(
 
 
 def _sizes(
-    problem: MappingProblem, spec: SpatialArray, units: Sequence[str], axis: str, axes: int,
-    near: Mapping[str, int] | None,
-) -> list[int]:  # fmt: skip
-    """Sizes of tiles along an axis: all of it, balanced ones, powers of two, sides of the array."""
+    problem: MappingProblem, spec: SpatialArray, units: Sequence[str], axis: str, near: Mapping[str, int] | None
+) -> list[int]:
+    """Sizes of tiles along an axis: all of it, sides of the array, balanced ones and powers of two, longest first."""
     extent = problem.extents[axis]
     if near is not None:
         low, high = max(1, near[axis] // 2), min(extent, 2 * near[axis])
         own = {-(-extent // count) for count in range(-(-extent // high), -(-extent // low) + 1)} | {near[axis]}
-        return sorted(own, key=lambda size: abs(size - near[axis]))[: int(MOST_TILES ** (1 / axes))]
+        return sorted(own, key=lambda size: abs(size - near[axis]))
     sides = {dimension_size(spec, dimension) for unit in units for dimension in DIMENSIONS[unit]}
     few = {-(-extent // count) for count in range(1, FEW + 1)}
     powers = {1 << bit for bit in range(extent.bit_length())}
     found = sorted(size for size in few | powers | sides if size <= extent)
-    most = int(MOST_TILES ** (1 / axes))
     keep = [extent, *sorted(sides), *(size for size in reversed(found) if size != extent)]
-    return list(dict.fromkeys(size for size in keep if size <= extent))[:most]
+    return list(dict.fromkeys(size for size in keep if size <= extent))
 
 
 def _runs(problem: MappingProblem, spec: SpatialArray, place: int, axes: Sequence[str]) -> Iterator[BoundRun]:
@@ -158,10 +157,11 @@ def fastest(
     def limit() -> float:
         return found[-1][0] if len(found) == BEST else below
 
+    of_time = limit if objective == "latency" else lambda: inf
     for overlapped in (True, False):
         if objective == "latency" and found:
             break  # one tile at a time is for room
-        for way in ways(problem, spec, place, overlapped, near, limit if objective == "latency" else lambda: inf):
+        for way in ways(problem, spec, place, overlapped, near, of_time):
             evaluated += len(way.steps[0]) if way.steps else 1
             least = way.least_cycles if objective == "latency" else way.dram_words
             useful = np.flatnonzero(way.fits & (least <= limit()))

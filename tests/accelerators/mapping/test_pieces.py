@@ -9,9 +9,8 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.mapper.described import described
-from cascadesim.accelerators.mapping.mapper.residency import further_out
+from cascadesim.accelerators.mapping.mapper.residency import further_out, with_staying
 from cascadesim.accelerators.mapping.mapper.search import best_group
-from cascadesim.accelerators.mapping.mapper.staying import with_staying
 from cascadesim.accelerators.mapping.plan import given
 from cascadesim.accelerators.mapping.program import program
 from cascadesim.accelerators.mapping.resolve import resolved
