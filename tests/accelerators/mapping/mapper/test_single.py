@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.mapper.costs import cost, is_plain, paced_cycles
+from cascadesim.accelerators.mapping.mapper.costs import actions, cost, is_plain, paced_cycles
 from cascadesim.accelerators.mapping.mapper.many_cycles import Way
 from cascadesim.accelerators.mapping.mapper.single import fastest, ways
 from cascadesim.accelerators.mapping.pipeline import lead
 from cascadesim.accelerators.mapping.placing import bound
 from cascadesim.accelerators.mapping.plan import plan_mapped, sized_problems
 from cascadesim.accelerators.mapping.problem import MappingProblem, problem
+from cascadesim.accelerators.mapping.resolve import resolved
+from cascadesim.accelerators.mapping.text import parse_mapping
 from cascadesim.accelerators.protocol import Plan
 from cascadesim.accelerators.spec import Operations, SpatialArray
 from cascadesim.einsum_cascades.models.lowering import linear
@@ -95,6 +97,19 @@ def test_what_is_found_is_the_best_of_all_that_fit(array: Callable[..., SpatialA
 
     found = fastest(whole, spec, 0, "latency")
     assert found.best[0].cycles.item() == min(map(best, ways(whole, spec, 0, overlapped=True)))
+
+
+def test_registers_are_written_where_an_element_gets_another_word(array: Callable[..., SpatialArray]) -> None:
+    """128 points: three reads each; a write of each result and of each word of A, and of 16 words of W, which stay in
+    their elements while 8 rows pass by."""
+    text = """mapping weights for product
+for top:
+  array_2d [k over rows, n over columns]: Z for r
+  overlap serial
+"""
+    whole = problem(cascade("product", TEXTS["product"]), {"R": 8, "K": 4, "N": 4})
+    done = actions(resolved(parse_mapping(text), whole, array(4))[0])
+    assert (done.register_reads_2d, done.register_writes_2d) == (3 * 128, 128 + 128 + 16)
 
 
 def planned(spec: SpatialArray, rows: int, depth: int, columns: int, copies: int = 1) -> Plan:
