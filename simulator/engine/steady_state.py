@@ -209,6 +209,8 @@ def run_tiles(m: EngineState, position: int) -> int:
     m.loops[within, : at.CLOCKS] = 0
     m.loops[within, at.POWER], m.loops[within, at.SETTLED] = 1, not is_long(m, tiles)
     m.loops[within, at.ITERATION] = tiles if fresh else 0
+    if fresh and not m.loops[within, at.SETTLED]:
+        begin(m, first, tiles)
     step = int64(0)
     while step < tiles:
         m.rows[at.PROGRESS, at.ENTERED] += 1
@@ -221,6 +223,17 @@ def run_tiles(m: EngineState, position: int) -> int:
         if not m.loops[within, at.SETTLED] and is_alone(m, within, first, step, tiles):
             step += detect(m, within, first + step, tiles - step)
     return DONE
+
+
+@compiled
+def begin(m: EngineState, first: int, tiles: int) -> None:
+    """Columns that start anew hold nothing, those of tiles that will be skipped, too: a tile without the task that
+    carries a value leaves nothing either."""
+    for carrier in range(m.rows[at.SIZE, at.CARRIERS]):
+        if m.rows[at.BY_COLUMN, carrier]:
+            m.columns[at.FROM, carrier, first : first + tiles] = -1
+            m.columns[at.FINISH, carrier, first : first + tiles] = ABSENT
+            m.columns[at.START, carrier, first : first + tiles] = ABSENT
 
 
 @compiled

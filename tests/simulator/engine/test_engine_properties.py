@@ -136,6 +136,13 @@ def test_skipped_tiles_of_a_row_and_the_full_run_agree(program: Program) -> None
     check_against_the_reference(program)
 
 
+def test_columns_that_start_anew_hold_nothing_where_their_tiles_are_skipped() -> None:
+    """Rows of 33 tiles whose task is absent, which start their columns, then 33 in which it runs for a cycle."""
+    task = Task("A", "u", (After("A", lag_cycles=150, same_column=True),))
+    row = (TileRun(1, 33, 0, fresh=True), TileRun(0, 33, 0))
+    check_against_the_reference(Program((task,), ((1,), (0,)), (Repeat(3, row),), in_flight=1))
+
+
 def check_against_the_reference(program: Program) -> None:
     """Cycles, and first start and last finish of every unit, tile by tile in the reference."""
     reference, schedule = Reference(program).run(), outcome(program)
