@@ -82,7 +82,7 @@ class Operations(Spec):
             counts["add"] = counts.get("add", 0) - differences
         return {name: count for name, count in counts.items() if count > 0}
 
-    def cycles_of(self, operations: Mapping[str, int], differences: int = 0) -> int:
+    def cycles_of(self, operations: Mapping[str, int], differences: int) -> int:
         """Count the cycles of one element for the operations of one point, all of which it can do."""
         return sum(count * self.cycles[name] for name, count in self.charged(operations, differences).items())
 

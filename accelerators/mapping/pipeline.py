@@ -39,7 +39,7 @@ def loads(group: BoundGroup) -> Iterator[tuple[int, float, float, int]]:
         yield fewest(group, max(moving, default=-1) + 1), words * per_word, epoch - others, filled // words
 
 
-def waited_cycles(group: BoundGroup) -> float:
+def load_wait_cycles(group: BoundGroup) -> float:
     """Cycles that loads of a tile that is used for several are waited for: they run ahead by fewer epochs than it takes
     to come."""
     ahead = group.in_flight - 1 if group.stages is None else min(group.stages.values())

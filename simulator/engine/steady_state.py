@@ -210,7 +210,7 @@ def run_tiles(m: EngineState, position: int) -> int:
     m.loops[within, at.POWER], m.loops[within, at.SETTLED] = 1, not is_long(m, tiles)
     m.loops[within, at.ITERATION] = tiles if fresh else 0
     if fresh and not m.loops[within, at.SETTLED]:
-        begin(m, first, tiles)
+        start_columns(m, first, tiles)
     step = int64(0)
     while step < tiles:
         m.rows[at.PROGRESS, at.ENTERED] += 1
@@ -226,7 +226,7 @@ def run_tiles(m: EngineState, position: int) -> int:
 
 
 @compiled
-def begin(m: EngineState, first: int, tiles: int) -> None:
+def start_columns(m: EngineState, first: int, tiles: int) -> None:
     """Columns that start anew hold nothing, those of tiles that will be skipped, too: a tile without the task that
     carries a value leaves nothing either."""
     for carrier in range(m.rows[at.SIZE, at.CARRIERS]):

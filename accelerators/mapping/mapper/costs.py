@@ -17,7 +17,7 @@ from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, inputs_of, outputs_of
 from cascadesim.accelerators.mapping.mapper.candidates import FEW_EINSUMS, units_of
-from cascadesim.accelerators.mapping.pipeline import epoch_cycles, loads, waited_cycles
+from cascadesim.accelerators.mapping.pipeline import epoch_cycles, load_wait_cycles, loads
 from cascadesim.accelerators.mapping.placing import goes_straight, outside, reads, register_words
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile, Work
 from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, BoundRun, executed, operations_of, sizes_of
@@ -50,7 +50,7 @@ def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
     if short:
         cycles = max(cycles, _channel_cycles(group))
     if plain and group.in_flight > 1:
-        cycles += waited_cycles(group)
+        cycles += load_wait_cycles(group)
     if plain and group.stages is None and group.in_flight > 1:
         cycles = max(cycles, group.all_tiles * alone_cycles(group) / group.in_flight)
     if short:
@@ -60,6 +60,12 @@ def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
         joules = fsum(dynamic_energy_j(priced(actions(group)), group.spec).values())
         return joules / group.problem.instances, cycles
     return (words, cycles) if objective == "dram" else (cycles, words)
+
+
+def total(groups: Sequence[BoundGroup], objective: Objective) -> Cost:
+    """What groups cost that run one after another."""
+    costs = [cost(group, objective) for group in groups]
+    return sum(first for first, _ in costs), sum(second for _, second in costs)
 
 
 def alone_cycles(group: BoundGroup) -> float:

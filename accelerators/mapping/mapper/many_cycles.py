@@ -12,7 +12,6 @@ import numpy as np
 from cascadesim.accelerators.mapping.legality import Draft, Kept
 from cascadesim.accelerators.mapping.mapper.candidates import named_loops
 from cascadesim.accelerators.mapping.mapper.many_sizes import (
-    Bits,
     Counts,
     Floats,
     ManyTiles,
@@ -21,7 +20,6 @@ from cascadesim.accelerators.mapping.mapper.many_sizes import (
     words_of,
 )
 from cascadesim.accelerators.mapping.pipeline import MOST_LEAD
-from cascadesim.accelerators.mapping.problem import TensorUse
 from cascadesim.accelerators.mapping.runs import ARRAY_2D
 
 
@@ -41,11 +39,9 @@ class Way(ManyTiles):
     @cached_property
     def epoch_left(self) -> Sequence[Floats]:
         """Cycles of the channel that other transfers leave, in an epoch, to each input."""
-        per_word, leaf = self.spec.word_bytes / self.spec.dram_bytes_per_cycle, self.tiles[-1]
-        sides = {axis: side for axis, _, side in self.run.space}
-        steps = product_of(-(-leaf[axis] // sides[axis]) if axis in sides else leaf[axis] for axis in self.work.axes)
+        per_word = self.spec.word_bytes / self.spec.dram_bytes_per_cycle
         number = product_of(map(self.number, self.work.axes))
-        epoch = np.maximum(self.run.op_cycles * steps, self.bound_cycles // number)
+        epoch = np.maximum(self.tile_cycles, self.bound_cycles // number)
         return [epoch - (self.dram_words - self.filled(use)) * per_word / number for use in self.work.inputs]
 
     @cached_property
@@ -61,23 +57,24 @@ class Way(ManyTiles):
             found.append(period)
         return found
 
-    def is_again(self, use: TensorUse) -> Bits:
-        """Where an input comes several times: a single load is waited for in any case."""
-        words = words_of(use.axes, self.tiles[max(self.kept[use.tensor], self.overlapped * self.innermost(use))])
-        return (self.filled(use) > words) | (self.problem.instances > 1)
+    @cached_property
+    def times(self) -> Sequence[Counts]:
+        """How often each input comes; 0 of a single time, which is waited for in any case."""
+        found = [self.filled(use) // words for use, words in zip(self.work.inputs, self.arriving, strict=True)]
+        return [times * ((times > 1) | (self.problem.instances > 1)) for times in found]
 
     @cached_property
-    def waited_cycles(self) -> Floats:
-        """Cycles that loads of a tile that is used for several are waited for (`pipeline.waited_cycles`): they run
+    def load_wait_cycles(self) -> Floats:
+        """Cycles that loads of a tile that is used for several are waited for (`pipeline.load_wait_cycles`): they run
         ahead by as many epochs as they take, where that has room, else by one."""
         per_word = self.spec.word_bytes / self.spec.dram_bytes_per_cycle
         longest, loads = np.array(1), []
-        for use, period, words, left in zip(
-            self.work.inputs, self.periods, self.arriving, self.epoch_left, strict=True):  # fmt: skip
+        for period, words, left, times in zip(
+            self.periods, self.arriving, self.epoch_left, self.times, strict=True):  # fmt: skip
             taken = words * per_word
             epochs = np.where(left > 0, np.ceil(taken / np.maximum(left, 1e-9)), period)
-            longest = np.where(self.is_again(use), np.maximum(longest, np.minimum(period, epochs)), longest)
-            loads.append((period, taken, left, self.filled(use) // words * self.is_again(use)))
+            longest = np.where(times > 0, np.maximum(longest, np.minimum(period, epochs)), longest)
+            loads.append((period, taken, left, times))
         longest = np.minimum(longest, MOST_LEAD)
         ahead = np.where(self.room_ahead(longest) <= self.spec.buffer_words, longest, 1)
         total = np.array(0.0)
@@ -103,6 +100,13 @@ class Way(ManyTiles):
     def busy_cycles(self) -> Counts:
         """Cycles of the unit, all tiles together."""
         return self.run.op_cycles * product_of(map(self.waves, self.work.axes))
+
+    @cached_property
+    def tile_cycles(self) -> Counts:
+        """Cycles of the unit, of one whole tile."""
+        leaf, sides = self.tiles[-1], {axis: side for axis, _, side in self.run.space}
+        return self.run.op_cycles * product_of(
+            -(-leaf[axis] // sides[axis]) if axis in sides else leaf[axis] for axis in self.work.axes)
 
     @cached_property
     def bound_cycles(self) -> Floats:
@@ -170,13 +174,11 @@ class Way(ManyTiles):
         leaf, per_word = self.tiles[-1], self.spec.word_bytes / self.spec.dram_bytes_per_cycle
         loads = sum((np.ceil(words * per_word) for words in self.arriving), np.array(0.0))
         stores = words_of(self.work.output.axes, leaf) * per_word * bool(self.stored_words)
-        sides = {axis: side for axis, _, side in self.run.space}
-        steps = product_of(-(-leaf[axis] // sides[axis]) if axis in sides else leaf[axis] for axis in self.work.axes)
         drained = np.array(0)
         if self.run.unit == ARRAY_2D and self.run.space:
             axis, _, rows = self.run.space[0]
             drained = np.minimum(leaf[axis], rows)
-        cycles: Floats = loads + self.run.op_cycles * steps + drained + stores
+        cycles: Floats = loads + self.tile_cycles + drained + stores
         return cycles
 
     @cached_property
@@ -192,14 +194,14 @@ class Way(ManyTiles):
             return self._with_first(bound)
         pairs = product_of(map(self.number, self.work.axes)) * self.alone_cycles / 2
         pipelined = self.room_ahead(np.array(1)) <= self.spec.buffer_words
-        return self._with_first(np.maximum(bound + self.waited_cycles, np.where(pipelined, 0.0, pairs)))
+        return self._with_first(np.maximum(bound + self.load_wait_cycles, np.where(pipelined, 0.0, pairs)))
 
     @cached_property
     def alone_cycles(self) -> Floats:
         """Cycles of a tile with the loads that no other one shares, its drain and its store: `costs.alone_cycles`."""
         per_word = self.spec.word_bytes / self.spec.dram_bytes_per_cycle
-        loads = zip(self.work.inputs, self.arriving, self.periods, strict=True)
-        shared = [np.ceil(words * per_word) * ((period > 1) | ~self.is_again(use)) for use, words, period in loads]
+        loads = zip(self.arriving, self.periods, self.times, strict=True)
+        shared = [np.ceil(words * per_word) * ((period > 1) | (times == 0)) for words, period, times in loads]
         cycles: Floats = self.first_cycles - sum(shared, np.array(0.0))
         return cycles
 

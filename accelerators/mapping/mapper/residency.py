@@ -25,7 +25,15 @@ from cascadesim.accelerators.mapping.legality import (
     why_not_staying,
 )
 from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS, Neighbours, contracts
-from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Cost, Objective, cost, least_of_tiles, least_room
+from cascadesim.accelerators.mapping.mapper.costs import (
+    NO_LIMIT,
+    Cost,
+    Objective,
+    cost,
+    least_of_tiles,
+    least_room,
+    total,
+)
 from cascadesim.accelerators.mapping.placing import OVERLAPS, bind, bound, input_copies, outside, pieces_ahead
 from cascadesim.accelerators.mapping.runs import BoundLoop, Resident, dimension_size, divides
 
@@ -259,7 +267,7 @@ def with_staying(groups: Sequence[BoundGroup], objective: Objective) -> tuple[Bo
     tensors = [tensor for tensor in problem.producers if why_not_staying(problem, group_of, tensor) is None]
     for tensor in sorted(tensors, key=lambda each: -_moved_words(found, each)):
         other = _staying_too(found, tensor, span_of(problem, group_of, tensor), staying_words(problem, tensor))
-        if other is not None and _total_of(other, objective) < _total_of(found, objective):
+        if other is not None and total(other, objective) < total(found, objective):
             found = other
     return found
 
@@ -304,8 +312,3 @@ def _redrafted(group: BoundGroup, staying: Mapping[str, int]) -> Draft:
         {run.place: run.after for run in group.runs if run.after is not None}, kept, group.overlap,
         {run.place: run.own for run in group.runs if run.own is not None},
     )  # fmt: skip
-
-
-def _total_of(groups: Sequence[BoundGroup], objective: Objective) -> Cost:
-    costs = [cost(group, objective) for group in groups]
-    return sum(first for first, _ in costs), sum(second for _, second in costs)

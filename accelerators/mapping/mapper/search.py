@@ -24,6 +24,7 @@ from cascadesim.accelerators.mapping.mapper.costs import (
     is_plain,
     least_of_all,
     least_of_tiles,
+    total,
 )
 from cascadesim.accelerators.mapping.mapper.many_cycles import Way
 from cascadesim.accelerators.mapping.mapper.residency import between, residents, shorter
@@ -86,7 +87,7 @@ def search(
         below = NO_LIMIT
     elif most_fused > 1:
         alone, evaluated = _cheapest(problem, spec, 1, objective, known, below, fine=False)
-        below = below if alone is None else _total(alone, objective)
+        below = below if alone is None else total(alone, objective)
     many = len(problem.work) >= MANY_EINSUMS
     found, more = _cheapest(problem, spec, most_fused, objective, known, below, fine=not many)
     found, evaluated = found or alone, evaluated + more
@@ -101,7 +102,7 @@ def search(
         found, more = _cheapest(problem, spec, most_fused, objective, known, below, not many, slices=False)
         other, again = _refined(found or (), objective, known, thorough, slices=False)
         evaluated += more + again
-        best = min((each for each in (best, other) if each), key=lambda each: _total(each, objective))
+        best = min((each for each in (best, other) if each), key=lambda each: total(each, objective))
     return best or None, evaluated
 
 
@@ -118,11 +119,6 @@ def _refined(
         refined.append(group if better.group is None else better.group)
         evaluated += better.tried
     return tuple(refined), evaluated
-
-
-def _total(groups: Sequence[BoundGroup], objective: Objective) -> Cost:
-    costs = [cost(group, objective) for group in groups]
-    return sum(first for first, _ in costs), sum(second for _, second in costs)
 
 
 def _cheapest(
