@@ -75,20 +75,6 @@ class Nest:
         return self.size(frozenset(loop.name for loop in loops))
 
 
-def ragged(*ranks: tuple[int, tuple[Loop, ...]]) -> Size:
-    """Make the `size` of ranks that are split unevenly, each given as (extent, its loops from outer to inner).
-
-    Projected to the outer loops of a rank there are as many points as tiles start, the last one a partial one.
-    """
-
-    def projected(extent: int, loops: tuple[Loop, ...], names: frozenset[str]) -> int:
-        taken = [index for index, loop in enumerate(loops) if loop.name in names]
-        inside = prod(loop.bound for loop in loops[taken[-1] + 1 :]) if taken else extent
-        return min(prod(loops[index].bound for index in taken), -(-extent // inside))
-
-    return lambda names: prod(projected(extent, loops, names) for extent, loops in ranks)
-
-
 @dataclass(frozen=True, slots=True)
 class Operand:
     """A tensor as one Einsum uses it, told apart from the same tensor at another coordinate by its name."""

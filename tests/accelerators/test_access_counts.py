@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascadesim.accelerators.access_counts import Accesses, Level, Loop, Nest, Operand, count_accesses, ragged
+from cascadesim.accelerators.access_counts import Accesses, Level, Loop, Nest, Operand, Size, count_accesses
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 
@@ -21,6 +21,20 @@ def operand(text: str, is_output: bool = False) -> Operand:
 def loops(**bounds: int) -> tuple[Loop, ...]:
     """A loop per keyword, over the rank that its name begins with."""
     return tuple(Loop(name, frozenset({name.rstrip("0123456789")}), bound) for name, bound in bounds.items())
+
+
+def ragged(*ranks: tuple[int, tuple[Loop, ...]]) -> Size:
+    """Make the `size` of ranks that are split unevenly, each given as (extent, its loops from outer to inner).
+
+    Projected to the outer loops of a rank there are as many points as tiles start, the last one a partial one.
+    """
+
+    def projected(extent: int, loops: tuple[Loop, ...], names: frozenset[str]) -> int:
+        taken = [index for index, loop in enumerate(loops) if loop.name in names]
+        inside = prod(loop.bound for loop in loops[taken[-1] + 1 :]) if taken else extent
+        return min(prod(loops[index].bound for index in taken), -(-extent // inside))
+
+    return lambda names: prod(projected(extent, loops, names) for extent, loops in ranks)
 
 
 def test_a_matrix_vector_product_by_hand() -> None:
