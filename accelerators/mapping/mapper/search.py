@@ -28,7 +28,7 @@ from cascadesim.accelerators.mapping.mapper.costs import (
 )
 from cascadesim.accelerators.mapping.mapper.many_cycles import Way
 from cascadesim.accelerators.mapping.mapper.residency import between, residents, shorter
-from cascadesim.accelerators.mapping.mapper.single import fastest
+from cascadesim.accelerators.mapping.mapper.single import ALIKE, fastest
 from cascadesim.accelerators.mapping.nest import MOST_FUSED
 from cascadesim.accelerators.mapping.placing import bound, does_not_fit
 from cascadesim.accelerators.mapping.problem import MappingProblem
@@ -218,7 +218,9 @@ def _alone(
         tried += ways.evaluated
         found = [(cost(group, objective), number, group) for number, group in enumerate(map(_bound_way, ways.best))
                  if group.fits]  # fmt: skip
-        own, _, group = min(found, default=(NO_LIMIT, 0, None))
+        least_of_found = min((own for own, *_ in found), default=NO_LIMIT)[0]
+        alike = [each for each in found if each[0][0] <= least_of_found * ALIKE[objective]]
+        own, _, group = min(alike, key=lambda each: (each[0][1], each[:2]), default=(NO_LIMIT, 0, None))
         fits = fits or group is not None
         if group is not None and own < least:
             best, least = group, own

@@ -24,6 +24,8 @@ from cascadesim.accelerators.spec import SpatialArray
 FEW_AXES = 3  # up to which axes that all tensors have are looped over in any order; else outside of the others
 MOST_TILES = 1 << 14  # assumed: sizes of tiles of one way; arrays of them stay in the cache of a core
 FEW = 4  # assumed: balanced sizes of up to so many tiles are tried, and powers of two
+# assumed: a thousandth longer is as fast, and fewer words decide; of words none more
+ALIKE: Mapping[Objective, float] = {"latency": 1.001, "dram": 1.0}
 BEST = 6  # assumed: ways that are bound exactly, for what is left out here: more copies in a pipeline, running ahead
 
 
@@ -170,7 +172,8 @@ def fastest(
             own = way.take(useful) if way.steps else way
             costs = (own.cycles, own.dram_words) if objective == "latency" else (own.dram_words, own.cycles)
             first, second = (np.broadcast_to(cost, useful.shape) for cost in costs)
-            at = int(np.lexsort((second, first))[0])
+            alike = np.flatnonzero(first <= first.min() * ALIKE[objective])
+            at = int(alike[np.lexsort((first[alike], second[alike]))[0]])
             alone = own.take(np.array([at])) if own.steps else own
             found = nsmallest(BEST, [*found, (float(first[at]), float(second[at]), evaluated, alone)])
     return FastestWays(tuple(way for *_, way in found), evaluated)

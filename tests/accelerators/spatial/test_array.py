@@ -81,6 +81,7 @@ def test_a_mapping_is_as_fast_as_published(
     spec = request.getfixturevalue(name)
     found = [plan_mapped(operation, spec, "physical") for operation in layer(model, length)]
     assert sum(map(cycles_of, found)) / CLOCK_HZ == pytest.approx(latency_s, rel=EXACT)
+    assert sum(plan.traffic.total_bytes for plan in found) <= traffic_bytes  # of those as fast the one that moves least
     assert sum(map(energy_j, found)) > energy_pj * 1e-12
     for plan in found:
         macs = plan.operation.extent("r") * plan.operation.extent("k") * plan.operation.extent("n")
