@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from math import ceil, exp, log, log2
 from types import MappingProxyType
+from typing import Any
 
-from cascadesim.accelerators.spec import Operations, SpatialArray
+from cascadesim.accelerators.spec import Memory, Operations, SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 TECHNOLOGY_NM = 45  # of every figure here
@@ -66,15 +67,14 @@ class Actions:
     register_writes_1d: float = 0
     operations_2d: Mapping[str, int] = field(default_factory=dict)
     operations_1d: Mapping[str, int] = field(default_factory=dict)
+    memory_read_words: Mapping[str, int] = field(default_factory=dict)  # by name of what is between DRAM and buffer
+    memory_write_words: Mapping[str, int] = field(default_factory=dict)
 
     def __add__(self, other: Actions) -> Actions:
-        names = [each.name for each in fields(self) if not each.name.startswith("operations")]
-        words = {name: getattr(self, name) + getattr(other, name) for name in names}
-        return Actions(
-            **words,
-            operations_2d=Counter(self.operations_2d) + Counter(other.operations_2d),
-            operations_1d=Counter(self.operations_1d) + Counter(other.operations_1d),
-        )
+        own = ((each.name, getattr(self, each.name), getattr(other, each.name)) for each in fields(self))
+        added: dict[str, Any] = {name: Counter(one) + Counter(two) if isinstance(one, Mapping) else one + two
+                                 for name, one, two in own}  # fmt: skip
+        return Actions(**added)
 
 
 def dynamic_energy_j(actions: Actions, spec: SpatialArray) -> dict[str, float]:
@@ -88,6 +88,7 @@ def dynamic_energy_j(actions: Actions, spec: SpatialArray) -> dict[str, float]:
     read_2d_pj, write_2d_pj = register_energy_pj(spec.pe_array.register_words_per_pe)
     read_1d_pj, write_1d_pj = register_energy_pj(spec.vector_array.register_words_per_lane)
     energy_pj = {
+        **{memory.name: _memory_pj(actions, spec, memory) for memory in spec.memories},
         "dram": actions.dram_words * spec.word_bytes * DRAM_PJ_PER_BYTE,
         "global_buffer": actions.global_buffer_read_words / words_per_row * read_row_pj
         + actions.global_buffer_write_words / words_per_row * write_row_pj,
@@ -97,6 +98,12 @@ def dynamic_energy_j(actions: Actions, spec: SpatialArray) -> dict[str, float]:
         **_operations_pj(actions.operations_1d, spec.vector_array.operations, "1d"),
     }
     return {component: picojoules * 1e-12 for component, picojoules in energy_pj.items()}
+
+
+def _memory_pj(actions: Actions, spec: SpatialArray, memory: Memory) -> float:
+    read_pj, write_pj = sram_row_energy_pj(memory.capacity_bytes, memory.row_bytes)
+    read, written = (words.get(memory.name, 0) for words in (actions.memory_read_words, actions.memory_write_words))
+    return (read * read_pj + written * write_pj) * spec.word_bytes / memory.row_bytes
 
 
 def sourced_energy_j(actions: Actions, spec: SpatialArray) -> dict[str, float] | None:
@@ -124,6 +131,7 @@ def area_um2(spec: SpatialArray) -> dict[str, float]:
         "array_2d": array.elements * element_um2 + array.columns * _CONTAINER_UM2,
         "array_1d": lanes.lanes * lane_um2 + 2 * _CONTAINER_UM2,
         "global_buffer": sram_area_um2(spec.global_buffer.capacity_bytes, spec.global_buffer.row_bytes),
+        **{each.name: sram_area_um2(each.capacity_bytes, each.row_bytes) for each in spec.memories},
     }
 
 

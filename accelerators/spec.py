@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Apply, Einsum, Expression, Select
@@ -40,6 +40,7 @@ MADE_OF: Mapping[str, Mapping[str, int]] = MappingProxyType({
     # assumed: range reduction in two multiply-accumulates, even polynomial of degree 6
     "cos": {"mac": 6},
 })
+OWN_NAMES = frozenset({"dram", "global_buffer", "array_2d", "array_1d", "registers"})
 _ON_ARRAYS: Mapping[str, str] = {"multiply": "mac", "min": "max", "compare": "max"}
 
 
@@ -156,6 +157,12 @@ class Buffer(Spec):
         return self
 
 
+class Memory(Buffer):
+    """A memory on the chip between DRAM and the buffer; tensors that it does not keep pass it by."""
+
+    name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
+
+
 class Dram(Spec):
     bandwidth_bytes_per_s: BandwidthBytesPerS
 
@@ -163,9 +170,12 @@ class Dram(Spec):
 class SpatialArray(Spec):
     """A 2D array for tensor products, a 1D array for row statistics, one shared buffer, one DRAM channel.
 
+    `memories`: others on the chip, from DRAM inwards to the buffer; in a YAML each by its name.
     `leakage_w_per_um2`: static power per area, for physical accounting only; no source gives one, so the presets
     say 0 (`assumed:` there).
     """
+
+    has_memories: ClassVar[bool] = False  # published mappings know none between DRAM and the buffer
 
     architecture: str  # the folder of accelerators/ that plans for it
     clock_hz: ClockHz
@@ -174,16 +184,47 @@ class SpatialArray(Spec):
     vector_array: VectorArray
     global_buffer: Buffer
     dram: Dram
+    memories: tuple[Memory, ...] = ()
     leakage_w_per_um2: NonNegativeFloat = 0.0
     technology_nm: Positive = 45  # prices of energy and area are of 45 nm (energy.py); other nodes have none
 
     @property
     def buffer_words(self) -> int:
-        return self.global_buffer.capacity_bytes // self.word_bytes
+        return self.words_of(self.global_buffer)
 
     @property
     def dram_bytes_per_cycle(self) -> float:
         return self.dram.bandwidth_bytes_per_s / self.clock_hz
+
+    @property
+    def on_chip_bytes(self) -> int:
+        return sum(each.capacity_bytes for each in (self.global_buffer, *self.memories))
+
+    def memory(self, name: str) -> Memory:
+        """The memory of that name between DRAM and the buffer. Raises StopIteration where there is none."""
+        return next(each for each in self.memories if each.name == name)
+
+    def words_of(self, memory: Buffer) -> int:
+        """Words that a memory holds."""
+        return memory.capacity_bytes // self.word_bytes
+
+    @field_validator("memories", mode="before")
+    @classmethod
+    def _by_name(cls, given: object) -> object:
+        if not isinstance(given, Mapping):
+            return given
+        return tuple({"name": name, **fields} if isinstance(fields, Mapping) else fields
+                     for name, fields in given.items())  # fmt: skip
+
+    @model_validator(mode="after")
+    def _memories_have_names(self) -> Self:
+        names = [each.name for each in self.memories]
+        taken = sorted(set(names) & OWN_NAMES | {name for name in names if names.count(name) > 1})
+        if taken:
+            raise ValueError(f"memories: {', '.join(taken)} names another part of the array, too")
+        if names and not self.has_memories:
+            raise ValueError("memories: only arrays that are mapped throughout have some (architecture: mapped_array)")
+        return self
 
 
 def point_operations(einsum: Einsum) -> Counter[str]:

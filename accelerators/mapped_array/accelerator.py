@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from cascadesim.accelerators.binding import OtherFormError
 from cascadesim.accelerators.protocol import Accounting, Plan
@@ -19,7 +20,9 @@ from cascadesim.einsum_cascades.notation.schema import validate
 
 
 class MappedArraySpec(SpatialArray):
-    """A spatial array, of which the 2D array may work fold by fold."""
+    """A spatial array, of which the 2D array may work fold by fold, and which may have more memories."""
+
+    has_memories: ClassVar[bool] = True
 
     pe_array: FoldedPeArray
 

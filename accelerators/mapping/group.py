@@ -11,14 +11,14 @@ from functools import cached_property, partial
 from math import ceil, prod
 
 from cascadesim.accelerators.mapping.attended import PAIRED
+from cascadesim.accelerators.mapping.memories import LayeredGroup
 from cascadesim.accelerators.mapping.problem import TensorUse, Tile
 from cascadesim.accelerators.mapping.runs import UNITS, BoundRun, joined
-from cascadesim.accelerators.mapping.tiling import TiledGroup
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 
 
 @dataclass(frozen=True, repr=False)
-class BoundGroup(TiledGroup):
+class BoundGroup(LayeredGroup):
     """A group with sizes, and how long it takes."""
 
     def cycles(self, run: BoundRun) -> int:
@@ -43,8 +43,7 @@ class BoundGroup(TiledGroup):
     def like(self, other: BoundGroup) -> BoundGroup:
         """Take what is known of a group that only differs in the tiles that are open at once."""
         if [made.where for made in self.made] == [made.where for made in other.made]:
-            kept = ("attended", "busy_cycles", "read_words", "written_words", "stored_from_buffer", "moved_words",
-                    "latencies")  # fmt: skip
+            kept = ("attended", "busy_cycles", "memory_words", "stored_from_buffer", "moved_words", "latencies")
             self.__dict__.update({name: other.__dict__[name] for name in kept if name in other.__dict__})
         return self
 
@@ -85,8 +84,7 @@ class BoundGroup(TiledGroup):
 
         Loads of a tile that is worked on in slices may come while an earlier part of it runs.
         """
-        word = self.spec.word_bytes / self.spec.dram_bytes_per_cycle
-        loads = {read.tensor: ceil(read.words(tile) * word) for read in self.reads
+        loads = {read.tensor: ceil(read.words(tile) * self.cycles_per_word(self.source(read))) for read in self.reads
                  if read.depth == len(self.loops) and not self.in_slices}  # fmt: skip
         ready = {run.place: max((loads.get(use.tensor, 0) for use in run.work.inputs), default=0) for run in self.runs}
         return max(self.path(ready, tile=tile).values())
@@ -175,8 +173,8 @@ class BoundGroup(TiledGroup):
 
     @cached_property
     def busiest_cycles(self) -> float:
-        """Cycles of the busiest of arrays, DRAM channel and buffer ports."""
-        return max(*self.busy_cycles.values(), self.dram_cycles, self.port_cycles, 1.0)
+        """Cycles of the busiest of arrays, DRAM channel, memories and buffer ports."""
+        return max(*self.busy_cycles.values(), self.dram_cycles, self.memory_cycles, self.port_cycles, 1.0)
 
     def port_words(self, run: BoundRun, tile: Tile) -> tuple[int, int]:
         """Words that an Einsum reads from the buffer and writes to it for one tile.
@@ -234,4 +232,4 @@ class BoundGroup(TiledGroup):
     @cached_property
     def moved_words(self) -> int:
         """Words that go through the ports of the buffer, all tiles together."""
-        return sum(self.all_port_words()) + self.read_words + self.stored_from_buffer
+        return sum(self.all_port_words()) + self.loaded_words + self.stored_from_buffer

@@ -13,9 +13,11 @@ from typing import NamedTuple
 from cascadesim.accelerators.mapping.problem import Dimension, MappingProblem, TensorUse, Work
 from cascadesim.accelerators.mapping.runs import (
     ARRAY_2D,
+    GLOBAL_BUFFER,
     BoundLoop,
     BoundRun,
     bound_run,
+    divides,
     executed,
     operations_of,
     stationary,
@@ -44,7 +46,8 @@ class Draft:
     """A group to be bound. `members`: places of its Einsums; `after`: place -> number of the loop it comes after.
 
     `kept`: how inputs are kept. `own`: place -> a loop of its own, inside
-    the shared ones: it is one more loop outside what only that Einsum reads.
+    the shared ones: it is one more loop outside what only that Einsum reads. `upstream`: input -> memories outside of
+    the buffer that keep a tile of it, from DRAM inwards, with the loops outside that tile.
     """
 
     problem: MappingProblem
@@ -56,6 +59,7 @@ class Draft:
     kept: Mapping[str, Kept]  # an input that is missing: as far in as it can be, twice where tiles overlap
     in_flight: int | None = 1  # None: a software pipeline
     own: Mapping[int, BoundLoop] = field(default_factory=dict)
+    upstream: Mapping[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)
 
     @cached_property
     def axes(self) -> frozenset[str]:
@@ -141,6 +145,25 @@ def illegal_steps(draft: Draft) -> Iterator[str]:
                    f"tile")
 
 
+def illegal_memories(draft: Draft) -> Iterator[str]:
+    """Every reason why tensors cannot be kept further out, in memories outside of the buffer."""
+    known, uses = [each.name for each in draft.spec.memories], inputs_of(draft.problem, draft.members)
+    for tensor, levels in draft.upstream.items():
+        names = [memory for memory, _ in levels]
+        if names != [name for name in known if name in names]:
+            yield f"{tensor} is kept once in each memory on its way inwards: {', '.join(known)}; got {', '.join(names)}"
+        inner = draft.kept[tensor].depth if tensor in draft.kept else len(draft.loops)
+        for (memory, depth), within in zip(levels, [*(depth for _, depth in levels[1:]), inner], strict=True):
+            between = draft.loops[depth:within]
+            if depth > within:
+                yield f"{tensor} is kept in {memory} further in than where it comes to from there"
+            apart = [loop.part for loop in between if any(loop.axis in use.axes for use in uses[tensor])
+                     and not divides(uses[tensor], loop.axis, draft.problem.extents[loop.axis])]  # fmt: skip
+            if apart:
+                yield (f"{tensor} comes to {memory} in tiles of {', '.join(apart)}, which have words in common: keep "
+                       "it there inside of that loop")
+
+
 def illegal_slices(draft: Draft) -> Iterator[str]:
     """Every reason why Einsums cannot have loops of their own, or tensors be kept inside of them."""
     for tensor, (depth, double, piece) in draft.kept.items():
@@ -166,6 +189,8 @@ def _unsliced(draft: Draft) -> Iterator[str]:
         yield "loops of single Einsums and running values, or Einsums after a loop, do not go together"
     if any(run.fold is not None for run in draft.runs):
         yield "loops of single Einsums and folds that do not overlap do not go together"
+    if draft.upstream:
+        yield f"loops of single Einsums and tiles in {next(iter(draft.upstream.values()))[0][0]} do not go together"
     if draft.in_flight not in (1, 2):
         yield "tiles of Einsums with loops of their own overlap two at a time: 'overlap interleave 2', or 'serial'"
     if draft.in_flight == 2 and not draft.pairs_tiles:
@@ -281,13 +306,17 @@ def outside_of_late(draft: Draft, tensor: str) -> int:
     return next(number for number, loop in enumerate(draft.loops) if loop.axis in closed)
 
 
-def why_not_staying(problem: MappingProblem, group_of: Mapping[int, int], tensor: str) -> str | None:
+def why_not_staying(
+    problem: MappingProblem, group_of: Mapping[int, int], tensor: str, memory: str = GLOBAL_BUFFER
+) -> str | None:  # fmt: skip
     """Why a result cannot stay between groups; None where it can. `group_of`: place of an Einsum -> its group."""
     makers = [place for place, work in enumerate(problem.work) if work.output.tensor == tensor]
     if any(problem.work[place].iterates for place in makers):
         return f"{tensor} is a running value, which stays where its loop is shared"
     if len(span_of(problem, group_of, tensor)) < 2:
         return f"no later group reads {tensor}"
+    if memory != GLOBAL_BUFFER and tensor in problem.outputs:
+        return f"{tensor} is an output, which goes to DRAM"
     return None
 
 

@@ -29,10 +29,10 @@ def loads(group: BoundGroup) -> Iterator[tuple[int, float, float, int]]:
     """Of each input that comes several times: tiles that use what comes at once, cycles that it takes to come, those of
     an epoch that the other transfers leave to it, and how often it comes."""
     _, epoch = _begins(group)
-    per_word = group.spec.word_bytes / group.spec.dram_bytes_per_cycle
     for read in group.reads:
-        words, filled = group.arriving_words(read), group.filled(read)
-        others = (group.dram_cycles - filled * per_word) / group.all_tiles
+        words, filled, source = group.arriving_words(read), group.filled(read), group.source(read)
+        per_word = group.cycles_per_word(source)
+        others = (sum(group.memory_words[source]) * per_word - filled * per_word) / group.all_tiles
         if filled == words and group.problem.instances == 1:
             continue
         moving = [number for number in range(read.piece or read.depth) if group.loops[number].axis in read.axes]

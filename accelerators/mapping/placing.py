@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from math import prod
 
 from cascadesim.accelerators.mapping.group import BoundGroup
@@ -17,6 +18,7 @@ from cascadesim.accelerators.mapping.legality import (
     IllegalMapping,
     Kept,
     illegal,
+    illegal_memories,
     illegal_slices,
     illegal_steps,
     inputs_of,
@@ -36,7 +38,7 @@ def bind(draft: Draft) -> BoundGroup:
 
     Raises IllegalMapping with the first reason.
     """
-    for reason in (*illegal(draft), *illegal_steps(draft), *illegal_slices(draft)):
+    for reason in chain(illegal(draft), illegal_steps(draft), illegal_slices(draft), illegal_memories(draft)):
         raise IllegalMapping(f"{draft.problem.cascade.name}: {reason}")
     group = bound(draft)
     if draft.in_flight is not None or draft.own or group.stages is not None:
@@ -98,12 +100,16 @@ def pieces_ahead(group: BoundGroup, resident: Resident) -> int:
 
 
 def does_not_fit(group: BoundGroup) -> str | None:
-    """Say that the tiles do not fit the buffer, where they do not, and what would make the largest one smaller."""
-    if group.fits:
+    """Say that the tiles do not fit a memory, where they do not, and what would make the largest one smaller."""
+    lacking, word = group.lacking, group.spec.word_bytes
+    if lacking is None:
         return None
-    needed, room = group.footprint_words, group.spec.buffer_words
-    word = group.spec.word_bytes
     names = " ... ".join(dict.fromkeys(group.runs[place].work.name for place in (0, -1)))
+    if lacking != GLOBAL_BUFFER:
+        room = group.spec.words_of(group.spec.memory(lacking))
+        return (f"what {names} and others keep takes {group.rooms[lacking] * word:,} bytes of {lacking}, which has "
+                f"{room * word:,}; keep less there, or further inside")
+    needed, room = group.footprint_words, group.spec.buffer_words
     stays = sum(group.problem.staying.values()) * word
     apart = f" ({stays:,} for {', '.join(group.problem.staying)} between groups)" if stays else ""
     return (f"tiles of {names} take {needed * word:,} bytes{apart} of global_buffer, which has {room * word:,}; "
@@ -146,11 +152,14 @@ def _read(draft: Draft, tensor: str, operands: tuple[TensorUse, ...]) -> Residen
     if draft.own_loop(tensor) is not None:
         innermost = len(draft.loops) + 1
     kept = draft.kept.get(tensor, Kept(innermost, draft.in_flight != 1))
+    upstream = tuple((memory, min(depth, kept.depth)) for memory, depth in draft.upstream.get(tensor, ()))
+    rests_in, _ = draft.problem.resting.get(tensor, ("", 0))
     if kept.piece and draft.problem.attended is None:
-        return Resident(tensor, operands, kept.depth, 1, GLOBAL_BUFFER, piece=kept.piece,
-                        ahead=int(draft.in_flight != 1))
+        return Resident(tensor, operands, kept.depth, 1, GLOBAL_BUFFER, frozenset(), kept.piece,
+                        int(draft.in_flight != 1), upstream, rests_in)  # fmt: skip
     double = kept.double or (kept.piece > 0 and draft.in_flight != 1)  # where a mask leaves tiles out it comes whole
-    return Resident(tensor, operands, kept.depth, 2 if double else 1, GLOBAL_BUFFER)
+    return Resident(tensor, operands, kept.depth, 2 if double else 1, GLOBAL_BUFFER, upstream=upstream,
+                    rests_in=rests_in)  # fmt: skip
 
 
 def _made(draft: Draft) -> tuple[Resident, ...]:

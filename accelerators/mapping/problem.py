@@ -135,7 +135,7 @@ class Work:
 
     def block(self, axis: str, elements: int) -> int:
         """Elements of a tile that one round in space covers at most: those of its innermost rank."""
-        return min(elements, min(self.walks[axis], key=lambda walk: walk.grain).cap)
+        return min(elements, min(self.walks[axis], key=lambda walk: (walk.grain, walk.cap)).cap)
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,8 @@ class MappingProblem:
     attended: AttendedKeys | None = None  # None: all pairs of query and key
     # results that lie whole in the buffer while a group runs, of any group, in words of all instances
     staying: Mapping[str, int] = field(default_factory=dict)
+    # results that lie whole in another memory meanwhile: its name, and words of all instances
+    resting: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     known: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)  # what many groups ask for again
 
     @property
@@ -224,9 +226,10 @@ class MappingProblem:
         """The tile that is everything."""
         return dict(self.extents)
 
-    def with_staying(self, words: Mapping[str, int]) -> MappingProblem:
-        """The same while tensors of so many words lie in the buffer."""
-        return self if dict(words) == dict(self.staying) else replace(self, staying=dict(words), known={})
+    def with_staying(self, words: Mapping[str, int], resting: Mapping[str, tuple[str, int]]) -> MappingProblem:
+        """The same while tensors of so many words lie in the buffer, and others in the memories outside of it."""
+        same = dict(words) == dict(self.staying) and dict(resting) == dict(self.resting)
+        return self if same else replace(self, staying=dict(words), resting=dict(resting), known={})
 
 
 def problem(

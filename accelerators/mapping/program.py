@@ -17,6 +17,7 @@ import numpy as np
 
 from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.group import BoundGroup
+from cascadesim.accelerators.mapping.memories import PIECES_AHEAD, Hop
 from cascadesim.accelerators.mapping.pipeline import stores_at
 from cascadesim.accelerators.mapping.problem import TensorUse
 from cascadesim.accelerators.mapping.runs import DRAM, GLOBAL_BUFFER, BoundLoop, BoundRun, Resident, divides
@@ -49,7 +50,8 @@ def program(group: BoundGroup) -> Program:
     builder = Builder(group)
     body = builder.rounds((), dict(group.problem.extents))
     stream = repeated(body, group.problem.instances)
-    queues = tuple(Queue(read.tensor, group.places(read)) for read in group.reads)
+    queues = tuple(Queue(read.tensor, group.places(read)) for read in group.reads) + tuple(
+        Queue(queue_of(hop), PIECES_AHEAD if group.in_flight > 1 else 1) for hop in builder.fetches)
     return Program(builder.tasks, tuple(builder.classes), stream, queues, in_flight=group.overlap,
                    drain_cycles=group.runs[-1].drain_cycles, keeps=tuple(builder.kept))  # fmt: skip
 
@@ -66,12 +68,42 @@ class Builder:
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
         group, stages = self.group, self.group.stages or {}
-        stores = [Task(f"store {operand.name}", DRAM, (After(operand.name, self.producer(operand).drain_cycles),),
-                       stage=stores_at(group, self.producer(operand))) for operand in group.writes]  # fmt: skip
-        loads = [Task(f"load {read.tensor}", DRAM, takes=(read.tensor,)) for read in group.reads]
+        stores = [self.store(use, stores_at(group, self.producer(use))) for use in group.writes]
+        loads = [self.load(hop) for hop in self.loads]
         loads += [Task(f"begin {state}", DRAM) for state, _ in self.group.begins]  # before their first step
         ports = Task(PORTS, GLOBAL_BUFFER, tuple(After(load.name) for load in loads), stage=min(1, len(stages)))
-        return (*stores, *loads, ports, *(self.task(run) for run in group.runs))
+        return (*stores, *map(self.fetch, self.fetches), *loads, ports, *(self.task(run) for run in group.runs))
+
+    @cached_property
+    def loads(self) -> tuple[Hop, ...]:
+        """The last hop of each input, into the buffer."""
+        return tuple(self.group.hops[read.tensor][-1] for read in self.group.reads)
+
+    @cached_property
+    def fetches(self) -> tuple[Hop, ...]:
+        """The hops before, into memories that keep a tile further out: outermost first."""
+        return tuple(hop for read in self.group.reads for hop in self.group.hops[read.tensor][:-1])
+
+    def store(self, use: TensorUse, stage: int) -> Task:
+        leaves = After(use.name, self.producer(use).drain_cycles)
+        return Task(f"store {use.name}", self.group.store_target(use), (leaves,), stage)
+
+    def fetch(self, hop: Hop) -> Task:
+        """A piece comes to a memory when it has room for one more that has not gone on yet."""
+        return Task(f"fetch {queue_of(hop)}", hop.source, tuple(self.fetched(hop)), takes=(queue_of(hop),),
+                    gives_back=tuple(queue_of(other) for other in self.before(hop)))  # fmt: skip
+
+    def load(self, hop: Hop) -> Task:
+        return Task(f"load {hop.kept.tensor}", hop.source, tuple(self.fetched(hop)), takes=(hop.kept.tensor,),
+                    gives_back=tuple(queue_of(other) for other in self.before(hop)))  # fmt: skip
+
+    def before(self, hop: Hop) -> tuple[Hop, ...]:
+        """The hop to where another one starts; nothing where that is the first."""
+        return tuple(other for other in self.fetches
+                     if (other.kept.tensor, other.target) == (hop.kept.tensor, hop.source))  # fmt: skip
+
+    def fetched(self, hop: Hop) -> Iterator[After]:
+        return (After(f"fetch {queue_of(other)}", latest=True) for other in self.before(hop))  # later pieces wait, too
 
     def begun(self, places: tuple[Place, ...]) -> list[int]:
         """Words of them that come for this tile: its own part, where no loop besides has moved on."""
@@ -226,8 +258,9 @@ class Builder:
         return places[self.group.loops.index(self.iterative)].first
 
     def tile_class(self, places: tuple[Place, ...], edge: bool) -> int:
-        return self.numbered(self.cycles(places, edge), tuple(
-            read.tensor for read in self.group.reads if not self.changes(read, places, "last")))
+        stay = [read.tensor for read in self.group.reads if not self.changes(read, places, "last")]
+        stay += [queue_of(hop) for hop in self.fetches if not self.changes(hop.kept, places, "first")]
+        return self.numbered(self.cycles(places, edge), tuple(stay))
 
     def numbered(self, cycles: tuple[int, ...], kept: tuple[str, ...]) -> int:
         """The class of tiles with these cycles of tasks, and with these queues that stay taken."""
@@ -242,18 +275,31 @@ class Builder:
         """Cycles of each task in one tile, in the order of `tasks`; 0 where it is absent."""
         sizes = self.tile(places, len(places))
         group, spec = self.group, self.group.spec
-        per_cycle = spec.dram_bytes_per_cycle / spec.word_bytes
         stored = [operand.words(self.tile(places, self.store_depth(operand)))
                   if self.is_stored(operand, places, edge) else 0 for operand in group.writes]  # fmt: skip
-        loaded = [read.words(self.tile(places, read.piece or read.depth)) if self.changes(read, places, "first") else 0
-                  for read in group.reads] + self.begun(places)  # fmt: skip
+        fetched, loaded = ([self.arriving(hop, places) for hop in hops] for hops in (self.fetches, self.loads))
+        begun = self.begun(places)
         running = [run for run in group.runs if self.runs(run, places, edge)]
-        moved = sum(sum(group.port_words(run, sizes)) for run in running) + sum(loaded)
+        moved = sum(sum(group.port_words(run, sizes)) for run in running) + sum(loaded) + sum(begun)
         moved += sum(words for words, operand in zip(stored, group.writes, strict=True) if group.is_buffered(operand))
         ports = ceil(moved * spec.word_bytes / spec.global_buffer.bytes_per_cycle)
-        return (*(ceil(words / per_cycle) for words in (*stored, *loaded)), ports,
+        moves = [*zip(map(group.store_target, group.writes), stored, strict=True),
+                 *((hop.source, self.both_ways(hop, words, places))
+                   for hop, words in zip((*self.fetches, *self.loads), (*fetched, *loaded), strict=True)),
+                 *((DRAM, words) for words in begun)]  # fmt: skip
+        return (*(ceil(words / group.words_per_cycle(memory)) for memory, words in moves), ports,
                 *(run.cycles(sizes) - self.counted_later(run, places) if run in running else 0
                   for run in group.runs))  # fmt: skip
+
+    def arriving(self, hop: Hop, places: tuple[Place, ...]) -> int:
+        """Words of an input that come to a memory for this tile."""
+        if not self.changes(hop.kept, places, "first"):
+            return 0
+        return hop.kept.words(self.tile(places, hop.kept.piece or hop.kept.depth))
+
+    def both_ways(self, hop: Hop, words: int, places: tuple[Place, ...]) -> int:
+        """Words that the source of a hop moves for it: those that leave, and those that come there for them."""
+        return words + sum(self.arriving(other, places) for other in self.before(hop))
 
     def counted_later(self, run: BoundRun, places: tuple[Place, ...]) -> bool:
         """Whether the first cycle of an Einsum is not counted here: `BoundGroup.cycles`."""
@@ -310,6 +356,11 @@ class Builder:
         if self.group.attended is not None and axis == KEY:
             return self.of_column(places, edge)[1]
         return all(place.last for loop, place in zip(self.group.loops, places, strict=True) if loop.axis == axis)
+
+
+def queue_of(hop: Hop) -> str:
+    """Pieces of an input that have come to a memory and not gone on yet."""
+    return f"{hop.kept.tensor} in {hop.target}"
 
 
 def _apart(start: int, count: int, begin: int, end: int) -> Iterator[tuple[int, int]]:

@@ -36,10 +36,12 @@ from cascadesim.einsum_cascades.notation.errors import suggestion
 def resolved(mapping: CascadeMapping, problem: MappingProblem, spec: SpatialArray) -> tuple[BoundGroup, ...]:
     """Bind every group. Raises IllegalMapping with the line of the text and the first reason."""
     groups, done = [], 0
-    staying = _staying(mapping, problem)
+    staying = _staying(mapping, problem, spec)
     for number, fused in enumerate(mapping.groups):
-        here = {tensor: words for tensor, (spanned, words) in staying.items() if number in spanned}
-        resolver = _Resolver(fused, problem.with_staying(here), spec, mapping.name)
+        here = {tensor: (memory, words) for tensor, (memory, spanned, words) in staying.items() if number in spanned}
+        in_buffer = {tensor: words for tensor, (memory, words) in here.items() if memory == GLOBAL_BUFFER}
+        elsewhere = {tensor: place for tensor, place in here.items() if tensor not in in_buffer}
+        resolver = _Resolver(fused, problem.with_staying(in_buffer, elsewhere), spec, mapping.name)
         group = resolver.group()
         members = [run.place for run in group.runs]
         wrong = next((place for place, member in enumerate(members, start=done) if member != place), None)
@@ -54,24 +56,32 @@ def resolved(mapping: CascadeMapping, problem: MappingProblem, spec: SpatialArra
     return tuple(groups)
 
 
-def _staying(mapping: CascadeMapping, problem: MappingProblem) -> dict[str, tuple[range, int]]:
-    """The groups during which each tensor that stays between groups is there, and its words."""
+def _staying(
+    mapping: CascadeMapping, problem: MappingProblem, spec: SpatialArray
+) -> dict[str, tuple[str, range, int]]:  # fmt: skip
+    """The memory of each tensor that stays between groups, the groups during which it is there, and its words."""
     places = {work.name: place for place, work in enumerate(problem.work)}
     group_of = {places[run.einsum]: number for number, fused in enumerate(mapping.groups) for run in fused.runs
                 if run.einsum in places}  # fmt: skip
-    found: dict[str, tuple[range, int]] = {}
+    found: dict[str, tuple[str, range, int]] = {}
     for stay in mapping.staying:
         where = f"{mapping.name}, line {stay.line}"
-        if stay.memory != GLOBAL_BUFFER:
+        if stay.memory not in memories(spec):
             raise IllegalMapping(f"{where}: no memory '{stay.memory}' to keep {stay.tensor} in"
-                                 f"{suggestion(stay.memory, [GLOBAL_BUFFER])}")  # fmt: skip
+                                 f"{suggestion(stay.memory, memories(spec))}")  # fmt: skip
         if stay.tensor not in places:
             raise IllegalMapping(f"{where}: no Einsum makes '{stay.tensor}'{suggestion(stay.tensor, places)}")
-        reason = why_not_staying(problem, group_of, stay.tensor)
+        reason = why_not_staying(problem, group_of, stay.tensor, stay.memory)
         if reason:
             raise IllegalMapping(f"{where}: {reason}")
-        found[stay.tensor] = span_of(problem, group_of, stay.tensor), staying_words(problem, stay.tensor)
+        span = span_of(problem, group_of, stay.tensor)
+        found[stay.tensor] = stay.memory, span, staying_words(problem, stay.tensor)
     return found
+
+
+def memories(spec: SpatialArray) -> list[str]:
+    """Memories that a mapping may keep something in, from DRAM inwards."""
+    return [*(each.name for each in spec.memories), GLOBAL_BUFFER]
 
 
 def text_sizes(mapping: CascadeMapping, spec: SpatialArray, extents: Mapping[str, int]) -> dict[str, int]:
@@ -149,12 +159,9 @@ class _Resolver:
                 raise self.error(problem)
             return group
         axis, place, step = fits[0]
-        self.check_memory(step.memory)
+        if step.memory != GLOBAL_BUFFER:
+            raise self.error(f"no memory '{step.memory}' to keep tiles in{suggestion(step.memory, [GLOBAL_BUFFER])}")
         return self.largest(axis, place, step)
-
-    def check_memory(self, name: str) -> None:
-        if name != GLOBAL_BUFFER:
-            raise self.error(f"no memory '{name}' to keep tiles in{suggestion(name, [GLOBAL_BUFFER])}")
 
     def largest(self, axis: str, place: int, step: Fit) -> BoundGroup:
         """The largest number of inner tiles that fits, balanced or a divisor, as the step says."""
@@ -211,7 +218,8 @@ class _Resolver:
         if not spaces:
             raise self.error("no Einsum in this group")
         draft = Draft(self.problem, self.spec, tuple(sorted(spaces)), loops, spaces, after,
-                      dict(self.kept(tuple(sorted(spaces)), loops, own)), self.fused.in_flight, own)  # fmt: skip
+                      dict(self.kept(tuple(sorted(spaces)), loops, own)), self.fused.in_flight, own,
+                      self.upstream(tuple(sorted(spaces)), loops))  # fmt: skip
         try:
             group = bind(draft)
         except IllegalMapping as error:
@@ -221,7 +229,7 @@ class _Resolver:
 
     def check_made(self, group: BoundGroup) -> None:
         """Raises for a line that keeps what the group makes elsewhere than where it stays anyway."""
-        at = {keep.tensor: keep.at for keep in self.fused.keeps}
+        at = {keep.tensor: keep.at for keep in self.fused.keeps if keep.memory == GLOBAL_BUFFER}
         for made in group.made:
             place = group.loops[made.depth - 1].part if made.depth else TOP
             own = made.tensor in at and (made.where != GLOBAL_BUFFER or at[made.tensor] != place)
@@ -318,20 +326,48 @@ class _Resolver:
     def kept(
         self, members: tuple[int, ...], loops: Sequence[BoundLoop], own: Mapping[int, BoundLoop]
     ) -> Iterator[tuple[str, Kept]]:
-        inputs = inputs_of(self.problem, members)
-        names = {**{tensor: tensor for tensor in inputs},
-                 **{copy: source for copy, source in self.problem.sources.items() if source in inputs}}  # fmt: skip
+        inputs, names = self.named_inputs(members)
         made = {self.problem.work[member].name for member in members}
         for keep in self.fused.keeps:
-            self.check_memory(keep.memory)
-            if keep.at in {loop.part for loop in own.values()}:
+            if keep.memory not in memories(self.spec):
+                raise self.error(f"no memory '{keep.memory}' to keep tiles in"
+                                 f"{suggestion(keep.memory, memories(self.spec))}")  # fmt: skip
+            if keep.memory == GLOBAL_BUFFER and keep.at in {loop.part for loop in own.values()}:
                 depth = len(loops) + 1
             else:
-                depth = 0 if keep.at == TOP else self.loop_number(keep.at, loops) + 1
+                depth = self.depth(keep, loops)
             if keep.tensor in names:
                 uses = inputs[names[keep.tensor]]
-                yield names[keep.tensor], Kept(depth, keep.double, self.piece(keep, depth, loops, uses))
+                if keep.memory == GLOBAL_BUFFER:
+                    yield names[keep.tensor], Kept(depth, keep.double, self.piece(keep, depth, loops, uses))
             elif keep.tensor in self.problem.staying:
                 raise self.error(f"{keep.tensor} stays in {GLOBAL_BUFFER} between groups; leave the line out")
             elif keep.tensor not in made:
                 raise self.error(f"no tensor '{keep.tensor}' in this group{suggestion(keep.tensor, {*names, *made})}")
+
+    def named_inputs(self, members: tuple[int, ...]) -> tuple[Mapping[str, Sequence[TensorUse]], Mapping[str, str]]:
+        """Inputs of the group with their uses; names of them, those of copies too."""
+        inputs = inputs_of(self.problem, members)
+        copies = {copy: source for copy, source in self.problem.sources.items() if source in inputs}
+        return inputs, {**{tensor: tensor for tensor in inputs}, **copies}
+
+    def depth(self, keep: Keep, loops: Sequence[BoundLoop]) -> int:
+        return 0 if keep.at == TOP else self.loop_number(keep.at, loops) + 1
+
+    def upstream(self, members: tuple[int, ...], loops: Sequence[BoundLoop]) -> dict[str, tuple[tuple[str, int], ...]]:
+        """Input -> the memories outside of the buffer that keep a tile of it, from DRAM inwards, with loops outside."""
+        _, names = self.named_inputs(members)
+        found: dict[str, tuple[tuple[str, int], ...]] = {}
+        for memory in (each.name for each in self.spec.memories):
+            for keep in (keep for keep in self.fused.keeps if keep.memory == memory):
+                if keep.tensor not in names:
+                    raise self.error(f"{keep.tensor} is made here; 'keep {keep.tensor} in {memory}', before the first "
+                                     f"group, keeps it there for later ones")  # fmt: skip
+                if keep.double or keep.by is not None:
+                    raise self.error(f"{keep.tensor} comes to {memory} as the buffer first needs it: leave out "
+                                     f"'{'double' if keep.double else f'by {keep.by}'}'")  # fmt: skip
+                own = names[keep.tensor]
+                if self.problem.resting.get(own, ("", 0))[0] == memory:
+                    raise self.error(f"{keep.tensor} stays in {memory} between groups; leave the line out")
+                found[own] = (*found.get(own, ()), (memory, self.depth(keep, loops)))
+        return found

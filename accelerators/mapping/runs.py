@@ -187,6 +187,8 @@ class Resident:
 
     `piece`: loops outside a piece of the tile, where it comes piece by piece as each is first used, and the place of a
     piece is free after its last use; 0 where it comes whole. `ahead`: pieces that have room beside the tile.
+    `upstream`: memories on its way, from DRAM inwards, that keep a tile of it, with the loops outside that tile.
+    `rests_in`: the memory that it lies in, whole, before the group begins; "" is DRAM.
     """
 
     tensor: str
@@ -197,6 +199,8 @@ class Resident:
     state: frozenset[str] = frozenset()
     piece: int = 0
     ahead: int = 0
+    upstream: tuple[tuple[str, int], ...] = ()
+    rests_in: str = ""
 
     def words(self, tile: Tile) -> int:
         """Words of a tile: of the widest use, where the group uses it in several ways; uses that differ in offsets

@@ -61,11 +61,10 @@ class _SlicedBuilder(Builder):
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
         group = self.group
-        loads = [Task(f"load {read.tensor}", DRAM, takes=(read.tensor,)) for read in group.reads]
+        loads = [self.load(hop) for hop in self.loads]
         loads += [Task(f"begin {state}", DRAM) for state, _ in group.begins]
         ports = Task(PORTS, GLOBAL_BUFFER, tuple(After(load.name) for load in loads))
-        stores = [Task(f"store {operand.name}", DRAM, (After(operand.name, self.producer(operand).drain_cycles),),
-                       stage=_NEXT) for operand in group.writes]  # fmt: skip
+        stores = [self.store(use, _NEXT) for use in group.writes]
         return (*loads, ports, *(self.task(run) for run in group.runs), *stores)
 
     def task(self, run: BoundRun) -> Task:
@@ -119,16 +118,17 @@ class _SlicedBuilder(Builder):
         """Cycles of each task in one slice, in the order of `tasks`; 0 where it is absent."""
         group, part, spec = self.group, self.parts[number], self.group.spec
         sizes = self.sliced(self.tile(places, len(places)), part, each)
-        per_cycle = spec.dram_bytes_per_cycle / spec.word_bytes
         loaded = [self.loaded(read, places, number, each) for read in group.reads]
         loaded += self.begun(places) if number == 0 and each.first else [0] * len(group.begins)
         stored = [self.stored_words(operand, places, number, each) for operand in group.writes]
         moved = sum(sum(group.port_words(run, sizes)) for run in part) + sum(loaded)
         moved += sum(words for words, operand in zip(stored, group.writes, strict=True) if group.is_buffered(operand))
         ports = ceil(moved * spec.word_bytes / spec.global_buffer.bytes_per_cycle)
-        return (*(ceil(words / per_cycle) for words in loaded), ports,
-                *(run.cycles(sizes) if run in part else 0 for run in group.runs),
-                *(ceil(words / per_cycle) for words in stored))  # fmt: skip
+        sources = *(hop.source for hop in self.loads), *(DRAM for _ in group.begins)
+        return (*(ceil(words / group.words_per_cycle(source)) for source, words in zip(sources, loaded, strict=True)),
+                ports, *(run.cycles(sizes) if run in part else 0 for run in group.runs),
+                *(ceil(words / group.words_per_cycle(group.store_target(use)))
+                  for use, words in zip(group.writes, stored, strict=True)))  # fmt: skip
 
     def sliced(self, tile: dict[str, int], part: tuple[BoundRun, ...], each: TileSlice) -> dict[str, int]:
         own = part[0].own

@@ -104,11 +104,14 @@ class TiledGroup:
     def attended(self) -> AttendedKeys | None:
         """Which tiles of queries and keys are visited; None where all are.
 
-        No Einsum works by keys alone then, a sum over queries ends with the last of them and is of keys that are all
-        attended, and no running value goes over the keys inside a tile: its last step is due.
+        No Einsum works by keys alone then, no memory keeps tiles further out, a sum over queries ends with the last of
+        them and is of keys that are all attended, and no running value goes over the keys inside a tile: its last step
+        is due.
         """
         found = self.problem.attended
         if found is None or not any(run.work.axes >= PAIRED for run in self.runs) or self.in_slices:
+            return None
+        if any(read.upstream for read in self.reads):
             return None
         by_keys = any(KEY in run.work.axes and QUERY not in run.work.axes for run in self.runs)
         all_keys = found.first[0] == 0 and found.last[-1] == self.problem.extents[KEY] - 1
@@ -188,10 +191,9 @@ class TiledGroup:
         return pairs * prod(work.points(axis, self.problem.extents[axis]) for axis in axes)
 
     @cached_property
-    def read_words(self) -> int:
-        """Words that come from DRAM: tiles of inputs, and what running values begin with."""
-        begun = sum(operand.words(self.problem.whole()) for _, operand in self.begins)
-        return sum(map(self.filled, self.reads)) + begun
+    def begun_words(self) -> int:
+        """Words that running values begin with, which come from DRAM."""
+        return sum(operand.words(self.problem.whole()) for _, operand in self.begins)
 
     @cached_property
     def begins(self) -> tuple[tuple[str, TensorUse], ...]:
@@ -203,10 +205,6 @@ class TiledGroup:
     def stored_from_buffer(self) -> int:
         """Words of results that were added up in the buffer and leave from there."""
         return sum(self.stored(operand) for operand in self.writes if self.is_buffered(operand))
-
-    @cached_property
-    def written_words(self) -> int:
-        return sum(map(self.stored, self.writes))
 
     def stored(self, operand: TensorUse) -> int:
         """Words of a result that leave; of scores those of the tiles that are visited."""
@@ -246,11 +244,6 @@ class TiledGroup:
                  for made, run in zip(self.made, self.runs, strict=True)
                  if made.where == GLOBAL_BUFFER and made.depth == innermost and made.tensor not in staying]  # fmt: skip
         return sum(staying.values()) + whole + (self.in_flight * most_room(turns, self.ended) if turns else 0)
-
-    @property
-    def fits(self) -> bool:
-        """Whether the buffer has that room."""
-        return self.footprint_words <= self.spec.buffer_words
 
     @cached_property
     def ended(self) -> Mapping[int, frozenset[int]]:

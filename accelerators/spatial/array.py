@@ -72,6 +72,7 @@ class SpatialMachine(ABC, Generic[SpecType]):
             Unit("array_2d", self.spec.pe_array.elements),
             Unit("array_1d", self.spec.vector_array.lanes),
             Unit("global_buffer", self.spec.global_buffer.ports),
+            *(Unit(each.name, each.ports) for each in self.spec.memories),
             Unit("dram"),
         )
 
@@ -80,7 +81,7 @@ class SpatialMachine(ABC, Generic[SpecType]):
         word = self.spec.word_bytes
         return Capabilities(stored=Stored(word, word, word, word),
                             dram_bytes_per_s=self.spec.dram.bandwidth_bytes_per_s,
-                            buffer_bytes=self.spec.global_buffer.capacity_bytes)  # fmt: skip
+                            buffer_bytes=self.spec.on_chip_bytes)  # fmt: skip
 
     @property
     def leakage_w(self) -> float:

@@ -20,7 +20,7 @@ from cascadesim.accelerators.mapping.mapper.candidates import FEW_EINSUMS, units
 from cascadesim.accelerators.mapping.pipeline import epoch_cycles, load_wait_cycles, loads
 from cascadesim.accelerators.mapping.placing import goes_straight, outside, reads, register_words
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile, Work
-from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, BoundRun, executed, operations_of, sizes_of
+from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, DRAM, BoundRun, executed, operations_of, sizes_of
 from cascadesim.accelerators.spec import FoldedPeArray, SpatialArray
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 
@@ -110,8 +110,9 @@ def paced_cycles(group: BoundGroup) -> float:
 def _channel_cycles(group: BoundGroup) -> int:
     """Cycles of the DRAM channel for one instance, each transfer of a tile in whole cycles."""
     per_word = group.spec.word_bytes / group.spec.dram_bytes_per_cycle
-    moves = [(group.arriving_words(read), group.filled(read)) for read in group.reads]
-    moves += [(use.words(group.leaf), group.stored(use)) for use in group.writes]
+    moves = [(group.arriving_words(hop.kept), group.filled(hop.kept)) for way in group.hops.values() for hop in way
+             if hop.source == DRAM]  # fmt: skip
+    moves += [(use.words(group.leaf), group.stored(use)) for use in group.writes if group.store_target(use) == DRAM]
     return sum(_rounded(words, total, per_word) for words, total in moves)
 
 
@@ -123,14 +124,14 @@ def _rounded(words: int, total: int, per_word: float) -> int:
 def _first(group: BoundGroup) -> float:
     """Cycles of the first tile by itself, with its loads one after another, drains and stores; and of all that comes
     after a loop, for which the tiles of the next round wait."""
-    per_word = group.spec.word_bytes / group.spec.dram_bytes_per_cycle
     arrives = dict(zip((read.tensor for read in group.reads), accumulate(
-        ceil(group.arriving_words(read) * per_word) for read in group.reads), strict=True))  # fmt: skip
+        sum(ceil(group.arriving_words(read) * group.cycles_per_word(hop.source)) for hop in group.hops[read.tensor])
+        for read in group.reads), strict=True))  # fmt: skip
     ready = {run.place: max((arrives.get(use.tensor, 0) for use in run.work.inputs), default=0) for run in group.runs}
     after = sum(run.cycles(group.leaf) * prod(loop.most for loop in group.loops[:run.after])
                 for run in group.runs if group.is_rare(run))  # fmt: skip
     drain = max((run.drain_cycles for run in group.runs if not group.is_rare(run)), default=0)
-    stores = sum(use.words(group.leaf) * per_word for use in group.writes)
+    stores = sum(use.words(group.leaf) * group.cycles_per_word(group.store_target(use)) for use in group.writes)
     return max(group.path(ready).values()) + drain + after + stores
 
 
@@ -146,8 +147,10 @@ def _is_short(problem: MappingProblem, spec: SpatialArray) -> bool:
 
 
 def is_plain(problem: MappingProblem, spec: SpatialArray, place: int) -> bool:
-    """Whether each coordinate of the tensors of an Einsum walks one axis, whole, with no state, mask or folds."""
-    key = "plain", place, isinstance(spec.pe_array, FoldedPeArray) and spec.pe_array.stationary
+    """Whether each coordinate of the tensors of an Einsum walks one axis, whole, with no state, mask, folds or memories
+    outside of the buffer."""
+    other = spec.memories or (isinstance(spec.pe_array, FoldedPeArray) and spec.pe_array.stationary)
+    key = "plain", place, bool(other)
     if key not in problem.known:
         problem.known[key] = not key[-1] and _is_plain(problem, problem.work[place])
     return bool(problem.known[key])
@@ -201,9 +204,10 @@ def actions(group: BoundGroup) -> Actions:
         operations[run.unit].update({kind: points * count for kind, count in made_of.items()})
     return Actions(
         times * (group.read_words + group.written_words),
-        times * (read + group.stored_from_buffer), times * (written + group.read_words),
+        times * (read + group.stored_from_buffer), times * (written + group.loaded_words),
         registers[ARRAY_2D][0], registers[ARRAY_2D][1], registers[ARRAY_1D][0], registers[ARRAY_1D][1],
         operations[ARRAY_2D], operations[ARRAY_1D],
+        *({each.name: times * group.memory_words[each.name][way] for each in group.spec.memories} for way in (0, 1)),
     )  # fmt: skip
 
 

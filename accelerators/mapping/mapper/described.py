@@ -15,8 +15,9 @@ from cascadesim.einsum_cascades.analysis.passes import partitions
 def described(name: str, groups: Sequence[BoundGroup]) -> CascadeMapping:
     """The text of groups with sizes, in numbers."""
     problem = groups[0].problem
-    staying = dict.fromkeys(tensor for group in groups for tensor in group.problem.staying)
-    stays = tuple(Stay(problem.work[problem.producers[tensor]].name, GLOBAL_BUFFER) for tensor in staying)
+    staying = {tensor: GLOBAL_BUFFER for group in groups for tensor in group.problem.staying}
+    staying |= {tensor: memory for group in groups for tensor, (memory, _) in group.problem.resting.items()}
+    stays = tuple(Stay(problem.work[problem.producers[tensor]].name, memory) for tensor, memory in staying.items())
     text = CascadeMapping(name, problem.cascade.name, tuple(map(_fused, groups)), staying=stays)
     known, chains = text_sizes(text, groups[0].spec, problem.extents), set().union(*problem.chains.values())
     inner = dict.fromkeys(part for parts in partitions(problem.cascade) for part in parts[1:])
@@ -31,6 +32,8 @@ def _fused(group: BoundGroup) -> Fused:
     runs = sorted((_described_run(group, run, parts) for run in group.runs), key=lambda run: run.after is not None)
     keeps = tuple(Keep(read.tensor, GLOBAL_BUFFER, _place(group, read), read.copies > 1,
                        group.loops[read.piece - 1].part if read.piece else None) for read in group.reads)  # fmt: skip
+    keeps += tuple(Keep(read.tensor, hop.target, _place(group, hop.kept)) for read in group.reads
+                   for hop in group.hops[read.tensor][:-1])  # fmt: skip
     return Fused(splits, tuple(loop.part for loop in group.loops), tuple(runs), keeps, group.overlap)
 
 
@@ -55,7 +58,7 @@ def _splits(group: BoundGroup) -> Iterator[Split]:
             continue
         if not chain:
             steps[f"{axis}0"] = 1
-        ordered = sorted(steps, key=lambda part: -steps[part])
+        ordered = sorted(steps, key=lambda part: (-steps[part], chain.index(part) if part in chain else -1))
         yield Split(axis, tuple(ordered), tuple(steps[part] for part in ordered[:-1]))
 
 
@@ -67,9 +70,9 @@ def _described_run(group: BoundGroup, run: BoundRun, parts: Mapping[str, tuple[s
         """
         if run.own is None and any(other.own is not None and other.own.axis == axis for other in group.runs):
             return axis
-        grain = min(walk.grain for walk in run.work.walks[axis])
-        coarse = [part for part in group.problem.chains.get(axis, ()) if grain > 1 and part in run.work.einsum.ranks]
-        return coarse[-1] if coarse else parts[axis][-1] if axis in parts else axis
+        chain = group.problem.chains.get(axis, ())
+        own = [part for part in chain if part in run.work.einsum.ranks]
+        return own[-1] if own and own[-1] != chain[-1] else parts[axis][-1] if axis in parts else axis
 
     space = tuple((inner(axis), dimension)
                   for (axis, _, _), dimension in zip(run.space, DIMENSIONS[run.unit], strict=False))  # fmt: skip

@@ -27,7 +27,7 @@ from cascadesim.accelerators.mapping.mapper.costs import (
     total,
 )
 from cascadesim.accelerators.mapping.mapper.many_cycles import Way
-from cascadesim.accelerators.mapping.mapper.residency import between, residents, shorter
+from cascadesim.accelerators.mapping.mapper.residency import between, in_memories, residents, shorter
 from cascadesim.accelerators.mapping.mapper.single import ALIKE, fastest
 from cascadesim.accelerators.mapping.nest import MOST_FUSED
 from cascadesim.accelerators.mapping.placing import bound, does_not_fit
@@ -257,7 +257,8 @@ def _best_of(neighbours: Neighbours, objective: Objective, known: Best, least: C
             busy[alike] = least_of_tiles(draft, leaf)
         if fits and least <= _at_least(floor, busy[alike], objective):
             continue
-        for group in residents(neighbours, draft, objective, least):
+        for each in residents(neighbours, draft, objective, least):
+            group = in_memories(each, objective)
             fits = fits or not group.in_slices  # smaller tiles may fit whole
             if (own := cost(group, objective)) < least:
                 best, least, chosen = group, own, draft
@@ -265,7 +266,8 @@ def _best_of(neighbours: Neighbours, objective: Objective, known: Best, least: C
             return Best(best, tried, fits)
         if objective == "latency":
             drafts.append(draft)
-    for group in _other_steps(neighbours, drafts, chosen, least):
+    for each in _other_steps(neighbours, drafts, chosen, least):
+        group = in_memories(each, objective)
         if (own := cost(group, objective)) < least:
             best, least, fits = group, own, True
     return Best(best, tried, fits)
@@ -289,7 +291,7 @@ def every_group(
     """
     neighbours = Neighbours(problem, spec, members, fine)
     for draft in neighbours.drafts():
-        yield from residents(neighbours, draft, objective)
+        yield from (in_memories(group, objective) for group in residents(neighbours, draft, objective))
 
 
 def least_cost(

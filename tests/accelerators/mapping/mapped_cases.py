@@ -53,6 +53,18 @@ def array(rows: int, columns: int, lanes: int, buffer_bytes: int = 2**24) -> Spa
     return load("fusemax", sizes).spec  # type: ignore[attr-defined, no-any-return]
 
 
+@cache
+def layered(rows: int, columns: int, lanes: int, buffer_bytes: int = 2**24, *memory_bytes: int) -> SpatialArray:
+    """The same with memories between DRAM and the buffer, outermost first: each moves a word in each cycle, too."""
+    sizes = [f"pe_array.rows={rows}", f"pe_array.columns={columns}", f"vector_array.lanes={lanes}",
+             f"global_buffer.capacity_bytes={buffer_bytes}", "pe_array.operations={mac: 1, add: 1, max: 1, exp: 1}",
+             "dram.bandwidth_bytes_per_s=2e+9"]  # fmt: skip
+    for name, capacity in zip(("far", "near"), memory_bytes, strict=False):
+        fields = {"capacity_bytes": capacity, "row_bytes": 2, "ports": 1}
+        sizes += [f"memories.{name}.{field}={value}" for field, value in fields.items()]
+    return load("edge-array", sizes).spec  # type: ignore[attr-defined, no-any-return]
+
+
 def sized(text: Cascade, extents: Mapping[str, int], inner: int, mask: KeyInterval = FULL) -> MappingProblem:
     given_extents = {**extents, "G": 1}
     chunks = {parts[0].upper() for parts in partitions(text) if whole_extent(parts) not in given_extents or any(
@@ -71,10 +83,14 @@ def check_schedule(group: BoundGroup) -> None:
     assert schedule.cycles >= group.bound_cycles * (1 - 1e-9)
     for each in group.runs:
         assert busy[each.work.name] == group.cycles(each)
-    moved = sum(cycles for name, cycles in busy.items() if name.startswith(("load", "store")))
     states = {each.work.output.tensor for each in group.runs if each.work.iterates}
     begun = sum(operand.words(group.problem.whole()) for state, operand in group.problem.starts if state in states)
-    assert moved == group.read_words - begun + group.written_words
+    for memory, (read, written) in group.memory_words.items():
+        if memory == "global_buffer":
+            continue
+        moves = [task for task in made.tasks if task.unit == memory and not task.name.startswith("begin")]
+        moved = sum(busy[task.name] for task in moves)
+        assert moved == read + written - (begun if memory == "dram" else 0)
 
 
 def check_ports(group: BoundGroup) -> None:

@@ -1,0 +1,128 @@
+"""Words between DRAM, the memories on the way inwards, and the buffer of a group with sizes; the room they take there.
+
+A tensor may have a tile of its own, further out, in each memory: it comes there piece by piece, each as the buffer
+first needs it, and from there as often as the buffer needs it again. A result may rest whole in a memory between
+groups. What a memory keeps nothing of passes it by. mapping.md 1, 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+from cascadesim.accelerators.mapping.problem import TensorUse
+from cascadesim.accelerators.mapping.runs import DRAM, GLOBAL_BUFFER, Resident
+from cascadesim.accelerators.mapping.tiling import TiledGroup
+
+PIECES_AHEAD = 2  # of a tile in a memory, one on its way in and one out, where tiles of the loops overlap
+
+
+class Hop(NamedTuple):
+    """A tensor on its way from one memory to the next one inwards; `kept`: what that keeps of it."""
+
+    source: str
+    target: str
+    kept: Resident
+
+
+@dataclass(frozen=True, repr=False)
+class LayeredGroup(TiledGroup):
+    """A group with sizes on an array that may have memories between DRAM and the buffer."""
+
+    @cached_property
+    def hops(self) -> Mapping[str, tuple[Hop, ...]]:
+        """Input -> its way into the buffer, from where it lies whole inwards."""
+        return {read.tensor: tuple(self._way(read)) for read in self.reads}
+
+    def _way(self, read: Resident) -> Iterator[Hop]:
+        source = read.rests_in or DRAM
+        for memory, depth in read.upstream:
+            yield Hop(source, memory, replace(read, depth=depth, piece=read.piece or read.depth))
+            source = memory
+        yield Hop(source, GLOBAL_BUFFER, read)
+
+    def store_target(self, use: TensorUse) -> str:
+        """Where a result goes that leaves the group."""
+        return self.problem.resting.get(use.tensor, (DRAM, 0))[0]
+
+    @cached_property
+    def memory_words(self) -> Mapping[str, tuple[int, int]]:
+        """Memory, DRAM among them -> words that leave it inwards, and that come into it."""
+        found = {name: [0, 0] for name in (DRAM, *(each.name for each in self.spec.memories), GLOBAL_BUFFER)}
+        for way in self.hops.values():
+            for hop in way:
+                words = self.filled(hop.kept)
+                found[hop.source][0] += words
+                found[hop.target][1] += words
+        found[DRAM][0] += self.begun_words
+        found[GLOBAL_BUFFER][1] += self.begun_words
+        for use in self.writes:
+            found[self.store_target(use)][1] += self.stored(use)
+        return {name: (read, written) for name, (read, written) in found.items()}
+
+    @property
+    def read_words(self) -> int:
+        """Words that come from DRAM: tiles of inputs, and what running values begin with."""
+        return self.memory_words[DRAM][0]
+
+    @property
+    def written_words(self) -> int:
+        """Words that go to DRAM."""
+        return self.memory_words[DRAM][1]
+
+    @property
+    def loaded_words(self) -> int:
+        """Words that come into the buffer from outside of it."""
+        return self.memory_words[GLOBAL_BUFFER][1]
+
+    @cached_property
+    def memory_cycles(self) -> float:
+        """Cycles of the busiest memory between DRAM and the buffer, 0 where there is none."""
+        return max((sum(self.memory_words[each.name]) * self.spec.word_bytes / each.bytes_per_cycle
+                    for each in self.spec.memories), default=0.0)  # fmt: skip
+
+    def bytes_per_cycle(self, memory: str) -> float:
+        """Bytes that DRAM, or a memory between it and the buffer, moves in a cycle."""
+        return self.spec.dram_bytes_per_cycle if memory == DRAM else self.spec.memory(memory).bytes_per_cycle
+
+    def words_per_cycle(self, memory: str) -> float:
+        return self.bytes_per_cycle(memory) / self.spec.word_bytes
+
+    def cycles_per_word(self, memory: str) -> float:
+        return self.spec.word_bytes / self.bytes_per_cycle(memory)
+
+    def source(self, read: Resident) -> str:
+        """The memory from which an input comes into the buffer."""
+        return self.hops[read.tensor][-1].source
+
+    @cached_property
+    def rooms(self) -> Mapping[str, int]:
+        """Memory between DRAM and the buffer -> words that are taken there."""
+        found = dict.fromkeys((each.name for each in self.spec.memories), 0)
+        for memory, words in self.problem.resting.values():
+            found[memory] += words
+        for way in self.hops.values():
+            for hop in way[:-1]:
+                found[hop.target] += self.kept_words(hop.kept) + self.pieces_ahead(hop.kept) * self.arriving_words(
+                    hop.kept)  # fmt: skip
+        return found
+
+    def pieces_ahead(self, kept: Resident) -> int:
+        """Pieces of the next tile that come into a memory while this one is there."""
+        moves = self.problem.instances > 1 or any(loop.most > 1 for loop in self.loops[: kept.depth])
+        return PIECES_AHEAD if moves and self.in_flight > 1 else 0
+
+    @property
+    def lacking(self) -> str | None:
+        """The first memory that has not the room that the group takes in it; None where all have."""
+        if self.footprint_words > self.spec.buffer_words:
+            return GLOBAL_BUFFER
+        return next((each.name for each in self.spec.memories
+                     if self.rooms[each.name] > self.spec.words_of(each)), None)  # fmt: skip
+
+    @property
+    def fits(self) -> bool:
+        """Whether all memories have that room."""
+        return self.lacking is None
