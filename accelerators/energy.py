@@ -13,7 +13,7 @@ from math import ceil, exp, log, log2
 from types import MappingProxyType
 from typing import Any
 
-from cascadesim.accelerators.spec import Memory, Operations, SpatialArray
+from cascadesim.accelerators.spec import OnChipMemory, Operations, SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 TECHNOLOGY_NM = 45  # of every figure here
@@ -100,7 +100,7 @@ def dynamic_energy_j(actions: Actions, spec: SpatialArray) -> dict[str, float]:
     return {component: picojoules * 1e-12 for component, picojoules in energy_pj.items()}
 
 
-def _memory_pj(actions: Actions, spec: SpatialArray, memory: Memory) -> float:
+def _memory_pj(actions: Actions, spec: SpatialArray, memory: OnChipMemory) -> float:
     read_pj, write_pj = sram_row_energy_pj(memory.capacity_bytes, memory.row_bytes)
     read, written = (words.get(memory.name, 0) for words in (actions.memory_read_words, actions.memory_write_words))
     return (read * read_pj + written * write_pj) * spec.word_bytes / memory.row_bytes

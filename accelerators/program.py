@@ -3,7 +3,7 @@
 A program is a stream of tiles. Each tile runs the same list of tasks; a task occupies one unit for a whole number
 of cycles, in the order of the list (or, with `in_flight`, greedily), after what it waits for. The engine
 (`simulator.engine.engine`) decides when; nothing here does. The epochs of FuseMax, section V, are one such program.
-Groups of fused Einsums are others (`mapping.program`).
+Groups of fused Einsums are others (`mapping.schedule`).
 """
 
 from __future__ import annotations

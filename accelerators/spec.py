@@ -157,7 +157,7 @@ class Buffer(Spec):
         return self
 
 
-class Memory(Buffer):
+class OnChipMemory(Buffer):
     """A memory on the chip between DRAM and the buffer; tensors that it does not keep pass it by."""
 
     name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
@@ -184,7 +184,7 @@ class SpatialArray(Spec):
     vector_array: VectorArray
     global_buffer: Buffer
     dram: Dram
-    memories: tuple[Memory, ...] = ()
+    memories: tuple[OnChipMemory, ...] = ()
     leakage_w_per_um2: NonNegativeFloat = 0.0
     technology_nm: Positive = 45  # prices of energy and area are of 45 nm (energy.py); other nodes have none
 
@@ -200,7 +200,7 @@ class SpatialArray(Spec):
     def on_chip_bytes(self) -> int:
         return sum(each.capacity_bytes for each in (self.global_buffer, *self.memories))
 
-    def memory(self, name: str) -> Memory:
+    def memory(self, name: str) -> OnChipMemory:
         """The memory of that name between DRAM and the buffer. Raises StopIteration where there is none."""
         return next(each for each in self.memories if each.name == name)
 

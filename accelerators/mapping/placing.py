@@ -25,9 +25,9 @@ from cascadesim.accelerators.mapping.legality import (
     outputs_of,
     outside_of_late,
 )
-from cascadesim.accelerators.mapping.pipeline import fewest, lead, stages
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile
 from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, GLOBAL_BUFFER, BoundRun, Resident
+from cascadesim.accelerators.mapping.schedule.pipeline import fewest, lead, stages
 from cascadesim.accelerators.spec import SpatialArray
 
 OVERLAPS = (8, 6, 4, 3, 2, 1)  # tiles in flight that are tried; assumed: more only wait for the busiest unit

@@ -151,9 +151,8 @@ class MappingProblem:
     chains: Mapping[str, tuple[str, ...]]  # axis -> ranks of the text that split it, outermost first
     starts: tuple[tuple[str, TensorUse], ...] = ()  # state and input that it begins with: `RM[h,0,p] = SINK[h]`
     attended: AttendedKeys | None = None  # None: all pairs of query and key
-    # results that lie whole in the buffer while a group runs, of any group, in words of all instances
+    # results of any group that lie whole in the buffer while a group runs, or in another memory: words of all instances
     staying: Mapping[str, int] = field(default_factory=dict)
-    # results that lie whole in another memory meanwhile: its name, and words of all instances
     resting: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     known: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)  # what many groups ask for again
 
@@ -223,13 +222,13 @@ class MappingProblem:
         return f"MappingProblem({self.cascade.name}, {dict(self.extents)}, {self.instances} instances)"
 
     def whole(self) -> dict[str, int]:
-        """The tile that is everything."""
         return dict(self.extents)
 
     def with_staying(self, words: Mapping[str, int], resting: Mapping[str, tuple[str, int]]) -> MappingProblem:
         """The same while tensors of so many words lie in the buffer, and others in the memories outside of it."""
-        same = dict(words) == dict(self.staying) and dict(resting) == dict(self.resting)
-        return self if same else replace(self, staying=dict(words), resting=dict(resting), known={})
+        if dict(words) == dict(self.staying) and dict(resting) == dict(self.resting):
+            return self
+        return replace(self, staying=dict(words), resting=dict(resting), known={})
 
 
 def problem(

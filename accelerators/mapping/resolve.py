@@ -10,24 +10,19 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cascadesim.accelerators.mapping.group import BoundGroup
+from cascadesim.accelerators.mapping.keep_lines import KeepLines, staying_results
 from cascadesim.accelerators.mapping.legality import (
     Draft,
     IllegalMapping,
-    Kept,
-    inputs_of,
-    span_of,
-    staying_words,
-    why_not_staying,
 )
-from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fit, Fused, Keep, Run, Sized, Split
+from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fit, Run, Sized, Split
 from cascadesim.accelerators.mapping.placing import bind, does_not_fit
-from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Work
+from cascadesim.accelerators.mapping.problem import MappingProblem, Work
 from cascadesim.accelerators.mapping.runs import (
     DIMENSIONS,
     GLOBAL_BUFFER,
     BoundLoop,
     dimension_size,
-    divides,
 )
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import suggestion
@@ -36,7 +31,7 @@ from cascadesim.einsum_cascades.notation.errors import suggestion
 def resolved(mapping: CascadeMapping, problem: MappingProblem, spec: SpatialArray) -> tuple[BoundGroup, ...]:
     """Bind every group. Raises IllegalMapping with the line of the text and the first reason."""
     groups, done = [], 0
-    staying = _staying(mapping, problem, spec)
+    staying = staying_results(mapping, problem, spec)
     for number, fused in enumerate(mapping.groups):
         here = {tensor: (memory, words) for tensor, (memory, spanned, words) in staying.items() if number in spanned}
         in_buffer = {tensor: words for tensor, (memory, words) in here.items() if memory == GLOBAL_BUFFER}
@@ -54,34 +49,6 @@ def resolved(mapping: CascadeMapping, problem: MappingProblem, spec: SpatialArra
         missing = ", ".join(work.name for work in problem.work[done:])
         raise IllegalMapping(f"{mapping.name}: it has no place for {missing}")
     return tuple(groups)
-
-
-def _staying(
-    mapping: CascadeMapping, problem: MappingProblem, spec: SpatialArray
-) -> dict[str, tuple[str, range, int]]:  # fmt: skip
-    """The memory of each tensor that stays between groups, the groups during which it is there, and its words."""
-    places = {work.name: place for place, work in enumerate(problem.work)}
-    group_of = {places[run.einsum]: number for number, fused in enumerate(mapping.groups) for run in fused.runs
-                if run.einsum in places}  # fmt: skip
-    found: dict[str, tuple[str, range, int]] = {}
-    for stay in mapping.staying:
-        where = f"{mapping.name}, line {stay.line}"
-        if stay.memory not in memories(spec):
-            raise IllegalMapping(f"{where}: no memory '{stay.memory}' to keep {stay.tensor} in"
-                                 f"{suggestion(stay.memory, memories(spec))}")  # fmt: skip
-        if stay.tensor not in places:
-            raise IllegalMapping(f"{where}: no Einsum makes '{stay.tensor}'{suggestion(stay.tensor, places)}")
-        reason = why_not_staying(problem, group_of, stay.tensor, stay.memory)
-        if reason:
-            raise IllegalMapping(f"{where}: {reason}")
-        span = span_of(problem, group_of, stay.tensor)
-        found[stay.tensor] = stay.memory, span, staying_words(problem, stay.tensor)
-    return found
-
-
-def memories(spec: SpatialArray) -> list[str]:
-    """Memories that a mapping may keep something in, from DRAM inwards."""
-    return [*(each.name for each in spec.memories), GLOBAL_BUFFER]
 
 
 def text_sizes(mapping: CascadeMapping, spec: SpatialArray, extents: Mapping[str, int]) -> dict[str, int]:
@@ -103,15 +70,7 @@ def _size(step: object, spec: SpatialArray) -> int | None:
 
 
 @dataclass(frozen=True)
-class _Resolver:
-    fused: Fused
-    problem: MappingProblem
-    spec: SpatialArray
-    name: str
-
-    def error(self, message: str) -> IllegalMapping:
-        return IllegalMapping(f"{self.name}, line {self.fused.line}: {message}")
-
+class _Resolver(KeepLines):
     @cached_property
     def splits(self) -> Mapping[str, Split]:
         found: dict[str, Split] = {}
@@ -271,12 +230,6 @@ class _Resolver:
         axis, place = self.parts.get(name, ("", 0))
         return axis in self.splits and place < len(self.splits[axis].steps) and axis not in self.problem.chains
 
-    def loop_number(self, name: str, loops: Sequence[BoundLoop]) -> int:
-        found = [number for number, loop in enumerate(loops) if loop.part == name]
-        if not found:
-            raise self.error(f"no shared loop '{name}'{suggestion(name, [loop.part for loop in loops])}")
-        return found[0]
-
     def space(
         self, run: Run, work: Work, leaf: Mapping[str, int], chosen: Mapping[tuple[str, int], int]
     ) -> tuple[tuple[str, int, int], ...]:
@@ -309,65 +262,3 @@ class _Resolver:
         if missing:
             raise self.error(f"{work.name} does not walk all of {', '.join(missing)}: add 'for {', '.join(missing)}'")
         return tuple(axis for axis in named if axis not in spatial)
-
-    def piece(self, keep: Keep, depth: int, loops: Sequence[BoundLoop], uses: Sequence[TensorUse]) -> int:
-        """Loops outside a piece of a tensor that comes piece by piece, 0 where it comes whole."""
-        if keep.by is None:
-            return 0
-        number = self.loop_number(keep.by, loops)
-        axes = {loop.axis for loop in loops[depth : number + 1]} & frozenset().union(*(use.axes for use in uses))
-        if loops[number].axis not in axes or number < depth:
-            raise self.error(f"{keep.tensor} comes in pieces of a loop inside {keep.at} along one of its ranks; "
-                             f"{keep.by} is none")
-        if not all(divides(uses, axis, self.problem.extents[axis]) for axis in axes):
-            raise self.error(f"{keep.tensor} cannot come in pieces of {keep.by}: they have words in common")
-        return number + 1
-
-    def kept(
-        self, members: tuple[int, ...], loops: Sequence[BoundLoop], own: Mapping[int, BoundLoop]
-    ) -> Iterator[tuple[str, Kept]]:
-        inputs, names = self.named_inputs(members)
-        made = {self.problem.work[member].name for member in members}
-        for keep in self.fused.keeps:
-            if keep.memory not in memories(self.spec):
-                raise self.error(f"no memory '{keep.memory}' to keep tiles in"
-                                 f"{suggestion(keep.memory, memories(self.spec))}")  # fmt: skip
-            if keep.memory == GLOBAL_BUFFER and keep.at in {loop.part for loop in own.values()}:
-                depth = len(loops) + 1
-            else:
-                depth = self.depth(keep, loops)
-            if keep.tensor in names:
-                uses = inputs[names[keep.tensor]]
-                if keep.memory == GLOBAL_BUFFER:
-                    yield names[keep.tensor], Kept(depth, keep.double, self.piece(keep, depth, loops, uses))
-            elif keep.tensor in self.problem.staying:
-                raise self.error(f"{keep.tensor} stays in {GLOBAL_BUFFER} between groups; leave the line out")
-            elif keep.tensor not in made:
-                raise self.error(f"no tensor '{keep.tensor}' in this group{suggestion(keep.tensor, {*names, *made})}")
-
-    def named_inputs(self, members: tuple[int, ...]) -> tuple[Mapping[str, Sequence[TensorUse]], Mapping[str, str]]:
-        """Inputs of the group with their uses; names of them, those of copies too."""
-        inputs = inputs_of(self.problem, members)
-        copies = {copy: source for copy, source in self.problem.sources.items() if source in inputs}
-        return inputs, {**{tensor: tensor for tensor in inputs}, **copies}
-
-    def depth(self, keep: Keep, loops: Sequence[BoundLoop]) -> int:
-        return 0 if keep.at == TOP else self.loop_number(keep.at, loops) + 1
-
-    def upstream(self, members: tuple[int, ...], loops: Sequence[BoundLoop]) -> dict[str, tuple[tuple[str, int], ...]]:
-        """Input -> the memories outside of the buffer that keep a tile of it, from DRAM inwards, with loops outside."""
-        _, names = self.named_inputs(members)
-        found: dict[str, tuple[tuple[str, int], ...]] = {}
-        for memory in (each.name for each in self.spec.memories):
-            for keep in (keep for keep in self.fused.keeps if keep.memory == memory):
-                if keep.tensor not in names:
-                    raise self.error(f"{keep.tensor} is made here; 'keep {keep.tensor} in {memory}', before the first "
-                                     f"group, keeps it there for later ones")  # fmt: skip
-                if keep.double or keep.by is not None:
-                    raise self.error(f"{keep.tensor} comes to {memory} as the buffer first needs it: leave out "
-                                     f"'{'double' if keep.double else f'by {keep.by}'}'")  # fmt: skip
-                own = names[keep.tensor]
-                if self.problem.resting.get(own, ("", 0))[0] == memory:
-                    raise self.error(f"{keep.tensor} stays in {memory} between groups; leave the line out")
-                found[own] = (*found.get(own, ()), (memory, self.depth(keep, loops)))
-        return found

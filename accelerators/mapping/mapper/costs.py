@@ -17,10 +17,10 @@ from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, inputs_of, outputs_of
 from cascadesim.accelerators.mapping.mapper.candidates import FEW_EINSUMS, units_of
-from cascadesim.accelerators.mapping.pipeline import epoch_cycles, load_wait_cycles, loads
 from cascadesim.accelerators.mapping.placing import goes_straight, outside, reads, register_words
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile, Work
 from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, DRAM, BoundRun, executed, operations_of, sizes_of
+from cascadesim.accelerators.mapping.schedule.pipeline import epoch_cycles, load_wait_cycles, loads
 from cascadesim.accelerators.spec import FoldedPeArray, SpatialArray
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 

@@ -19,8 +19,8 @@ from cascadesim.accelerators.mapping.mapper.many_sizes import (
     product_of,
     words_of,
 )
-from cascadesim.accelerators.mapping.pipeline import MOST_LEAD
 from cascadesim.accelerators.mapping.runs import ARRAY_2D
+from cascadesim.accelerators.mapping.schedule.pipeline import MOST_LEAD
 
 
 @dataclass(frozen=True)

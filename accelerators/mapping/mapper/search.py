@@ -27,8 +27,9 @@ from cascadesim.accelerators.mapping.mapper.costs import (
     total,
 )
 from cascadesim.accelerators.mapping.mapper.many_cycles import Way
-from cascadesim.accelerators.mapping.mapper.residency import between, in_memories, residents, shorter
+from cascadesim.accelerators.mapping.mapper.residency import between, residents, shorter
 from cascadesim.accelerators.mapping.mapper.single import ALIKE, fastest
+from cascadesim.accelerators.mapping.mapper.staying import in_memories
 from cascadesim.accelerators.mapping.nest import MOST_FUSED
 from cascadesim.accelerators.mapping.placing import bound, does_not_fit
 from cascadesim.accelerators.mapping.problem import MappingProblem

@@ -8,7 +8,7 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapped_array.accelerator import MappedArray
 from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.plan import given, searched
-from cascadesim.accelerators.mapping.program import program
+from cascadesim.accelerators.mapping.schedule.program import program
 from cascadesim.accelerators.mapping.text import parse_mapping
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.texts import find

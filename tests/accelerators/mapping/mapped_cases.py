@@ -10,7 +10,7 @@ from cascadesim.accelerators.mapping.attended import attended
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.plan import free_extents
 from cascadesim.accelerators.mapping.problem import MappingProblem, problem
-from cascadesim.accelerators.mapping.sliced import group_program
+from cascadesim.accelerators.mapping.schedule.sliced import group_program
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.analysis.passes import partitions, whole_extent
 from cascadesim.einsum_cascades.notation.ir import Cascade

@@ -10,7 +10,7 @@ import pytest
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.attended import AttendedKeys, attended
 from cascadesim.accelerators.mapping.plan import searched
-from cascadesim.accelerators.mapping.program import Builder
+from cascadesim.accelerators.mapping.schedule.program import Builder
 from cascadesim.accelerators.mapping.text import find_mapping
 from cascadesim.accelerators.protocol import problems
 from cascadesim.accelerators.spatial.array import SpatialMachine

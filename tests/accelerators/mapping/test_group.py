@@ -20,10 +20,10 @@ from cascadesim.accelerators.mapping.mapper.residency import in_slices
 from cascadesim.accelerators.mapping.mapper.search import search
 from cascadesim.accelerators.mapping.placing import bind
 from cascadesim.accelerators.mapping.problem import MappingProblem, problem
-from cascadesim.accelerators.mapping.program import program
 from cascadesim.accelerators.mapping.resolve import resolved
 from cascadesim.accelerators.mapping.runs import Resident, divides
-from cascadesim.accelerators.mapping.sliced import group_program
+from cascadesim.accelerators.mapping.schedule.program import program
+from cascadesim.accelerators.mapping.schedule.sliced import group_program
 from cascadesim.accelerators.mapping.text import parse_mapping
 from cascadesim.accelerators.program import Repeat, TileRun
 from cascadesim.accelerators.spec import SpatialArray

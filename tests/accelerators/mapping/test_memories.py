@@ -14,10 +14,10 @@ from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.mapper.costs import Objective, actions, total
 from cascadesim.accelerators.mapping.mapper.described import described
-from cascadesim.accelerators.mapping.mapper.residency import in_memories, with_staying
 from cascadesim.accelerators.mapping.mapper.search import every_group, search
-from cascadesim.accelerators.mapping.program import program
+from cascadesim.accelerators.mapping.mapper.staying import in_memories, with_staying
 from cascadesim.accelerators.mapping.resolve import resolved
+from cascadesim.accelerators.mapping.schedule.program import program
 from cascadesim.accelerators.mapping.text import parse_mapping
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
 from cascadesim.simulator.engine.engine import run

@@ -9,11 +9,12 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.mapper.described import described
-from cascadesim.accelerators.mapping.mapper.residency import further_out, with_staying
+from cascadesim.accelerators.mapping.mapper.residency import further_out
 from cascadesim.accelerators.mapping.mapper.search import best_group
+from cascadesim.accelerators.mapping.mapper.staying import with_staying
 from cascadesim.accelerators.mapping.plan import given
-from cascadesim.accelerators.mapping.program import program
 from cascadesim.accelerators.mapping.resolve import resolved
+from cascadesim.accelerators.mapping.schedule.program import program
 from cascadesim.accelerators.mapping.text import find_mapping, parse_mapping
 from cascadesim.accelerators.spatial.array import SpatialMachine
 from cascadesim.einsum_cascades.notation.ir import Cascade

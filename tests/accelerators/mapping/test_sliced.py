@@ -12,7 +12,7 @@ from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.plan import given as given_mapping
 from cascadesim.accelerators.mapping.plan import searched
 from cascadesim.accelerators.mapping.resolve import resolved
-from cascadesim.accelerators.mapping.sliced import group_program
+from cascadesim.accelerators.mapping.schedule.sliced import group_program
 from cascadesim.accelerators.mapping.text import find_mapping, parse_mapping
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError

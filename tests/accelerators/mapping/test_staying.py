@@ -13,8 +13,8 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.legality import staying_words
 from cascadesim.accelerators.mapping.mapper.costs import Objective
 from cascadesim.accelerators.mapping.mapper.described import described
-from cascadesim.accelerators.mapping.mapper.residency import with_staying
 from cascadesim.accelerators.mapping.mapper.search import every_group, search
+from cascadesim.accelerators.mapping.mapper.staying import with_staying
 from cascadesim.accelerators.mapping.plan import Mapped, plan_mapped, searched
 from cascadesim.accelerators.mapping.resolve import resolved
 from cascadesim.accelerators.mapping.text import parse_mapping

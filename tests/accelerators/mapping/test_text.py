@@ -14,8 +14,8 @@ from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.nest import Fit, Keep, Run, Sized, Split
 from cascadesim.accelerators.mapping.plan import given as given_mapping
 from cascadesim.accelerators.mapping.plan import searched
-from cascadesim.accelerators.mapping.program import program
 from cascadesim.accelerators.mapping.resolve import resolved
+from cascadesim.accelerators.mapping.schedule.program import program
 from cascadesim.accelerators.mapping.text import find_mapping, parse_mapping, shipped_mappings
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, NotationError

@@ -15,8 +15,9 @@ from math import ceil
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import parts
 from cascadesim.accelerators.mapping.problem import TensorUse
-from cascadesim.accelerators.mapping.program import PORTS, Builder, Items, Place, program, repeated
 from cascadesim.accelerators.mapping.runs import DRAM, GLOBAL_BUFFER, BoundRun, Resident
+from cascadesim.accelerators.mapping.schedule.program import PORTS, Builder, program
+from cascadesim.accelerators.mapping.schedule.rounds import Items, Place, repeated
 from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
 
 _NEXT = 1  # epochs after its own in which a result is stored: the loads of the next part come first

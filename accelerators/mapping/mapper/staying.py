@@ -1,0 +1,137 @@
+"""What stays where besides the tiles of a group: tiles further out in other memories, results between groups.
+
+A result that stays whole in the buffer is written there where it is made and read from there: neither its store nor its
+loads pass the DRAM channel. In another memory it is stored there and loaded from there. It takes its room in all groups
+from the one that makes it to the last that reads it, of all instances at once, as one group runs all of them before the
+next one begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from cascadesim.accelerators.mapping.group import BoundGroup
+from cascadesim.accelerators.mapping.legality import (
+    Draft,
+    IllegalMapping,
+    Kept,
+    span_of,
+    staying_words,
+    why_not_staying,
+)
+from cascadesim.accelerators.mapping.mapper.costs import Objective, cost, total
+from cascadesim.accelerators.mapping.memories import Hop
+from cascadesim.accelerators.mapping.placing import bind
+from cascadesim.accelerators.mapping.runs import GLOBAL_BUFFER, divides
+
+
+def in_memories(group: BoundGroup, objective: Objective) -> BoundGroup:
+    """The group with tiles of its inputs in the memories outside of the buffer, as far out as they fit, those first of
+    which most words come.
+
+    From the buffer outwards: each memory keeps what the next one asks for again.
+    """
+    if group.in_slices:
+        return group
+    for memory in reversed([each.name for each in group.spec.memories]):
+        for tensor in sorted(group.hops, key=lambda each: -group.filled(group.hops[each][0].kept)):
+            first = group.hops[tensor][0]
+            if first.source != memory:
+                group = _kept_in(group, first, memory, objective)
+    return group
+
+
+def _kept_in(group: BoundGroup, first: Hop, memory: str, objective: Objective) -> BoundGroup:
+    """The group with a tile in a memory of what comes by a first hop, the smallest of those that move fewest words;
+    as it is where that costs more, because the memory is slow."""
+    inner, read = first.kept, next(read for read in group.reads if read.tensor == first.kept.tensor)
+    extents, best, least = group.problem.extents, group, group.filled(inner)
+    for depth in reversed(range(inner.depth)):
+        loop, words = group.loops[depth], group.filled(replace(inner, depth=depth))
+        if loop.axis in read.axes and not divides(read.operands, loop.axis, extents[loop.axis]):
+            break
+        if words >= least:
+            continue
+        kept = replace(read, upstream=((memory, depth), *read.upstream))
+        trial = replace(group, reads=tuple(kept if each is read else each for each in group.reads))
+        if not trial.fits:
+            break
+        best, least = trial, words
+    return min((group, best), key=lambda each: cost(each, objective)[0]) if best is not group else group
+
+
+def with_staying(groups: Sequence[BoundGroup], objective: Objective) -> tuple[BoundGroup, ...]:
+    """The same groups, with results in the buffer, or in a memory outside of it, between them where that fits and costs
+    less.
+
+    Those first that save most words, as far inside as they fit; deterministic. Tiles are those that were found without.
+    """
+    found = tuple(groups)
+    if len(found) < 2:
+        return found
+    problem, outer = found[0].problem, [each.name for each in found[0].spec.memories]
+    group_of = {run.place: number for number, group in enumerate(found) for run in group.runs}
+    tensors = [tensor for tensor in problem.producers if why_not_staying(problem, group_of, tensor) is None]
+    for tensor in sorted(tensors, key=lambda each: -_moved_words(found, each)):
+        for memory in (GLOBAL_BUFFER, *reversed(outer)):
+            if why_not_staying(problem, group_of, tensor, memory) is not None:
+                continue
+            other = _staying_too(found, tensor, memory, span_of(problem, group_of, tensor), objective)
+            if other is not None and total(other, objective) < total(found, objective):
+                found = other
+                break
+    return found
+
+
+def _moved_words(groups: Sequence[BoundGroup], tensor: str) -> int:
+    """Words of a tensor that groups load and store."""
+    loaded = sum(group.filled(read) for group in groups for read in group.reads if read.tensor == tensor)
+    return loaded + sum(group.stored(use) for group in groups for use in group.writes if use.tensor == tensor)
+
+
+def _staying_too(
+    groups: Sequence[BoundGroup], tensor: str, memory: str, span: range, objective: Objective
+) -> tuple[BoundGroup, ...] | None:  # fmt: skip
+    """The groups with one more tensor that stays in a memory; None where it does not fit beside their tiles."""
+    found, words = list(groups), staying_words(groups[0].problem, tensor)
+    for number in span:
+        group = found[number]
+        needed = group.footprint_words + words - _own_room(group, tensor)
+        if memory == GLOBAL_BUFFER and needed > group.spec.buffer_words:
+            return None
+        try:
+            found[number] = bind(_redrafted(group, tensor, memory, words))
+        except IllegalMapping:
+            return None
+        if not found[number].fits:
+            return None
+        if memory != GLOBAL_BUFFER:
+            found[number] = in_memories(found[number], objective)
+    return tuple(found)
+
+
+def _own_room(group: BoundGroup, tensor: str) -> int:
+    """Words that tiles of a tensor take now, at most."""
+    return sum(group.in_flight * group.room_words(each) for each in (*group.reads, *group.made)
+               if each.tensor == tensor)  # fmt: skip
+
+
+def _redrafted(group: BoundGroup, tensor: str, memory: str, words: int) -> Draft:
+    """What a group was bound from, while one more tensor stays; of other memories than the buffer nothing else is kept
+    in tiles."""
+    staying, resting = dict(group.problem.staying), dict(group.problem.resting)
+    if memory == GLOBAL_BUFFER:
+        staying[tensor] = words
+    else:
+        resting[tensor] = memory, words
+    kept = {read.tensor: Kept(read.depth, read.copies > 1, read.piece) for read in group.reads
+            if read.tensor not in staying}  # fmt: skip
+    upstream = {read.tensor: read.upstream for read in group.reads
+                if read.upstream and read.tensor not in staying and memory == GLOBAL_BUFFER}  # fmt: skip
+    return Draft(
+        group.problem.with_staying(staying, resting), group.spec, tuple(run.place for run in group.runs), group.loops,
+        {run.place: (run.unit, run.space, run.time) for run in group.runs},
+        {run.place: run.after for run in group.runs if run.after is not None}, kept, group.overlap,
+        {run.place: run.own for run in group.runs if run.own is not None}, upstream,
+    )  # fmt: skip

@@ -1,0 +1,205 @@
+"""The order of the tiles of a group: that of its loops, written in rounds, and where each loop stands in a tile.
+
+Equal rounds are one repetition. Knows no task and no cycle (`program`). mapping.md 2.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+
+from cascadesim.accelerators.mapping.attended import PAIRED
+from cascadesim.accelerators.mapping.group import BoundGroup
+from cascadesim.accelerators.mapping.runs import BoundLoop, Resident
+from cascadesim.accelerators.program import Repeat, TileRun
+from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
+
+Items = tuple[TileRun | Repeat, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one loop stands: its first or last iteration, and the elements of its tile."""
+
+    first: bool
+    last: bool
+    size: int
+    start: int  # first element of its tile
+    alone: bool = False  # it is the only iteration
+    keys: int = 0  # of all, so many that its queries attend; 0 where that makes no difference
+
+    @property
+    def kind(self) -> tuple[bool, bool, bool, int, int]:
+        """Places of one kind have the same tiles, wherever they are."""
+        return self.first, self.last, self.alone, self.size, self.keys
+
+
+@dataclass(frozen=True)
+class Rounds(ABC):
+    """The tiles of a group; `known`: rounds that are written already."""
+
+    group: BoundGroup
+    known: dict[object, Items] = field(default_factory=dict)
+
+    @abstractmethod
+    def tiles_of(self, places: tuple[Place, ...], edge: bool) -> Items:
+        """The innermost tile inside all loops as they stand."""
+
+    def rounds(self, places: tuple[Place, ...], sizes: Mapping[str, int], edge: bool = True) -> Items:
+        """The tiles inside so many loops, each of which stands at its place.
+
+        `edge`: not all of these queries attend all of these keys, and keys before and after them.
+        """
+        key = tuple(place.kind for place in places), self.shape(places, sizes) if edge else None
+        if key not in self.known:
+            self.known[key] = self.new_rounds(places, sizes, edge)
+        return self.known[key]
+
+    def shape(self, places: tuple[Place, ...], sizes: Mapping[str, int]) -> tuple[object, ...] | None:
+        """Which of the keys here each of the queries here attends, wherever they are.
+
+        First and last keys never fall from query to query: so many are before these keys, so many after them.
+        """
+        attended = self.group.attended
+        if attended is None:
+            return None
+        query, key = self.start(QUERY, places), self.start(KEY, places)
+        found: list[object] = []
+        for ends in (attended.first, attended.last):
+            own = ends[query : query + sizes[QUERY]]
+            begin, end = np.searchsorted(own, (key, key + sizes[KEY])).tolist()
+            found += [begin, (own[begin:end] - key).tobytes()]
+        return tuple(found)
+
+    def new_rounds(self, places: tuple[Place, ...], sizes: Mapping[str, int], edge: bool) -> Items:
+        depth = len(places)
+        if depth == len(self.group.loops):
+            return self.tiles_of(places, edge)
+        loop = self.group.loops[depth]
+        stretches = list(self.stretches(loop, places, sizes, edge))
+        begin, end = stretches[0][0], stretches[-1][0] + stretches[-1][1]
+        parts: list[tuple[Items, int]] = []
+        for start, count, inside in stretches:
+            for first, times in _apart(start, count, begin, end):
+                size = min(loop.step, sizes[loop.axis] - first * loop.step)
+                element = self.start(loop.axis, places) + first * loop.step
+                place = Place(first == begin, first + times == end, size, element, self.is_alone(loop, end - begin),
+                              self.keys(loop, element, size))  # fmt: skip
+                parts.append((self.rounds((*places, place), {**sizes, loop.axis: size}, inside), times))
+        if depth + 1 == len(self.group.loops) and self.in_columns(loop):
+            return _columns(parts, begin)
+        return _merged(parts)
+
+    def keys(self, loop: BoundLoop, query: int, queries: int) -> int:
+        attended = self.group.attended
+        return int(attended.keys_of(query, queries)) if attended is not None and loop.axis == QUERY else 0
+
+    def is_alone(self, loop: BoundLoop, count: int) -> bool:
+        return self.group.is_one(loop) if self.group.attended is not None and loop.axis in PAIRED else count == 1
+
+    def stretches(
+        self, loop: BoundLoop, places: tuple[Place, ...], sizes: Mapping[str, int], edge: bool
+    ) -> Iterator[tuple[int, int, bool]]:
+        """First iterations, how many follow alike, and whether an edge of the mask runs through them."""
+        count = -(-sizes[loop.axis] // loop.step)
+        attended = self.group.attended if edge else None
+        if attended is None or loop.axis not in PAIRED:
+            yield 0, count, edge
+            return
+        starts = np.arange(count) * loop.step
+        ends = np.minimum(starts + loop.step, sizes[loop.axis])
+        (query, past_query), (key, past_key) = (
+            (start + starts, start + ends) if axis == loop.axis else (start, start + sizes[axis])
+            for axis in (QUERY, KEY) for start in [self.start(axis, places)])  # fmt: skip
+        visited = (attended.last[past_query - 1] >= key) & (attended.first[query] < past_key)
+        inside = (attended.first[past_query - 1] < key) & (attended.last[query] >= past_key)
+        number = 0
+        while number < count:
+            alike = 1
+            while inside[number] and number + alike < count and inside[number + alike]:
+                alike += 1
+            if visited[number]:
+                yield number, alike, not inside[number]
+            number += alike
+
+    def start(self, axis: str, places: tuple[Place, ...]) -> int:
+        """First element of the tile that an axis has inside the loops as they stand."""
+        found = [place.start for loop, place in zip(self.group.loops, places, strict=False) if loop.axis == axis]
+        return found[-1] if found else 0
+
+    def of_column(self, places: tuple[Place, ...], edge: bool) -> tuple[bool, bool]:
+        """Whether this tile has the first, and the last keys that its queries attend."""
+        attended = self.group.attended
+        if attended is None or not edge:
+            return False, False
+        query, key = self.start(QUERY, places), self.start(KEY, places)
+        past = query + self.tile(places, len(places))[QUERY]
+        return bool(attended.first[query] >= key), bool(attended.last[past - 1] < key + self.group.leaf[KEY])
+
+    def in_columns(self, loop: BoundLoop) -> bool:
+        """Whether tiles of the innermost loop have running values of their own."""
+        return self.iterative is not None and self.iterative.axis != loop.axis
+
+    @cached_property
+    def iterative(self) -> BoundLoop | None:
+        """The shared loop along which running values go from tile to tile."""
+        axes = frozenset().union(*(run.work.iterates for run in self.group.runs))
+        return next((loop for loop in self.group.loops if loop.axis in axes), None)
+
+    def tile(self, places: tuple[Place, ...], depth: int) -> dict[str, int]:
+        """The tile inside so many loops as they stand."""
+        found, attended = self.group.problem.whole(), self.group.attended
+        for loop, place in zip(self.group.loops[:depth], places, strict=False):
+            found[loop.axis] = place.size
+        if attended is not None and found[KEY] == self.group.problem.extents[KEY]:
+            found[KEY] = int(attended.keys_of(self.start(QUERY, places[:depth]), found[QUERY]))
+        return found
+
+    def changes(self, read: Resident, places: tuple[Place, ...], end: str) -> bool:
+        """Whether a kept tile, or a piece of it, comes before this tile (`first`), or goes after it (`last`)."""
+        pieces = self.group.piece_loops(read)
+        moves = [number for number, loop in enumerate(self.group.loops[: read.depth])
+                 if loop.axis in self.group.moving(read) and not places[number].alone]  # fmt: skip
+        return all(getattr(place, end) for number, place in enumerate(places)
+                   if number > (moves[-1] if moves else -1) and number not in pieces)  # fmt: skip
+
+
+def _apart(start: int, count: int, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """The first and the last of all iterations by themselves, others together: the first of them, and how many."""
+    edges = sorted({start, start + count, *(edge for edge in (begin + 1, end - 1) if start < edge < start + count)})
+    return ((first, past - first) for first, past in pairwise(edges))
+
+
+def _columns(parts: list[tuple[Items, int]], column: int) -> Items:
+    """Tiles of neighbouring columns from `column` on, those of one class as one run."""
+    found: list[TileRun] = []
+    for (tile,), count in parts:
+        assert isinstance(tile, TileRun)
+        if found and (found[-1].tile_class, found[-1].fresh) == (tile.tile_class, tile.fresh):
+            before = found.pop()
+            found.append(TileRun(before.tile_class, before.tiles + count, before.first_column, before.fresh))
+        else:
+            found.append(TileRun(tile.tile_class, count, column, tile.fresh))
+        column += count
+    return tuple(found)
+
+
+def _merged(parts: list[tuple[Items, int]]) -> Items:
+    """Rounds one after another, equal ones as one repetition."""
+    joined: list[tuple[Items, int]] = []
+    for items, count in parts:
+        if joined and joined[-1][0] == items:
+            joined[-1] = (items, joined[-1][1] + count)
+        else:
+            joined.append((items, count))
+    return tuple(item for items, count in joined for item in repeated(items, count))
+
+
+def repeated(items: Items, times: int) -> Items:
+    """Rounds so many times over."""
+    return items if times == 1 else (Repeat(times, items),) if times else ()
