@@ -200,6 +200,13 @@ class SpatialArray(Spec):
     def on_chip_bytes(self) -> int:
         return sum(each.capacity_bytes for each in (self.global_buffer, *self.memories))
 
+    def from_buffer(self) -> tuple[Self, ...]:
+        """The array without its memories, as its buffer sees it: DRAM as fast as it is, and as the next memory is."""
+        if not self.memories:
+            return (self,)
+        near = Dram(bandwidth_bytes_per_s=min(self.memories[-1].bytes_per_cycle * self.clock_hz, 1e16))
+        return tuple(self.model_copy(update={"memories": (), "dram": dram}) for dram in (self.dram, near))
+
     def memory(self, name: str) -> OnChipMemory:
         """The memory of that name between DRAM and the buffer. Raises StopIteration where there is none."""
         return next(each for each in self.memories if each.name == name)

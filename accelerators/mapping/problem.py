@@ -160,10 +160,6 @@ class MappingProblem:
     def outputs(self) -> frozenset[str]:
         return frozenset(self.sources.get(name, name) for name in self.cascade.outputs)
 
-    @property
-    def inputs(self) -> frozenset[str]:
-        return frozenset(self.cascade.inputs)
-
     @cached_property
     def cycles(self) -> tuple[frozenset[int], ...]:
         """For each Einsum that computes, by place: the places of those that it and they need each other's values."""

@@ -15,7 +15,6 @@ from cascadesim.simulator.result import Result, say_panels, write_lines
 from cascadesim.simulator.views.output import (
     aligned,
     bytes_of,
-    gigabytes,
     json_text,
     pending_files,
     printable,
@@ -95,7 +94,7 @@ def _table(found: FoundMapping) -> Iterator[str]:
     if found.own is not None:
         figures, level = found.own
         yield f"own plan      {figures.cycles:>16,} cycles, {level:,} at cycle level: the dataflow that its model finds"
-    yield f"DRAM traffic  {gigabytes(mapped.dram_bytes):>16}"
+    yield f"DRAM traffic  {bytes_of(mapped.dram_bytes):>16}"
     yield f"energy        {_joules(mapped.energy_j):>16}"
     yield from _against_unfused(found)
     if found.lower_bound is not None and found.value is not None:
@@ -109,7 +108,7 @@ def _table(found: FoundMapping) -> Iterator[str]:
         yield ""
         yield "not beaten in cycles, energy and traffic together:"
         for each, _ in found.front:
-            yield f"  {each.cycles:>16,.0f} cycles  {_joules(each.energy_j):>10}  {gigabytes(each.dram_bytes):>10}"
+            yield f"  {each.cycles:>16,.0f} cycles  {_joules(each.energy_j):>10}  {bytes_of(each.dram_bytes):>10}"
 
 
 def _front(found: FoundMapping) -> Iterator[str]:
@@ -143,13 +142,13 @@ def _against_unfused(found: FoundMapping) -> Iterator[str]:
         return
     speed, share = unfused.cycles / mapped.cycles, mapped.dram_bytes / unfused.dram_bytes
     yield (f"unfused       {unfused.cycles:>16,.0f} cycles, {found.unfused_cycle_level:,} at cycle level; DRAM traffic "
-           f"{gigabytes(unfused.dram_bytes)}; energy {_joules(unfused.energy_j)}")
+           f"{bytes_of(unfused.dram_bytes)}; energy {_joules(unfused.energy_j)}")
     yield f"fusing gains  {speed:>16.3g} times the speed; {share:.3g} of the DRAM traffic is left:"
     for gain in found.gains:
         names, fused = gain.einsums, (gain.fused,)
         name = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}"
-        yield (f"  {name:<14}{gain.cycles(fused):>14,.0f} cycles, {gigabytes(gain.dram_bytes(fused))}; one by one "
-               f"{gain.cycles(gain.alone):,.0f} cycles, {gigabytes(gain.dram_bytes(gain.alone))}")
+        yield (f"  {name:<14}{gain.cycles(fused):>14,.0f} cycles, {bytes_of(gain.dram_bytes(fused))}; one by one "
+               f"{gain.cycles(gain.alone):,.0f} cycles, {bytes_of(gain.dram_bytes(gain.alone))}")
 
 
 def _joules(energy_j: Mapping[str, float] | None) -> str:

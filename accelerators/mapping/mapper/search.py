@@ -56,7 +56,7 @@ class KnownGroups:
         fine: bool = False, below: Cost = NO_LIMIT, slices: bool = True,
     ) -> Best:  # fmt: skip
         """As `best_group`; nothing is compared twice."""
-        if len(problem.work) == 1 and objective != "energy" and is_plain(problem, spec, 0):
+        if len(problem.work) == 1 and objective != "energy" and is_plain(problem, spec.from_buffer()[0], 0):
             fine, slices = False, True  # all sizes are tried at once
         works, attended = [problem.work[member] for member in members], problem.attended
         uses = (*(use for work in works for use in (*work.inputs, work.output)), *outputs_of(problem, members))
@@ -195,7 +195,7 @@ def best_group(
     their own.
     """
     at_once = objective != "energy" and len(members) == 1 and (fine or len(problem.work) == 1)
-    if at_once and is_plain(problem, spec, members[0]):
+    if at_once and is_plain(problem, spec.from_buffer()[0], members[0]):
         return _alone(problem, spec, members[0], objective, below, thorough)
     found = Best(None, 0, False)
     neighbours = Neighbours(problem, spec, members, fine, squares=thorough, slices=slices)
@@ -215,10 +215,11 @@ def _alone(
     best, tried, fits = Best(None, 0, False)
     near, nearest = None, NO_LIMIT
     while True:
-        ways = fastest(problem, spec, member, objective, near, inf if thorough else least[0])
-        tried += ways.evaluated
-        found = [(cost(group, objective), number, group) for number, group in enumerate(map(_bound_way, ways.best))
-                 if group.fits]  # fmt: skip
+        limit = inf if thorough or spec.memories else least[0]
+        every = [fastest(problem, seen, member, objective, near, limit) for seen in spec.from_buffer()]
+        tried += sum(ways.evaluated for ways in every)
+        groups = [_bound_way(way, spec, objective) for ways in every for way in ways.best]
+        found = [(cost(group, objective), number, group) for number, group in enumerate(groups) if group.fits]
         least_of_found = min((own for own, *_ in found), default=NO_LIMIT)[0]
         alike = [each for each in found if each[0][0] <= least_of_found * ALIKE[objective]]
         own, _, group = min(alike, key=lambda each: (each[0][1], each[:2]), default=(NO_LIMIT, 0, None))
@@ -230,13 +231,13 @@ def _alone(
         near, nearest = group.leaf, own
 
 
-def _bound_way(way: Way) -> BoundGroup:
+def _bound_way(way: Way, spec: SpatialArray, objective: Objective) -> BoundGroup:
     """A software pipeline, or two tiles that overlap where that has no room; one at a time where that was counted."""
-    draft = way.draft()
-    if not way.overlapped:
-        return bound(draft)
-    pipeline = bound(draft)
-    return pipeline if pipeline.stages is not None and pipeline.fits else bound(draft.overlapped(2))
+    draft = replace(way.draft(), spec=spec)
+    group = bound(draft)
+    if way.overlapped and (group.stages is None or not group.fits):
+        group = bound(draft.overlapped(2))
+    return in_memories(group, objective) if group.fits else group
 
 
 def _best_of(neighbours: Neighbours, objective: Objective, known: Best, least: Cost) -> Best:

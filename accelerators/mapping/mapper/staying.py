@@ -58,7 +58,7 @@ def _kept_in(group: BoundGroup, first: Hop, memory: str, objective: Objective) -
         if not trial.fits:
             break
         best, least = trial, words
-    return min((group, best), key=lambda each: cost(each, objective)[0]) if best is not group else group
+    return min((best, group), key=lambda each: cost(each, objective)[0]) if best is not group else group
 
 
 def with_staying(groups: Sequence[BoundGroup], objective: Objective) -> tuple[BoundGroup, ...]:

@@ -135,7 +135,7 @@ class Execution:
                             self.einsum(run.work.einsum, each)
             self.carry_on(group)
         for number, einsum in enumerate(self.problem.cascade.einsums):  # results under other names
-            given = set(self.sources(einsum)) <= set(self.problem.inputs)
+            given = set(self.sources(einsum)) <= set(self.problem.cascade.inputs)
             if number not in self.working and einsum.inputs and not given:
                 self.einsum(einsum, everything)
 
