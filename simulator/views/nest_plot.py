@@ -17,7 +17,7 @@ from matplotlib.textpath import TextPath
 
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.nest import Fused, Run
-from cascadesim.accelerators.mapping.runs import GLOBAL_BUFFER, Resident
+from cascadesim.accelerators.mapping.runs import DRAM, GLOBAL_BUFFER, Resident
 from cascadesim.simulator.views.output import bytes_of
 
 INK, SOFT, LINE = "#1b1b1b", "#5b5b5b", "#d4d4d4"
@@ -167,14 +167,18 @@ def trips(group: BoundGroup, depth: int) -> str:
 def kept(group: BoundGroup, depth: int) -> Mapping[str, list[str]]:
     """Memory -> tensors whose tile stays while the loop at this depth stays where it is, with bytes and copies."""
     found: dict[str, list[str]] = {}
-    written, staying = {operand.tensor for operand in group.writes}, group.problem.staying
-    if staying and not depth:
-        found[f"stays in {GLOBAL_BUFFER}"] = [f"{tensor} {_bytes(words * group.spec.word_bytes)}"
-                                                    for tensor, words in staying.items()]  # fmt: skip
+    written, staying = {use.tensor: group.store_target(use) for use in group.writes}, group.problem.staying
+    whole = {tensor: (GLOBAL_BUFFER, words) for tensor, words in staying.items()} | dict(group.problem.resting)
+    for tensor, (memory, words) in whole.items() if not depth else ():
+        found.setdefault(f"stays in {memory}", []).append(f"{tensor} {_bytes(words * group.spec.word_bytes)}")
+    for hop in (hop for way in group.hops.values() for hop in way[:-1] if hop.kept.depth == depth):
+        size = _bytes(group.kept_words(hop.kept) * group.spec.word_bytes)
+        found.setdefault(hop.target, []).append(f"{hop.kept.tensor} {size}")
     for resident in (each for each in (*group.reads, *group.made) if each.depth == depth):
         if resident.tensor in staying:
             continue
-        straight = "straight to DRAM" if resident.tensor in written else "straight to the reader"
+        target = written.get(resident.tensor, "the reader")
+        straight = f"straight to {'DRAM' if target == DRAM else target}"
         where = f"{resident.where}{', running' if resident.state else ''}" if resident.where else straight
         found.setdefault(where, []).append(sized(group, resident) if resident.where else resident.tensor)
     return found

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from cascadesim.accelerators.mapping.mapper.described import described
+from cascadesim.accelerators.mapping.plan import given
 from cascadesim.accelerators.mapping.text import find_mapping, parse_mapping
+from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.simulator.cli.commands import cascadesim, exit_code
 from cascadesim.simulator.execution import schedule_of
 from cascadesim.simulator.mapper import load, operation_of
@@ -68,6 +70,30 @@ def test_tensors_stand_at_the_loop_at_which_they_are_kept(fusemax: MappedRun) ->
     assert kept(group, 3) == {"global_buffer": ["K 32 KiB ×3", "V 32 KiB ×3"]}
     assert set(kept(group, 4)) == {"registers", "straight to the reader", "straight to DRAM"}
     assert kept(group, 4)["straight to DRAM"] == ["AV"]
+
+
+def test_memories_behind_the_buffer_stand_where_they_keep_something() -> None:
+    """Two products of 64 x 64 words of two bytes: a result rests in `shared` between them, 8 KiB; all of W stays there
+    for all tiles of rows, 16 at a time."""
+    machine = load("edge-array", [f"memories.shared.{field}" for field in (
+        "capacity_bytes=1048576", "row_bytes=64", "ports=1")])  # fmt: skip
+    text = cascade("two-products", "Y[r,n] = A[r,k] * W[k,n]\nZ[r,j] = Y[r,n] * U[n,j]")
+    mapping = parse_mapping("""mapping mine for two-products
+keep Y in shared
+for r1, n1:
+  split r: r1 by 16, r0
+  split n: n1 by 16, n0
+  array_2d [r0 over rows, n0 over columns]: Y for k
+  keep W in shared at r1
+for top:
+  array_2d [r over rows, j over columns]: Z for n
+""")
+    sizes = tuple((rank, 64) for rank in "rnkj")
+    first, second = given(mapping, text, sizes, machine.spec).groups  # type: ignore[attr-defined]
+    assert kept(first, 0) == {"stays in shared": ["Y 8 KiB"]}
+    assert kept(first, 1) == {"shared": ["W 8 KiB"], "global_buffer": ["A 2 KiB"]}
+    assert kept(first, 2) == {"global_buffer": ["W 2 KiB"], "straight to shared": ["Y"]}
+    assert kept(second, 0)["straight to DRAM"] == ["Z"]
 
 
 def test_every_tensor_is_somewhere_exactly_once(fusemax: MappedRun) -> None:
