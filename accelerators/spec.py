@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Apply, Einsum, Expression, Select
@@ -160,7 +160,18 @@ class Buffer(Spec):
 class OnChipMemory(Buffer):
     """A memory on the chip between DRAM and the buffer; tensors that it does not keep pass it by."""
 
-    name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
+    name: str
+
+
+def _in_order(given: Mapping[str, Buffer]) -> tuple[OnChipMemory, ...]:
+    return tuple(OnChipMemory(name=name, **memory.model_dump()) for name, memory in given.items())
+
+
+if TYPE_CHECKING:
+    Memories: TypeAlias = tuple[OnChipMemory, ...]
+else:  # in a YAML each by its name
+    _Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
+    Memories = Annotated[dict[_Name, Buffer], AfterValidator(_in_order)]
 
 
 class Dram(Spec):
@@ -170,7 +181,7 @@ class Dram(Spec):
 class SpatialArray(Spec):
     """A 2D array for tensor products, a 1D array for row statistics, one shared buffer, one DRAM channel.
 
-    `memories`: others on the chip, from DRAM inwards to the buffer; in a YAML each by its name.
+    `memories`: others on the chip, from DRAM inwards to the buffer.
     `leakage_w_per_um2`: static power per area, for physical accounting only; no source gives one, so the presets
     say 0 (`assumed:` there).
     """
@@ -184,7 +195,7 @@ class SpatialArray(Spec):
     vector_array: VectorArray
     global_buffer: Buffer
     dram: Dram
-    memories: tuple[OnChipMemory, ...] = ()
+    memories: Memories = ()
     leakage_w_per_um2: NonNegativeFloat = 0.0
     technology_nm: Positive = 45  # prices of energy and area are of 45 nm (energy.py); other nodes have none
 
@@ -215,19 +226,10 @@ class SpatialArray(Spec):
         """Words that a memory holds."""
         return memory.capacity_bytes // self.word_bytes
 
-    @field_validator("memories", mode="before")
-    @classmethod
-    def _by_name(cls, given: object) -> object:
-        if not isinstance(given, Mapping):
-            return given
-        return tuple({"name": name, **fields} if isinstance(fields, Mapping) else fields
-                     for name, fields in given.items())  # fmt: skip
-
     @model_validator(mode="after")
     def _memories_have_names(self) -> Self:
-        names = [each.name for each in self.memories]
-        taken = sorted(set(names) & OWN_NAMES | {name for name in names if names.count(name) > 1})
-        if taken:
+        names = {each.name for each in self.memories}
+        if taken := sorted(names & OWN_NAMES):
             raise ValueError(f"memories: {', '.join(taken)} names another part of the array, too")
         if names and not self.has_memories:
             raise ValueError("memories: only arrays that are mapped throughout have some (architecture: mapped_array)")
