@@ -6,7 +6,7 @@ A search leaves out what a bound already says is no better: words that must move
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate, product
 from math import ceil, fsum, prod
@@ -28,6 +28,8 @@ Objective = Literal["latency", "energy", "dram"]
 Cost = tuple[float, float]  # the objective, and what decides between equals
 MOST_AXES = 4  # of a plain Einsum: all orders of loops over them are tried
 SHORT_CYCLES = 3_000  # assumed: fill and drain, some hundreds, are a tenth of longer ones and more alike
+# assumed: a thousandth longer is as fast, and fewer words decide; of words and joules none more
+ALIKE: Mapping[Objective, float] = {"latency": 1.001, "dram": 1.0, "energy": 1.0}
 NO_LIMIT: Cost = (float("inf"), 0.0)
 
 
@@ -72,9 +74,8 @@ def alone_cycles(group: BoundGroup) -> float:
     """Cycles of a tile of one Einsum with the loads that no other tile shares, its drain and its store: as many tiles
     that are not pipelined are open at once."""
     run, = group.runs
-    per_word = group.spec.word_bytes / group.spec.dram_bytes_per_cycle
     own = sum(ceil(cycles) for period, cycles, _, _ in loads(group) if period == 1)
-    stored = sum(use.words(group.leaf) for use in group.writes) * per_word
+    stored = sum(use.words(group.leaf) * group.cycles_per_word(group.store_target(use)) for use in group.writes)
     return own + run.cycles(group.leaf) + run.drain_cycles + stored
 
 
@@ -86,10 +87,11 @@ def paced_cycles(group: BoundGroup) -> float:
     has less to do in the others.
     """
     per_word = group.spec.word_bytes / group.spec.dram_bytes_per_cycle
-    moves = [(_rounded(group.arriving_words(read), group.filled(read), per_word), "first", frozenset(
-        number for number in range(read.depth, read.piece) if group.loops[number].axis not in read.axes))
-        for read in group.reads]  # fmt: skip
-    for use in group.writes:
+    kept = [hop.kept for way in group.hops.values() for hop in way if hop.source == DRAM]
+    moves = [(_rounded(group.arriving_words(each), group.filled(each), per_word), "first", frozenset(
+        number for number in range(each.depth, each.piece) if group.loops[number].axis not in each.axes))
+        for each in kept]  # fmt: skip
+    for use in (use for use in group.writes if group.store_target(use) == DRAM):
         run = next(run for run in group.runs if run.work.output.tensor == use.tensor)
         sums = frozenset(number for number, loop in enumerate(group.loops) if loop.axis in run.work.reduced)
         stored = _rounded(use.words(group.leaf), group.stored(use), per_word)
@@ -147,10 +149,8 @@ def _is_short(problem: MappingProblem, spec: SpatialArray) -> bool:
 
 
 def is_plain(problem: MappingProblem, spec: SpatialArray, place: int) -> bool:
-    """Whether each coordinate of the tensors of an Einsum walks one axis, whole, with no state, mask, folds or memories
-    outside of the buffer."""
-    other = spec.memories or (isinstance(spec.pe_array, FoldedPeArray) and spec.pe_array.stationary)
-    key = "plain", place, bool(other)
+    """Whether each coordinate of the tensors of an Einsum walks one axis, whole, with no state, mask or folds."""
+    key = "plain", place, isinstance(spec.pe_array, FoldedPeArray) and spec.pe_array.stationary
     if key not in problem.known:
         problem.known[key] = not key[-1] and _is_plain(problem, problem.work[place])
     return bool(problem.known[key])

@@ -17,6 +17,7 @@ from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, illegal, outputs_of
 from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS, Neighbours
 from cascadesim.accelerators.mapping.mapper.costs import (
+    ALIKE,
     NO_LIMIT,
     Cost,
     Objective,
@@ -28,7 +29,7 @@ from cascadesim.accelerators.mapping.mapper.costs import (
 )
 from cascadesim.accelerators.mapping.mapper.many_cycles import Way
 from cascadesim.accelerators.mapping.mapper.residency import between, residents, shorter
-from cascadesim.accelerators.mapping.mapper.single import ALIKE, fastest
+from cascadesim.accelerators.mapping.mapper.single import fastest
 from cascadesim.accelerators.mapping.mapper.staying import in_memories
 from cascadesim.accelerators.mapping.nest import MOST_FUSED
 from cascadesim.accelerators.mapping.placing import bound, does_not_fit
@@ -56,7 +57,7 @@ class KnownGroups:
         fine: bool = False, below: Cost = NO_LIMIT, slices: bool = True,
     ) -> Best:  # fmt: skip
         """As `best_group`; nothing is compared twice."""
-        if len(problem.work) == 1 and objective != "energy" and is_plain(problem, spec.from_buffer()[0], 0):
+        if len(problem.work) == 1 and objective != "energy" and is_plain(problem, spec, 0):
             fine, slices = False, True  # all sizes are tried at once
         works, attended = [problem.work[member] for member in members], problem.attended
         uses = (*(use for work in works for use in (*work.inputs, work.output)), *outputs_of(problem, members))
@@ -195,7 +196,7 @@ def best_group(
     their own.
     """
     at_once = objective != "energy" and len(members) == 1 and (fine or len(problem.work) == 1)
-    if at_once and is_plain(problem, spec.from_buffer()[0], members[0]):
+    if at_once and is_plain(problem, spec, members[0]):
         return _alone(problem, spec, members[0], objective, below, thorough)
     found = Best(None, 0, False)
     neighbours = Neighbours(problem, spec, members, fine, squares=thorough, slices=slices)

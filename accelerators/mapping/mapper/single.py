@@ -14,7 +14,7 @@ from math import inf
 import numpy as np
 
 from cascadesim.accelerators.mapping.mapper.candidates import units_of
-from cascadesim.accelerators.mapping.mapper.costs import Objective, looped_axes
+from cascadesim.accelerators.mapping.mapper.costs import ALIKE, Objective, looped_axes
 from cascadesim.accelerators.mapping.mapper.many_cycles import Way
 from cascadesim.accelerators.mapping.mapper.many_sizes import Counts, Floats, Sizes
 from cascadesim.accelerators.mapping.problem import MappingProblem, Work
@@ -24,8 +24,6 @@ from cascadesim.accelerators.spec import SpatialArray
 FEW_AXES = 3  # up to which axes that all tensors have are looped over in any order; else outside of the others
 MOST_TILES = 1 << 14  # assumed: sizes of tiles of one way; arrays of them stay in the cache of a core
 FEW = 4  # assumed: balanced sizes of up to so many tiles are tried, and powers of two
-# assumed: a thousandth longer is as fast, and fewer words decide; of words none more
-ALIKE: Mapping[Objective, float] = {"latency": 1.001, "dram": 1.0}
 BEST = 6  # assumed: ways that are bound exactly, for what is left out here: more copies in a pipeline, running ahead
 
 

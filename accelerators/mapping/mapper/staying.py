@@ -20,7 +20,7 @@ from cascadesim.accelerators.mapping.legality import (
     staying_words,
     why_not_staying,
 )
-from cascadesim.accelerators.mapping.mapper.costs import Objective, cost, total
+from cascadesim.accelerators.mapping.mapper.costs import ALIKE, Objective, cost, total
 from cascadesim.accelerators.mapping.memories import Hop
 from cascadesim.accelerators.mapping.placing import bind
 from cascadesim.accelerators.mapping.runs import GLOBAL_BUFFER, divides
@@ -58,7 +58,8 @@ def _kept_in(group: BoundGroup, first: Hop, memory: str, objective: Objective) -
         if not trial.fits:
             break
         best, least = trial, words
-    return min((best, group), key=lambda each: cost(each, objective)[0]) if best is not group else group
+    costs_more = best is not group and cost(best, objective)[0] > cost(group, objective)[0] * ALIKE[objective]
+    return group if costs_more else best
 
 
 def with_staying(groups: Sequence[BoundGroup], objective: Objective) -> tuple[BoundGroup, ...]:
