@@ -119,10 +119,16 @@ class FoldedPeArray(PeArray):
 
     `stationary`: of a product, its output or its last operand (the weights); None: neighbouring folds overlap.
     A fold of outputs takes rows + columns + streamed - 2 cycles, one of weights as many as rows more; those that use
-    part of the array take as long (SCALE-Sim, arXiv 1811.02883, section III).
+    part of the array take as long (SCALE-Sim, arXiv 1811.02883, section III). `count`: so many arrays, alike, that work
+    on one Einsum together: a rank is dealt over them.
     """
 
     stationary: Literal["output", "weights"] | None = None
+    count: Positive = 1
+
+    @property
+    def elements(self) -> int:
+        return self.rows * self.columns * self.count
 
     @property
     def exposed_cycles(self) -> int:

@@ -23,7 +23,7 @@ from cascadesim.accelerators.mapping.mapper.staying import with_staying
 from cascadesim.accelerators.mapping.nest import MOST_FUSED, CascadeMapping
 from cascadesim.accelerators.mapping.problem import MappingProblem, problem
 from cascadesim.accelerators.mapping.resolve import resolved, text_sizes
-from cascadesim.accelerators.mapping.runs import ARRAY_2D, BoundRun, dimension_size
+from cascadesim.accelerators.mapping.runs import ARRAY_2D, BoundRun, sides
 from cascadesim.accelerators.mapping.schedule.sliced import group_program
 from cascadesim.accelerators.mapping.text import shipped_mappings
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
@@ -210,12 +210,11 @@ def _unstacked(sizes: dict[str, int], heads: int) -> dict[str, int]:
 def _choices(cascade: Cascade, extents: Mapping[str, int], spec: SpatialArray) -> Iterator[dict[str, int]]:
     """Sizes to try for the extents that the text leaves open: those of the array; of chunks, usual ones, too."""
     free = free_extents(cascade, {rank.upper(): extent for rank, extent in extents.items()})
-    sides = sorted({dimension_size(spec, dimension) for dimension in ("rows", "columns", "lanes")})
     whole = {whole_extent(parts): parts for parts in partitions(cascade)}
     outer = [parts[0] for parts in whole.values()]
     chunks = len(set(outer)) < len(outer) or any(name.lower() not in extents for name in whole)
     tried = [tuple((name, min(side, extents.get(name[0].lower(), side))) for name in free)
-             for side in (*sides, *(CHUNKS if chunks else ()))]  # fmt: skip
+             for side in (*sorted(sides(spec)), *(CHUNKS if chunks else ()))]  # fmt: skip
     return (dict(choice) for choice in dict.fromkeys(tried))
 
 

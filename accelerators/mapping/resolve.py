@@ -23,6 +23,7 @@ from cascadesim.accelerators.mapping.runs import (
     GLOBAL_BUFFER,
     BoundLoop,
     dimension_size,
+    units,
 )
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import suggestion
@@ -233,18 +234,27 @@ class _Resolver(KeepLines):
     def space(
         self, run: Run, work: Work, leaf: Mapping[str, int], chosen: Mapping[tuple[str, int], int]
     ) -> tuple[tuple[str, int, int], ...]:
-        """Axes in space, each with what one round covers at most: of a tile of several of the text's, one of those."""
-        found = []
-        for name, dimension in run.space:
+        """Axes in space, each with what one round covers at most: of a tile of several of the text's, one of those.
+
+        An axis over columns and units lies along the columns of all 2D arrays.
+        """
+        found: list[tuple[str, int, int]] = []
+        names = DIMENSIONS[run.unit]
+        for name, dimension in sorted(run.space, key=lambda each: names.index(each[1]) if each[1] in names else -1):
             axis, place = self.part(name, whole=True)
-            if dimension not in DIMENSIONS[run.unit]:
-                raise self.error(f"{run.unit} has {' and '.join(DIMENSIONS[run.unit])}, no {dimension}")
+            if dimension not in names or (dimension == "units" and units(self.spec) == 1):
+                has = [each for each in names if each != "units" or units(self.spec) > 1]
+                raise self.error(f"{run.unit} has {' and '.join(has)}, no {dimension}")
             block = self.step(axis, place - 1, chosen) if place else leaf[axis]
             block = min(block, leaf[axis])
             block = work.block(axis, block) if axis in work.axes else block  # others are refused by `time`
-            found.append((axis, block, dimension_size(self.spec, dimension)))
-        if run.unit == "array_2d" and [dimension for _, dimension in run.space] == ["columns", "rows"]:
-            found.reverse()
+            size = dimension_size(self.spec, dimension)
+            if dimension == "units" and len(found) == 2 and found[1][0] == axis:
+                found[1] = axis, block, found[1][2] * size
+            elif dimension == "units" and len(found) < 2:
+                raise self.error(f"{run.einsum}: a rank lies over units beside others over rows and columns")
+            else:
+                found.append((axis, block, size))
         if len({axis for axis, _, _ in found}) < len(found):
             raise self.error(f"{run.einsum}: one axis over two dimensions; split it over rows or columns only")
         return tuple(found)

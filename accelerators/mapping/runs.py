@@ -19,7 +19,7 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 ARRAY_2D, ARRAY_1D, GLOBAL_BUFFER, DRAM = "array_2d", "array_1d", "global_buffer", "dram"
 UNITS = (ARRAY_2D, ARRAY_1D)
-DIMENSIONS = {ARRAY_2D: ("rows", "columns"), ARRAY_1D: ("lanes",)}
+DIMENSIONS = {ARRAY_2D: ("rows", "columns", "units"), ARRAY_1D: ("lanes",)}
 
 
 Sizes = list[tuple[dict[str, int], int]]  # of tiles along an axis, or several that depend on each other; and how many
@@ -176,9 +176,36 @@ def _executed(can: Operations, operations: tuple[tuple[str, int], ...], differen
 
 
 def dimension_size(spec: SpatialArray, dimension: str) -> int:
-    """Elements along a dimension of a unit: rows, columns, lanes."""
-    sizes = {"rows": spec.pe_array.rows, "columns": spec.pe_array.columns, "lanes": spec.vector_array.lanes}
+    """Elements along a dimension of a unit: rows, columns, lanes; units of several 2D arrays."""
+    sizes = {"rows": spec.pe_array.rows, "columns": spec.pe_array.columns, "units": units(spec),
+             "lanes": spec.vector_array.lanes}  # fmt: skip
     return sizes[dimension]
+
+
+def units(spec: SpatialArray) -> int:
+    """Number of 2D arrays that work together."""
+    return spec.pe_array.count if isinstance(spec.pe_array, FoldedPeArray) else 1
+
+
+def layouts(spec: SpatialArray, unit: str) -> tuple[tuple[int, ...], ...]:
+    """Elements along the dimensions over which ranks may lie: of several 2D arrays their columns side by side, or a
+    rank of its own over them."""
+    if unit == ARRAY_1D:
+        return ((spec.vector_array.lanes,),)
+    rows, columns, count = spec.pe_array.rows, spec.pe_array.columns, units(spec)
+    return ((rows, columns * count), (rows, columns, count)) if count > 1 else ((rows, columns),)
+
+
+def dimensions_of(spec: SpatialArray, unit: str, sizes: Sequence[int]) -> tuple[tuple[str, ...], ...]:
+    """The names of the dimensions that are so long."""
+    names = DIMENSIONS[unit][: len(sizes)]
+    together = unit == ARRAY_2D and len(sizes) == 2 and units(spec) > 1 and sizes[1] > spec.pe_array.columns
+    return ((names[0],), ("columns", "units")) if together else tuple((name,) for name in names)
+
+
+def sides(spec: SpatialArray) -> set[int]:
+    """Elements that lie side by side along a dimension."""
+    return {size for unit in UNITS for sizes in layouts(spec, unit) for size in sizes[:2]}
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ _FOR = re.compile(r"for\s++(?P<loops>[^:]++):")
 _AFTER = re.compile(rf"after\s++(?P<loop>{_NAME}):")
 _SPLIT = re.compile(rf"split\s++(?P<axis>{_NAME})\s*+:\s*+(?P<parts>.++)")
 _PART = re.compile(rf"(?P<part>{_NAME})(?:\s++by\s++(?P<step>.++))?")
-_STEP = re.compile(r"(?:(?P<times>\d++)\s*+\*\s*+)?(?P<field>array_[12]d\.(?:rows|columns|lanes))")
+_STEP = re.compile(r"(?:(?P<times>\d++)\s*+\*\s*+)?(?P<field>array_[12]d\.(?:rows|columns|lanes|units))")
 _FIT = re.compile(rf"(?P<rule>fit|divisor)\s++(?P<memory>{_NAME})(?P<otherwise>\s++else\s++fit)?")
 _RUNS = re.compile(r"(?P<unit>array_[12]d)\s*+(?:\[(?P<space>[^\]]*+)\])?\s*+:\s*+(?P<einsums>.++)")
-_OVER = re.compile(rf"(?P<part>{_NAME})\s++over\s++(?P<dimension>rows|columns|lanes)")
+_OVER = re.compile(rf"(?P<part>{_NAME})\s++over\s++(?P<dimension>rows|columns|lanes|units)")
 _EINSUM = re.compile(r"(?P<name>[A-Za-z]\w*+)(?:\s++for\s++(?P<time>.++))?")
 _SIZE = re.compile(r"(?P<name>[A-Z][A-Z0-9]*+)\s*+=\s*+(?P<size>[1-9]\d{0,17})")
 _KEEP = re.compile(rf"keep\s++(?P<tensors>.+?)\s++in\s++(?P<memory>{_NAME})\s++at\s++(?P<at>{_NAME})"
@@ -220,7 +220,8 @@ def _step(text: str) -> Step:
 def _runs(text: str, after: str | None) -> Iterator[Run]:
     found = _matched(_RUNS, text, "expected 'UNIT [RANK over DIMENSION, ...]: EINSUM for RANKS; ...', 'split', 'keep', "
                                   "'after' or 'overlap'")
-    space = tuple(_matched(_OVER, part, "expected 'RANK over rows', 'columns' or 'lanes'").group("part", "dimension")
+    over = "expected 'RANK over rows', 'columns', 'units' or 'lanes'"
+    space = tuple(_matched(_OVER, part, over).group("part", "dimension")
                   for part in (found.group("space") or "").split(",") if part.strip())  # fmt: skip
     for einsum in found.group("einsums").split(";"):
         each = _matched(_EINSUM, einsum, "expected 'EINSUM' or 'EINSUM for RANKS'")

@@ -18,11 +18,13 @@ from cascadesim.accelerators.mapping.problem import MappingProblem, Tile, Work
 from cascadesim.accelerators.mapping.runs import (
     ARRAY_1D,
     ARRAY_2D,
+    UNITS,
     BoundLoop,
     bound_run,
-    dimension_size,
     executed,
+    layouts,
     operations_of,
+    sides,
     stationary,
 )
 from cascadesim.accelerators.spec import SpatialArray
@@ -160,7 +162,7 @@ class Neighbours:
     def narrow(self) -> bool:
         """Whether an Einsum on one instance leaves some of a side of the array, or of the lanes, idle (most, in a long
         text): several instances may then lie side by side (rows of a norm)."""
-        side = max(dimension_size(self.spec, dimension) for dimension in ("rows", "columns", "lanes"))
+        side = max(sides(self.spec))
         whole, instances = self.problem.whole(), set(self.instance_axes)
         points = [prod(work.points(axis, whole[axis]) for axis in work.axes - instances)
                   for work in self.works(self.members)]  # fmt: skip
@@ -188,8 +190,8 @@ class Neighbours:
                 bits = extent.bit_length() if self.narrow and axis == self.instance_axes[-1] else 1
                 choices[axis] = [1 << bit for bit in range(bits)]
                 continue
-            sides = {dimension_size(self.spec, dimension) for dimension in ("rows", "columns", "lanes")}
-            sizes = sides | {1 << bits for bits in range(SMALLEST_BITS, max(sides).bit_length() + 1) if self.fine}
+            own = sides(self.spec)
+            sizes = own | {1 << bits for bits in range(SMALLEST_BITS, max(own).bit_length() + 1) if self.fine}
             sizes |= {max(1, side // 2), side} if self.squares or (self.fine and len(self.members) == 1) else set()
             sizes = {grain} if axis in carried else {max(grain, size // grain * grain) for size in sizes}
             whole = [] if axis in self.cyclic_axes else [extent]
@@ -288,16 +290,16 @@ def best_spaces(
     axes = sorted((axis for axis in work.axes if work.points(axis, tile[axis]) > 1),
                   key=lambda axis: (axis in work.reduced, axis))  # fmt: skip
     found: dict[str, tuple[int, Space, Space]] = {}
-    for unit, dimensions in ((ARRAY_2D, ("rows", "columns")), (ARRAY_1D, ("lanes",))):
+    for unit in UNITS:
         if executed(operations_of(spec, unit), work) is None:
             continue
         kept = stationary(spec, unit, work)
-        single = sorted(work.axes - set(axes))[:1] if len(axes) == 1 < len(dimensions) else []  # leaves it the columns
+        single = sorted(work.axes - set(axes))[:1] if len(axes) == 1 and unit == ARRAY_2D else []  # gives it columns
         of_space = [*axes, *single] if kept is None else [axis for axis in axes if axis in kept]
         options: list[tuple[int, int, int, Space]] = []
-        for chosen in permutations(of_space, min(len(of_space), len(dimensions))):
-            space = tuple((axis, work.block(axis, tile[axis]), dimension_size(spec, dimension))
-                          for axis, dimension in zip(chosen, dimensions, strict=False))
+        for chosen, sizes in laid(of_space, spec, unit):
+            space = tuple((axis, work.block(axis, tile[axis]), size)
+                          for axis, size in zip(chosen, sizes, strict=False))
             time = [axis for axis in axes if axis not in chosen]
             whole = unit, space, tuple(sorted(time, key=lambda axis: (axis in work.reduced, axis)))
             run = bound_run(spec, work, 0, whole)
@@ -307,6 +309,13 @@ def best_spaces(
         *_, frugal = min((each for each in options if each[0] <= 2 * cycles), key=lambda each: (each[1], *each))
         found[unit] = cycles, fast, frugal
     return found
+
+
+def laid(axes: Sequence[str], spec: SpatialArray, unit: str) -> Iterator[tuple[tuple[str, ...], tuple[int, ...]]]:
+    """Axes over the dimensions of a unit, as many as there are, and how long these are."""
+    for number, sizes in enumerate(layouts(spec, unit)):
+        if not number or len(axes) >= len(sizes):
+            yield from ((chosen, sizes) for chosen in permutations(axes, min(len(axes), len(sizes))))
 
 
 def units_of(spec: SpatialArray, work: Work) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fused, Keep, Run, Split, Stay
 from cascadesim.accelerators.mapping.resolve import text_sizes
-from cascadesim.accelerators.mapping.runs import DIMENSIONS, GLOBAL_BUFFER, BoundRun, Resident
+from cascadesim.accelerators.mapping.runs import GLOBAL_BUFFER, BoundRun, Resident, dimensions_of
 from cascadesim.einsum_cascades.analysis.passes import partitions
 
 
@@ -74,8 +74,9 @@ def _described_run(group: BoundGroup, run: BoundRun, parts: Mapping[str, tuple[s
         own = [part for part in chain if part in run.work.einsum.ranks]
         return own[-1] if own and own[-1] != chain[-1] else parts[axis][-1] if axis in parts else axis
 
-    space = tuple((inner(axis), dimension)
-                  for (axis, _, _), dimension in zip(run.space, DIMENSIONS[run.unit], strict=False))  # fmt: skip
+    over = dimensions_of(group.spec, run.unit, [size for *_, size in run.space])
+    space = tuple((inner(axis), dimension) for (axis, _, _), dimensions in zip(run.space, over, strict=True)
+                  for dimension in dimensions)  # fmt: skip
     after = None if run.after is None else group.loops[run.after].part
     own = () if run.own is None else (run.own.part,)
     return Run(run.work.name, run.unit, space, (*own, *map(inner, run.time)), after)

@@ -27,7 +27,7 @@ from cascadesim.accelerators.mapping.mapper.costs import (
     least_room,
 )
 from cascadesim.accelerators.mapping.placing import OVERLAPS, bound, input_copies, outside, pieces_ahead
-from cascadesim.accelerators.mapping.runs import BoundLoop, Resident, dimension_size, divides
+from cascadesim.accelerators.mapping.runs import ARRAY_2D, BoundLoop, Resident, divides, layouts
 
 SLICES = (16, 8, 4, 2, 1)  # times the side of the array; assumed: longer slices hold less of the rest of a tile
 MOST_BETWEEN = 8  # assumed: longest first, and the longest one that fits moves fewest words
@@ -241,6 +241,6 @@ def _own_loop(draft: Draft, member: int, times: int) -> BoundLoop | None:
     axis = max(sorted(axes), key=lambda each: draft.leaf[each], default=None)
     if axis is None:
         return None
-    sides = [dimension_size(draft.spec, dimension) for dimension in ("rows", "columns")]
-    step = times * next((size for each, _, size in draft.spaces[member][1] if each == axis), max(sides))
+    longest = max(layouts(draft.spec, ARRAY_2D)[0])
+    step = times * next((size for each, _, size in draft.spaces[member][1] if each == axis), longest)
     return BoundLoop(f"{axis}1", axis, step, draft.leaf[axis]) if step < draft.leaf[axis] else None

@@ -13,12 +13,12 @@ from math import inf
 
 import numpy as np
 
-from cascadesim.accelerators.mapping.mapper.candidates import units_of
+from cascadesim.accelerators.mapping.mapper.candidates import laid, units_of
 from cascadesim.accelerators.mapping.mapper.costs import ALIKE, Objective, looped_axes
 from cascadesim.accelerators.mapping.mapper.many_cycles import Way
 from cascadesim.accelerators.mapping.mapper.many_sizes import Counts, Floats, Sizes
 from cascadesim.accelerators.mapping.problem import MappingProblem, Work
-from cascadesim.accelerators.mapping.runs import ARRAY_2D, DIMENSIONS, BoundRun, bound_run, dimension_size
+from cascadesim.accelerators.mapping.runs import ARRAY_2D, BoundRun, bound_run, layouts
 from cascadesim.accelerators.spec import SpatialArray
 
 FEW_AXES = 3  # up to which axes that all tensors have are looped over in any order; else outside of the others
@@ -89,7 +89,7 @@ def _sizes(
         low, high = max(1, near[axis] // 2), min(extent, 2 * near[axis])
         own = {-(-extent // count) for count in range(-(-extent // high), -(-extent // low) + 1)} | {near[axis]}
         return sorted(own, key=lambda size: abs(size - near[axis]))
-    sides = {dimension_size(spec, dimension) for unit in units for dimension in DIMENSIONS[unit]}
+    sides = {size for unit in units for sizes in layouts(spec, unit) for size in sizes[:2]}
     few = {-(-extent // count) for count in range(1, FEW + 1)}
     powers = {1 << bit for bit in range(extent.bit_length())}
     found = sorted(size for size in few | powers | sides if size <= extent)
@@ -101,11 +101,9 @@ def _runs(problem: MappingProblem, spec: SpatialArray, place: int, axes: Sequenc
     """The Einsum on each unit that can do it, with each choice of ranks in space."""
     work = problem.work[place]
     for unit in units_of(spec, work):
-        dimensions = DIMENSIONS[unit]
         spatial = [*axes, *sorted(work.axes - set(axes))]  # an axis of one point leaves a dimension to another
-        for chosen in permutations(spatial, min(len(spatial), len(dimensions))):
-            space = tuple((axis, problem.extents[axis], dimension_size(spec, dimension))
-                          for axis, dimension in zip(chosen, dimensions, strict=False))
+        for chosen, sizes in laid(spatial, spec, unit):
+            space = tuple((axis, problem.extents[axis], size) for axis, size in zip(chosen, sizes, strict=False))
             time = sorted(set(axes) - set(chosen), key=lambda axis: (axis in work.reduced, axis))
             yield bound_run(spec, work, place, (unit, space, tuple(time)))
 
