@@ -6,9 +6,10 @@ Knows units, their operations and sides; knows no other Einsum and no group. map
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import permutations
 from math import prod
 
 from cascadesim.accelerators.mapping.attended import PAIRED, Pairs
@@ -194,6 +195,13 @@ def layouts(spec: SpatialArray, unit: str) -> tuple[tuple[int, ...], ...]:
         return ((spec.vector_array.lanes,),)
     rows, columns, count = spec.pe_array.rows, spec.pe_array.columns, units(spec)
     return ((rows, columns * count), (rows, columns, count)) if count > 1 else ((rows, columns),)
+
+
+def laid(axes: Sequence[str], spec: SpatialArray, unit: str) -> Iterator[tuple[tuple[str, ...], tuple[int, ...]]]:
+    """Axes over the dimensions of a unit, as many as there are, and how long these are."""
+    for number, sizes in enumerate(layouts(spec, unit)):
+        if not number or len(axes) >= len(sizes):
+            yield from ((chosen, sizes) for chosen in permutations(axes, min(len(axes), len(sizes))))
 
 
 def dimensions_of(spec: SpatialArray, unit: str, sizes: Sequence[int]) -> tuple[tuple[str, ...], ...]:

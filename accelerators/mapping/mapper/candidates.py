@@ -22,7 +22,7 @@ from cascadesim.accelerators.mapping.runs import (
     BoundLoop,
     bound_run,
     executed,
-    layouts,
+    laid,
     operations_of,
     sides,
     stationary,
@@ -309,13 +309,6 @@ def best_spaces(
         *_, frugal = min((each for each in options if each[0] <= 2 * cycles), key=lambda each: (each[1], *each))
         found[unit] = cycles, fast, frugal
     return found
-
-
-def laid(axes: Sequence[str], spec: SpatialArray, unit: str) -> Iterator[tuple[tuple[str, ...], tuple[int, ...]]]:
-    """Axes over the dimensions of a unit, as many as there are, and how long these are."""
-    for number, sizes in enumerate(layouts(spec, unit)):
-        if not number or len(axes) >= len(sizes):
-            yield from ((chosen, sizes) for chosen in permutations(axes, min(len(axes), len(sizes))))
 
 
 def units_of(spec: SpatialArray, work: Work) -> tuple[str, ...]:

@@ -13,12 +13,12 @@ from math import inf
 
 import numpy as np
 
-from cascadesim.accelerators.mapping.mapper.candidates import laid, units_of
+from cascadesim.accelerators.mapping.mapper.candidates import units_of
 from cascadesim.accelerators.mapping.mapper.costs import ALIKE, Objective, looped_axes
 from cascadesim.accelerators.mapping.mapper.many_cycles import Way
 from cascadesim.accelerators.mapping.mapper.many_sizes import Counts, Floats, Sizes
 from cascadesim.accelerators.mapping.problem import MappingProblem, Work
-from cascadesim.accelerators.mapping.runs import ARRAY_2D, BoundRun, bound_run, layouts
+from cascadesim.accelerators.mapping.runs import ARRAY_2D, BoundRun, bound_run, laid, layouts
 from cascadesim.accelerators.spec import SpatialArray
 
 FEW_AXES = 3  # up to which axes that all tensors have are looped over in any order; else outside of the others
