@@ -88,7 +88,7 @@ def dynamic_energy_j(actions: Actions, spec: SpatialArray) -> dict[str, float]:
     read_2d_pj, write_2d_pj = register_energy_pj(spec.pe_array.register_words_per_pe)
     read_1d_pj, write_1d_pj = register_energy_pj(spec.vector_array.register_words_per_lane)
     energy_pj = {
-        **{memory.name: _memory_pj(actions, spec, memory) for memory in spec.memories},
+        **{memory.name: _memory_pj(actions, spec, memory) for memory in spec.other_memories},
         "dram": actions.dram_words * spec.word_bytes * DRAM_PJ_PER_BYTE,
         "global_buffer": actions.global_buffer_read_words / words_per_row * read_row_pj
         + actions.global_buffer_write_words / words_per_row * write_row_pj,
@@ -131,7 +131,7 @@ def area_um2(spec: SpatialArray) -> dict[str, float]:
         "array_2d": array.elements * element_um2 + array.columns * _CONTAINER_UM2,
         "array_1d": lanes.lanes * lane_um2 + 2 * _CONTAINER_UM2,
         "global_buffer": sram_area_um2(spec.global_buffer.capacity_bytes, spec.global_buffer.row_bytes),
-        **{each.name: sram_area_um2(each.capacity_bytes, each.row_bytes) for each in spec.memories},
+        **{each.name: sram_area_um2(each.capacity_bytes, each.row_bytes) for each in spec.other_memories},
     }
 
 

@@ -40,7 +40,7 @@ MADE_OF: Mapping[str, Mapping[str, int]] = MappingProxyType({
     # assumed: range reduction in two multiply-accumulates, even polynomial of degree 6
     "cos": {"mac": 6},
 })
-OWN_NAMES = frozenset({"dram", "global_buffer", "array_2d", "array_1d", "registers"})
+OWN_NAMES = frozenset({"dram", "global_buffer", "accumulators", "array_2d", "array_1d", "registers"})
 _ON_ARRAYS: Mapping[str, str] = {"multiply": "mac", "min": "max", "compare": "max"}
 
 
@@ -187,7 +187,8 @@ class Dram(Spec):
 class SpatialArray(Spec):
     """A 2D array for tensor products, a 1D array for row statistics, one shared buffer, one DRAM channel.
 
-    `memories`: others on the chip, from DRAM inwards to the buffer.
+    `memories`: others on the chip, from DRAM inwards to the buffer. `accumulators`: where the 2D array keeps what it
+    makes, instead of the buffer.
     `leakage_w_per_um2`: static power per area, for physical accounting only; no source gives one, so the presets
     say 0 (`assumed:` there).
     """
@@ -202,6 +203,7 @@ class SpatialArray(Spec):
     global_buffer: Buffer
     dram: Dram
     memories: Memories = ()
+    accumulators: Buffer | None = None
     leakage_w_per_um2: NonNegativeFloat = 0.0
     technology_nm: Positive = 45  # prices of energy and area are of 45 nm (energy.py); other nodes have none
 
@@ -214,8 +216,13 @@ class SpatialArray(Spec):
         return self.dram.bandwidth_bytes_per_s / self.clock_hz
 
     @property
+    def other_memories(self) -> tuple[OnChipMemory, ...]:
+        """All on the chip but the buffer, by name."""
+        return (*self.memories, *(_in_order({"accumulators": self.accumulators}) if self.accumulators else ()))
+
+    @property
     def on_chip_bytes(self) -> int:
-        return sum(each.capacity_bytes for each in (self.global_buffer, *self.memories))
+        return sum(each.capacity_bytes for each in (self.global_buffer, *self.other_memories))
 
     def from_buffer(self) -> tuple[Self, ...]:
         """The array without its memories, as its buffer sees it: DRAM as fast as it is, and as the next memory is."""
@@ -237,8 +244,9 @@ class SpatialArray(Spec):
         names = {each.name for each in self.memories}
         if taken := sorted(names & OWN_NAMES):
             raise ValueError(f"memories: {', '.join(taken)} names another part of the array, too")
-        if names and not self.has_memories:
-            raise ValueError("memories: only arrays that are mapped throughout have some (architecture: mapped_array)")
+        if self.other_memories and not self.has_memories:
+            raise ValueError("memories and accumulators: only arrays that are mapped throughout have some "
+                             "(architecture: mapped_array)")  # fmt: skip
         return self
 
 

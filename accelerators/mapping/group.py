@@ -13,7 +13,7 @@ from math import ceil, prod
 from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.memories import LayeredGroup
 from cascadesim.accelerators.mapping.problem import TensorUse, Tile
-from cascadesim.accelerators.mapping.runs import UNITS, BoundRun, joined
+from cascadesim.accelerators.mapping.runs import ACCUMULATORS, GLOBAL_BUFFER, UNITS, BoundRun, Resident, joined
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 
 
@@ -43,7 +43,7 @@ class BoundGroup(LayeredGroup):
     def like(self, other: BoundGroup) -> BoundGroup:
         """Take what is known of a group that only differs in the tiles that are open at once."""
         if [made.where for made in self.made] == [made.where for made in other.made]:
-            kept = ("attended", "busy_cycles", "memory_words", "stored_from_buffer", "moved_words", "latencies")
+            kept = ("attended", "busy_cycles", "memory_words", "moved_words", "accumulated_words", "latencies")
             self.__dict__.update({name: other.__dict__[name] for name in kept if name in other.__dict__})
         return self
 
@@ -53,7 +53,10 @@ class BoundGroup(LayeredGroup):
 
     @cached_property
     def port_cycles(self) -> float:
-        return self.moved_words * self.spec.word_bytes / self.spec.global_buffer.bytes_per_cycle
+        """Cycles of the ports of the buffer, or of the accumulators where these take longer."""
+        word, own = self.spec.word_bytes, self.spec.accumulators
+        accumulated = 0.0 if own is None else self.accumulated_words * word / own.bytes_per_cycle
+        return max(self.moved_words * word / self.spec.global_buffer.bytes_per_cycle, accumulated)
 
     def path(
         self, ready: Mapping[int, int], origin: int | None = None, tile: Tile | None = None
@@ -176,13 +179,14 @@ class BoundGroup(LayeredGroup):
         """Cycles of the busiest of arrays, DRAM channel, memories and buffer ports."""
         return max(*self.busy_cycles.values(), self.dram_cycles, self.memory_cycles, self.port_cycles, 1.0)
 
-    def port_words(self, run: BoundRun, tile: Tile) -> tuple[int, int]:
-        """Words that an Einsum reads from the buffer and writes to it for one tile.
+    def port_words(self, run: BoundRun, tile: Tile, memory: str = GLOBAL_BUFFER) -> tuple[int, int]:
+        """Words that an Einsum reads from the buffer, or accumulators, and writes there for one tile.
 
         An operand is read again along loops in time that lack it, unless those are innermost (it stays in registers);
         elements that need the same word at once share one read. Sums stay in registers until they are complete.
         """
-        buffered, made = self.buffered, self.buffered.get(run.work.output.tensor)
+        buffered = self.kept_beside(memory)
+        made = buffered.get(run.work.output.tensor)
         read = sum(run.operand_reads(operand, tile, buffered[operand.tensor].state)
                    for operand in run.work.inputs if operand.tensor in buffered)
         written = run.work.output.words({**tile, **dict.fromkeys(made.state, 1)}) if made else 0
@@ -194,14 +198,20 @@ class BoundGroup(LayeredGroup):
         carried = made is not None and (made.depth < len(self.loops) or run.sums_slices(self.leaf))
         return carried and not run.work.iterates
 
-    def all_port_words(self) -> tuple[int, int]:
-        """Words that Einsums read from the buffer and write to it, all tiles together, loads and stores apart."""
-        read = written = 0
+    def kept_beside(self, memory: str) -> Mapping[str, Resident]:
+        """Tensors that the group has in the buffer, or in accumulators."""
+        if self.spec.accumulators is None:
+            return self.buffered if memory == GLOBAL_BUFFER else {}
+        return {tensor: each for tensor, each in self.buffered.items() if each.where == memory}
+
+    def all_port_words(self, memory: str = GLOBAL_BUFFER) -> tuple[int, int]:
+        """Words that Einsums read from a memory and write to it, all tiles together, loads and stores apart."""
+        read, written, beside = 0, 0, self.kept_beside(memory)
         for run in self.runs:
             for number, operand in enumerate(run.work.inputs):
-                if (kept := self.buffered.get(operand.tensor)) is not None:
+                if (kept := beside.get(operand.tensor)) is not None:
                     read += self.once(run, (number, kept.state), partial(self.words_of, run, operand, kept.state))
-            if (made := self.buffered.get(run.work.output.tensor)) is not None:
+            if (made := beside.get(run.work.output.tensor)) is not None:
                 own = self.once(run, made.state, partial(self.words_of, run, run.work.output, made.state))
                 read, written = read + (own if self.adds_up_in_buffer(run) else 0), written + own
         return read, written
@@ -232,4 +242,9 @@ class BoundGroup(LayeredGroup):
     @cached_property
     def moved_words(self) -> int:
         """Words that go through the ports of the buffer, all tiles together."""
-        return sum(self.all_port_words()) + self.loaded_words + self.stored_from_buffer
+        return sum(self.all_port_words()) + self.loaded_words + self.stored_from(GLOBAL_BUFFER)
+
+    @cached_property
+    def accumulated_words(self) -> int:
+        """Words that go through the ports of the accumulators, all tiles together."""
+        return sum(self.all_port_words(ACCUMULATORS)) + self.stored_from(ACCUMULATORS)

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from cascadesim.accelerators.mapping.problem import TensorUse
-from cascadesim.accelerators.mapping.runs import DRAM, GLOBAL_BUFFER, Resident
+from cascadesim.accelerators.mapping.runs import ACCUMULATORS, DRAM, GLOBAL_BUFFER, Resident
 from cascadesim.accelerators.mapping.tiling import TiledGroup
 
 PIECES_AHEAD = 2  # of a tile in a memory, one on its way in and one out, where tiles of the loops overlap
@@ -119,8 +119,18 @@ class LayeredGroup(TiledGroup):
         """The first memory that has not the room that the group takes in it; None where all have."""
         if self.footprint_words > self.spec.buffer_words:
             return GLOBAL_BUFFER
+        own = self.spec.accumulators
+        if own is not None and self.room_in(ACCUMULATORS) > self.spec.words_of(own):
+            return ACCUMULATORS
         return next((each.name for each in self.spec.memories
                      if self.rooms[each.name] > self.spec.words_of(each)), None)  # fmt: skip
+
+    @property
+    def taken(self) -> float:
+        """Share of the buffer, or of the accumulators, that the group takes: of the fuller one."""
+        own = self.spec.accumulators
+        accumulated = 0.0 if own is None else self.room_in(ACCUMULATORS) / self.spec.words_of(own)
+        return max(self.footprint_words / self.spec.buffer_words, accumulated)
 
     @property
     def fits(self) -> bool:

@@ -26,7 +26,15 @@ from cascadesim.accelerators.mapping.legality import (
     outside_of_late,
 )
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile
-from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, GLOBAL_BUFFER, BoundRun, Resident
+from cascadesim.accelerators.mapping.runs import (
+    ACCUMULATORS,
+    ARRAY_1D,
+    ARRAY_2D,
+    GLOBAL_BUFFER,
+    BoundRun,
+    Resident,
+    home,
+)
 from cascadesim.accelerators.mapping.schedule.pipeline import fewest, lead, stages
 from cascadesim.accelerators.spec import SpatialArray
 
@@ -105,6 +113,9 @@ def does_not_fit(group: BoundGroup) -> str | None:
     if lacking is None:
         return None
     names = " ... ".join(dict.fromkeys(group.runs[place].work.name for place in (0, -1)))
+    if lacking == ACCUMULATORS and group.spec.accumulators is not None:
+        return (f"results of {names} take {group.room_in(ACCUMULATORS) * word:,} bytes of {ACCUMULATORS}, which has "
+                f"{group.spec.accumulators.capacity_bytes:,}; smaller tiles, or sums that end further inside")
     if lacking != GLOBAL_BUFFER:
         room = group.spec.words_of(group.spec.memory(lacking))
         return (f"what {names} and others keep takes {group.rooms[lacking] * word:,} bytes of {lacking}, which has "
@@ -171,7 +182,7 @@ def _made(draft: Draft) -> tuple[Resident, ...]:
             depth = next(number for number, loop in enumerate(draft.loops) if loop.axis in axes)
             copies = 2 if draft.in_flight != 1 and any(loop.most > 1 for loop in draft.loops[:depth]) else 1
         stays = work.output.tensor in draft.problem.staying
-        where = GLOBAL_BUFFER if axes or stays or run.sums_slices(draft.leaf) else ""
+        where = GLOBAL_BUFFER if stays else home(draft.spec, run.unit) if axes or run.sums_slices(draft.leaf) else ""
         found.append(Resident(work.output.tensor, (work.output,), depth, copies, where, state))
     return tuple(found)
 
@@ -192,7 +203,7 @@ def _with_registers(group: BoundGroup) -> Iterator[Resident]:
         fits = _most_alive(own) * group.in_flight <= register_words(group.spec, producer.unit)
         if not fits:
             own.pop()
-        yield replace(resident, where="registers" if fits else GLOBAL_BUFFER)
+        yield replace(resident, where="registers" if fits else home(group.spec, producer.unit))
 
 
 def reads(run: BoundRun, tensor: str) -> bool:

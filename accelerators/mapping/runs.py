@@ -19,6 +19,7 @@ from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 ARRAY_2D, ARRAY_1D, GLOBAL_BUFFER, DRAM = "array_2d", "array_1d", "global_buffer", "dram"
+ACCUMULATORS = "accumulators"
 UNITS = (ARRAY_2D, ARRAY_1D)
 DIMENSIONS = {ARRAY_2D: ("rows", "columns", "units"), ARRAY_1D: ("lanes",)}
 
@@ -149,6 +150,11 @@ def bound_run(
     if (kept := stationary(spec, unit, work)) is not None and isinstance(spec.pe_array, FoldedPeArray):
         fold = Fold(work.axes - kept, spec.pe_array.exposed_cycles)
     return BoundRun(work, place, unit, over, time, after, op_cycles, fold, own)
+
+
+def home(spec: SpatialArray, unit: str) -> str:
+    """The memory that holds what a unit makes and its registers do not."""
+    return ACCUMULATORS if unit == ARRAY_2D and spec.accumulators is not None else GLOBAL_BUFFER
 
 
 def stationary(spec: SpatialArray, unit: str, work: Work) -> frozenset[str] | None:

@@ -15,6 +15,7 @@ from math import prod
 from cascadesim.accelerators.mapping.attended import PAIRED, AttendedKeys, Pairs
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse
 from cascadesim.accelerators.mapping.runs import (
+    ACCUMULATORS,
     GLOBAL_BUFFER,
     BoundLoop,
     BoundRun,
@@ -201,10 +202,9 @@ class TiledGroup:
         made = {run.work.output.tensor for run in self.runs if run.work.iterates}
         return tuple((state, operand) for state, operand in self.problem.starts if state in made)
 
-    @cached_property
-    def stored_from_buffer(self) -> int:
-        """Words of results that were added up in the buffer and leave from there."""
-        return sum(self.stored(operand) for operand in self.writes if self.is_buffered(operand))
+    def stored_from(self, memory: str) -> int:
+        """Words of results that were added up in a memory beside the arrays and leave from there."""
+        return sum(self.stored(operand) for operand in self.writes if self.made_in(operand) == memory)
 
     def stored(self, operand: TensorUse) -> int:
         """Words of a result that leave; of scores those of the tiles that are visited."""
@@ -218,32 +218,37 @@ class TiledGroup:
 
     @cached_property
     def buffered(self) -> Mapping[str, Resident]:
-        """Tensors that the group has in the buffer."""
-        found = {each.tensor: each for each in (*self.reads, *self.made) if each.where == GLOBAL_BUFFER}
+        """Tensors that the group has in the buffer, or in accumulators."""
+        found = {each.tensor: each for each in (*self.reads, *self.made) if each.where in (GLOBAL_BUFFER, ACCUMULATORS)}
         for run in self.runs:
             for use in run.work.inputs:
                 if use.tensor in self.problem.staying:
                     found.setdefault(use.tensor, Resident(use.tensor, (use,), 0, 1, GLOBAL_BUFFER))
         return found
 
-    def is_buffered(self, operand: TensorUse) -> bool:
-        """Whether a result leaves from the buffer, where it was added up."""
-        return any(made.tensor == operand.tensor and made.where == GLOBAL_BUFFER for made in self.made)
+    def made_in(self, operand: TensorUse) -> str:
+        """The memory in which a result was added up and from which it leaves; "registers" or "" from its unit."""
+        return next(made.where for made in self.made if made.tensor == operand.tensor)
 
     @cached_property
     def footprint_words(self) -> int:
-        """Room that the group takes in the buffer; what it makes and uses up in a tile takes turns there.
+        """Room that the group takes in the buffer."""
+        return self.room_in(GLOBAL_BUFFER)
+
+    def room_in(self, memory: str) -> int:
+        """Room in the buffer, or in accumulators; what the group makes and uses up in a tile takes turns there.
 
         Tiles of what stays whole are made in their place.
         """
         innermost, staying = len(self.loops), self.problem.staying
         kept = [*self.reads, *(made for made in self.made if made.depth < innermost and made.tensor not in staying)]
-        whole = sum(self.room_words(each) for each in kept if each.where == GLOBAL_BUFFER)
+        whole = sum(self.room_words(each) for each in kept if each.where == memory)
         leaving = {operand.tensor for operand in self.writes}
         turns = [Held(self.kept_words(made), run, self.problem.readers.get(made.tensor, ()), made.tensor in leaving)
                  for made, run in zip(self.made, self.runs, strict=True)
-                 if made.where == GLOBAL_BUFFER and made.depth == innermost and made.tensor not in staying]  # fmt: skip
-        return sum(staying.values()) + whole + (self.in_flight * most_room(turns, self.ended) if turns else 0)
+                 if made.where == memory and made.depth == innermost and made.tensor not in staying]  # fmt: skip
+        stays = sum(staying.values()) if memory == GLOBAL_BUFFER else 0
+        return stays + whole + (self.in_flight * most_room(turns, self.ended) if turns else 0)
 
     @cached_property
     def ended(self) -> Mapping[int, frozenset[int]]:

@@ -72,7 +72,7 @@ class SpatialMachine(ABC, Generic[SpecType]):
             Unit("array_2d", self.spec.pe_array.elements),
             Unit("array_1d", self.spec.vector_array.lanes),
             Unit("global_buffer", self.spec.global_buffer.ports),
-            *(Unit(each.name, each.ports) for each in self.spec.memories),
+            *(Unit(each.name, each.ports) for each in self.spec.other_memories),
             Unit("dram"),
         )
 

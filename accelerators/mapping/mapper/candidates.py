@@ -216,8 +216,7 @@ class Neighbours:
         yield from dict.fromkeys(min(extent, ceil(size / grain) * grain) for size in sizes)
 
     def _grain(self, axis: str) -> int:
-        walks = (walk for work in self.works(self.members) for walk in work.walks.get(axis, ()))
-        return max((walk.grain for walk in walks), default=1)
+        return max((walk.grain for work in self.works(self.members) for walk in work.walks.get(axis, ())), default=1)
 
     def _orders(
         self, leaf: Mapping[str, int], shared: frozenset[str], inner: Sequence[int], closed: str | None
@@ -298,8 +297,7 @@ def best_spaces(
         of_space = [*axes, *single] if kept is None else [axis for axis in axes if axis in kept]
         options: list[tuple[int, int, int, Space]] = []
         for chosen, sizes in laid(of_space, spec, unit):
-            space = tuple((axis, work.block(axis, tile[axis]), size)
-                          for axis, size in zip(chosen, sizes, strict=False))
+            space = tuple((axis, work.block(axis, tile[axis]), size) for axis, size in zip(chosen, sizes, strict=False))
             time = [axis for axis in axes if axis not in chosen]
             whole = unit, space, tuple(sorted(time, key=lambda axis: (axis in work.reduced, axis)))
             run = bound_run(spec, work, 0, whole)

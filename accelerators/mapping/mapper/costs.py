@@ -19,7 +19,18 @@ from cascadesim.accelerators.mapping.legality import Draft, inputs_of, outputs_o
 from cascadesim.accelerators.mapping.mapper.candidates import FEW_EINSUMS, units_of
 from cascadesim.accelerators.mapping.placing import goes_straight, outside, reads, register_words
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile, Work
-from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, DRAM, BoundRun, executed, operations_of, sizes_of
+from cascadesim.accelerators.mapping.runs import (
+    ACCUMULATORS,
+    ARRAY_1D,
+    ARRAY_2D,
+    DRAM,
+    GLOBAL_BUFFER,
+    BoundRun,
+    executed,
+    home,
+    operations_of,
+    sizes_of,
+)
 from cascadesim.accelerators.mapping.schedule.pipeline import epoch_cycles, load_wait_cycles, loads
 from cascadesim.accelerators.spec import FoldedPeArray, SpatialArray
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
@@ -193,7 +204,8 @@ def actions(group: BoundGroup) -> Actions:
     each operand that an element has not just had (FuseMax artifact, with the registers of all elements).
     """
     times = group.problem.instances
-    read, written = group.all_port_words()
+    (read, written), (own_read, own_written) = group.all_port_words(), group.all_port_words(ACCUMULATORS)
+    memories = [each.name for each in group.spec.memories]
     registers = {ARRAY_2D: [0, 0], ARRAY_1D: [0, 0]}
     operations: dict[str, Counter[str]] = {ARRAY_2D: Counter(), ARRAY_1D: Counter()}
     for run in group.runs:
@@ -204,10 +216,13 @@ def actions(group: BoundGroup) -> Actions:
         operations[run.unit].update({kind: points * count for kind, count in made_of.items()})
     return Actions(
         times * (group.read_words + group.written_words),
-        times * (read + group.stored_from_buffer), times * (written + group.loaded_words),
+        times * (read + group.stored_from(GLOBAL_BUFFER)), times * (written + group.loaded_words),
         registers[ARRAY_2D][0], registers[ARRAY_2D][1], registers[ARRAY_1D][0], registers[ARRAY_1D][1],
         operations[ARRAY_2D], operations[ARRAY_1D],
-        *({each.name: times * group.memory_words[each.name][way] for each in group.spec.memories} for way in (0, 1)),
+        *({name: times * words for name, words in each.items()} for each in (
+            {**{name: group.memory_words[name][0] for name in memories},
+             ACCUMULATORS: own_read + group.stored_from(ACCUMULATORS)},
+            {**{name: group.memory_words[name][1] for name in memories}, ACCUMULATORS: own_written})),
     )  # fmt: skip
 
 
@@ -297,11 +312,11 @@ def least_of_tiles(draft: Draft, leaf: Tile) -> float:
         spilled = readers and written > register_words(spec, run.unit) and not goes_straight(run, readers, leaf)
         tiles = _whole_tiles(problem, run.work, leaf)
         busy[run.unit] += _cycles(problem, run, leaf)
-        words += tiles * written if spilled else 0
+        words += tiles * written if spilled and home(spec, run.unit) == GLOBAL_BUFFER else 0
         for operand in run.work.inputs:
             if operand.tensor in buffered:
                 words += tiles * run.operand_reads(operand, leaf, buffered[operand.tensor])
-        if spilled:
+        if spilled and home(spec, run.unit) == GLOBAL_BUFFER:
             buffered[made.tensor] = run.work.iterates
     return max(*busy.values(), words * spec.word_bytes / spec.global_buffer.bytes_per_cycle)
 

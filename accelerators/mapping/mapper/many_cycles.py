@@ -114,6 +114,8 @@ class Way(ManyTiles):
         word, spec = self.spec.word_bytes, self.spec
         moving = np.maximum(self.dram_words * (word / spec.dram_bytes_per_cycle),
                             self.port_words * (word / spec.global_buffer.bytes_per_cycle))  # fmt: skip
+        if self.accumulates and spec.accumulators is not None:
+            moving = np.maximum(moving, self.summed_words * (word / spec.accumulators.bytes_per_cycle))
         cycles: Floats = np.maximum(np.maximum(self.busy_cycles, moving), 1.0)
         return cycles
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from cascadesim.accelerators.mapping.legality import outputs_of
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Work
-from cascadesim.accelerators.mapping.runs import BoundRun
+from cascadesim.accelerators.mapping.runs import ACCUMULATORS, BoundRun, home
 from cascadesim.accelerators.spec import SpatialArray
 
 Counts: TypeAlias = NDArray[np.int64]
@@ -117,17 +117,27 @@ class ManyTiles:
 
     @cached_property
     def footprint_words(self) -> Counts:
-        """Room that tiles take in the buffer, (ways,); what is added up stays outside of the first loop that sums."""
+        """Room that tiles take in the buffer, (ways,)."""
+        return sum((self.room(use) for use in self.work.inputs), self.sum_words * (not self.accumulates))
+
+    @property
+    def accumulates(self) -> bool:
+        """Whether what is added up stays in accumulators."""
+        return home(self.spec, self.run.unit) == ACCUMULATORS
+
+    @cached_property
+    def sum_words(self) -> Counts:
+        """Room that what is added up takes, outside of the first loop that sums, (ways,)."""
         sums, made = np.array(0), self.work.output.axes
         for number in reversed(range(len(self.order))):
             if self.order[number] in self.work.reduced:
                 moves = any_of(each > 1 for each in self.most[:number]) & self.overlapped
                 sums = np.where(self.most[number] > 1, (1 + moves) * words_of(made, self.tiles[number]), sums)
-        return sum((self.room(use) for use in self.work.inputs), sums)
+        return sums
 
     @cached_property
     def carried(self) -> Bits:
-        """Where results are added up over several tiles, in the buffer."""
+        """Where results are added up over several tiles, in the buffer or in accumulators."""
         return any_of(self.most[number] > 1 for number, axis in enumerate(self.order) if axis in self.work.reduced)
 
     def read_words(self, use: TensorUse) -> Counts:
@@ -165,13 +175,20 @@ class ManyTiles:
     def port_words(self) -> Counts:
         """Words that the ports of the buffer move, (ways,): `BoundGroup.moved_words`."""
         total = sum(map(self.read_words, self.work.inputs), self.dram_words - self.stored_words)
+        return total if self.accumulates else total + self.summed_words
+
+    @cached_property
+    def summed_words(self) -> Counts:
+        """Words that are added up in the buffer, or in accumulators, over several tiles, and leave from there."""
         made = prod(self.problem.extents[axis] for axis in self.work.output.axes)
         visits = product_of(self.number(axis) for axis in self.work.reduced)
-        return total + np.where(self.carried, 2 * made * visits + self.stored_words, 0)
+        words: Counts = np.where(self.carried, 2 * made * visits + self.stored_words, 0)
+        return words
 
     @cached_property
     def fits(self) -> Bits:
-        return self.footprint_words <= self.spec.buffer_words
+        own, fits = self.spec.accumulators, self.footprint_words <= self.spec.buffer_words
+        return fits & (self.sum_words <= self.spec.words_of(own)) if self.accumulates and own is not None else fits
 
     def take(self, which: Counts) -> Self:
         """Some of the sizes."""

@@ -136,28 +136,26 @@ def _widest(draft: Draft) -> int:
 
     What is kept grows with the step by nearly as much for each element: guesses lie where a straight line says.
     """
-    room = draft.spec.buffer_words
 
-    def footprint(step: int) -> int:
-        return bound(replace(draft, loops=(*draft.loops[:-1], replace(draft.loops[-1], step=step)),
-                             in_flight=2)).footprint_words  # fmt: skip
+    def taken(step: int) -> float:
+        return bound(replace(draft, loops=(*draft.loops[:-1], replace(draft.loops[-1], step=step)), in_flight=2)).taken
 
     low, high = 1, draft.loops[-1].step
-    least, most = footprint(low), footprint(high)
-    if least > room:
+    least, most = taken(low), taken(high)
+    if least > 1:
         return 0
-    if most <= room:
+    if most <= 1:
         return high
     while high - low > 1:
-        guess = low + (high - low) * (room - least) // (most - least)
+        guess = low + int((high - low) * (1 - least) / (most - least))
         middle = min(max(guess, low + 1), high - 1)
-        taken = footprint(middle)
-        if taken <= room:
-            low, least = middle, taken
-            if high - low > 1 and (above := footprint(low + 1)) > room:
+        own = taken(middle)
+        if own <= 1:
+            low, least = middle, own
+            if high - low > 1 and (above := taken(low + 1)) > 1:
                 high, most = low + 1, above
         else:
-            high, most = middle, taken
+            high, most = middle, own
     return low
 
 

@@ -7,21 +7,21 @@ that of the loops, written in rounds. Knows no machine but its sizes. mapping.md
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil
 
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.memories import PIECES_AHEAD, Hop
-from cascadesim.accelerators.mapping.problem import TensorUse
-from cascadesim.accelerators.mapping.runs import DRAM, GLOBAL_BUFFER, BoundRun, Resident, divides
+from cascadesim.accelerators.mapping.problem import TensorUse, Tile
+from cascadesim.accelerators.mapping.runs import ACCUMULATORS, DRAM, GLOBAL_BUFFER, BoundRun, Resident, divides
 from cascadesim.accelerators.mapping.schedule.pipeline import stores_at
 from cascadesim.accelerators.mapping.schedule.rounds import Items, Place, Rounds, repeated
 from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY
 
-PORTS = "buffer rows"
+ROWS = {GLOBAL_BUFFER: "buffer rows", ACCUMULATORS: "accumulator rows"}  # memory -> its ports at work
 
 
 def program(group: BoundGroup) -> Program:
@@ -48,8 +48,30 @@ class Builder(Rounds):
         stores = [self.store(use, stores_at(group, self.producer(use))) for use in group.writes]
         loads = [self.load(hop) for hop in self.loads]
         loads += [Task(f"begin {state}", DRAM) for state, _ in self.group.begins]  # before their first step
-        ports = Task(PORTS, GLOBAL_BUFFER, tuple(After(load.name) for load in loads), stage=min(1, len(stages)))
-        return (*stores, *map(self.fetch, self.fetches), *loads, ports, *(self.task(run) for run in group.runs))
+        ports = self.ports(loads, min(1, len(stages)))
+        return (*stores, *map(self.fetch, self.fetches), *loads, *ports, *(self.task(run) for run in group.runs))
+
+    @cached_property
+    def rows(self) -> Mapping[str, str]:
+        """Memories beside the arrays, with the names of the tasks of their ports."""
+        return {memory: name for memory, name in ROWS.items()
+                if memory == GLOBAL_BUFFER or self.group.spec.accumulators is not None}  # fmt: skip
+
+    def ports(self, loads: Sequence[Task], stage: int = 0) -> Iterator[Task]:
+        after = tuple(After(load.name) for load in loads)
+        return (Task(name, memory, after, stage) for memory, name in self.rows.items())
+
+    def row_cycles(
+        self, running: Sequence[BoundRun], sizes: Tile, loaded: int, stored: Sequence[int]
+    ) -> Iterator[int]:  # fmt: skip
+        """Cycles of the ports of each memory beside the arrays: what comes, is read, is written, and leaves."""
+        group = self.group
+        for memory in self.rows:
+            moved = sum(sum(group.port_words(run, sizes, memory)) for run in running)
+            moved += sum(words for words, use in zip(stored, group.writes, strict=True) if group.made_in(use) == memory)
+            own = group.spec.global_buffer if memory == GLOBAL_BUFFER else group.spec.accumulators
+            assert own is not None
+            yield ceil((moved + loaded * (memory == GLOBAL_BUFFER)) * group.spec.word_bytes / own.bytes_per_cycle)
 
     @cached_property
     def loads(self) -> tuple[Hop, ...]:
@@ -103,7 +125,7 @@ class Builder(Rounds):
             after.append(After(run.work.name, tiles_back=1))  # a sum over tiles is added up in their order
         last = [each for each in self.group.runs if each.after is None][-1]
         if run is last:
-            after.append(After(PORTS))
+            after += map(After, self.rows.values())
         gives = tuple(read.tensor for read in self.group.reads if self.last_reader(read) is run)
         return Task(run.work.name, run.unit, tuple(dict.fromkeys(after)), self.stage(run), gives_back=gives)
 
@@ -150,20 +172,18 @@ class Builder(Rounds):
     def cycles(self, places: tuple[Place, ...], edge: bool) -> tuple[int, ...]:
         """Cycles of each task in one tile, in the order of `tasks`; 0 where it is absent."""
         sizes = self.tile(places, len(places))
-        group, spec = self.group, self.group.spec
+        group = self.group
         stored = [operand.words(self.tile(places, self.store_depth(operand)))
                   if self.is_stored(operand, places, edge) else 0 for operand in group.writes]  # fmt: skip
         fetched, loaded = ([self.arriving(hop, places) for hop in hops] for hops in (self.fetches, self.loads))
         begun = self.begun(places)
         running = [run for run in group.runs if self.runs(run, places, edge)]
-        moved = sum(sum(group.port_words(run, sizes)) for run in running) + sum(loaded) + sum(begun)
-        moved += sum(words for words, operand in zip(stored, group.writes, strict=True) if group.is_buffered(operand))
-        ports = ceil(moved * spec.word_bytes / spec.global_buffer.bytes_per_cycle)
+        ports = self.row_cycles(running, sizes, sum(loaded) + sum(begun), stored)
         moves = [*zip(map(group.store_target, group.writes), stored, strict=True),
                  *((hop.source, self.both_ways(hop, words, places))
                    for hop, words in zip((*self.fetches, *self.loads), (*fetched, *loaded), strict=True)),
                  *((DRAM, words) for words in begun)]  # fmt: skip
-        return (*(ceil(words / group.words_per_cycle(memory)) for memory, words in moves), ports,
+        return (*(ceil(words / group.words_per_cycle(memory)) for memory, words in moves), *ports,
                 *(run.cycles(sizes) - self.counted_later(run, places) if run in running else 0
                   for run in group.runs))  # fmt: skip
 

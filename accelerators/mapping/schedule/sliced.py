@@ -15,8 +15,8 @@ from math import ceil
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import parts
 from cascadesim.accelerators.mapping.problem import TensorUse
-from cascadesim.accelerators.mapping.runs import DRAM, GLOBAL_BUFFER, BoundRun, Resident
-from cascadesim.accelerators.mapping.schedule.program import PORTS, Builder, program
+from cascadesim.accelerators.mapping.runs import DRAM, BoundRun, Resident
+from cascadesim.accelerators.mapping.schedule.program import Builder, program
 from cascadesim.accelerators.mapping.schedule.rounds import Items, Place, repeated
 from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
 
@@ -64,16 +64,16 @@ class _SlicedBuilder(Builder):
         group = self.group
         loads = [self.load(hop) for hop in self.loads]
         loads += [Task(f"begin {state}", DRAM) for state, _ in group.begins]
-        ports = Task(PORTS, GLOBAL_BUFFER, tuple(After(load.name) for load in loads))
+        ports = self.ports(loads)
         stores = [self.store(use, _NEXT) for use in group.writes]
-        return (*loads, ports, *(self.task(run) for run in group.runs), *stores)
+        return (*loads, *ports, *(self.task(run) for run in group.runs), *stores)
 
     def task(self, run: BoundRun) -> Task:
         """The last Einsum of a part also waits for the ports of the buffer."""
         task = super().task(run)
-        after = [each for each in task.after if each.task not in (PORTS, run.work.name)]
+        after = [each for each in task.after if each.task not in (*self.rows.values(), run.work.name)]
         if run is self.parts[self.part_of[run.place]][-1]:
-            after.append(After(PORTS))
+            after += map(After, self.rows.values())
         return replace(task, after=tuple(after))
 
     def made(self, run: BoundRun) -> Iterator[After]:
@@ -117,17 +117,15 @@ class _SlicedBuilder(Builder):
 
     def part_cycles(self, places: tuple[Place, ...], number: int, each: TileSlice) -> tuple[int, ...]:
         """Cycles of each task in one slice, in the order of `tasks`; 0 where it is absent."""
-        group, part, spec = self.group, self.parts[number], self.group.spec
+        group, part = self.group, self.parts[number]
         sizes = self.sliced(self.tile(places, len(places)), part, each)
         loaded = [self.loaded(read, places, number, each) for read in group.reads]
         loaded += self.begun(places) if number == 0 and each.first else [0] * len(group.begins)
         stored = [self.stored_words(operand, places, number, each) for operand in group.writes]
-        moved = sum(sum(group.port_words(run, sizes)) for run in part) + sum(loaded)
-        moved += sum(words for words, operand in zip(stored, group.writes, strict=True) if group.is_buffered(operand))
-        ports = ceil(moved * spec.word_bytes / spec.global_buffer.bytes_per_cycle)
+        ports = self.row_cycles(part, sizes, sum(loaded), stored)
         sources = *(hop.source for hop in self.loads), *(DRAM for _ in group.begins)
         return (*(ceil(words / group.words_per_cycle(source)) for source, words in zip(sources, loaded, strict=True)),
-                ports, *(run.cycles(sizes) if run in part else 0 for run in group.runs),
+                *ports, *(run.cycles(sizes) if run in part else 0 for run in group.runs),
                 *(ceil(words / group.words_per_cycle(group.store_target(use)))
                   for use, words in zip(group.writes, stored, strict=True)))  # fmt: skip
 

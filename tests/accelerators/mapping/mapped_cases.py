@@ -11,7 +11,7 @@ from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.plan import free_extents
 from cascadesim.accelerators.mapping.problem import MappingProblem, problem
 from cascadesim.accelerators.mapping.schedule.sliced import group_program
-from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.accelerators.spec import Buffer, SpatialArray
 from cascadesim.einsum_cascades.analysis.passes import partitions, whole_extent
 from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.notation import cascade
@@ -51,6 +51,11 @@ def array(rows: int, columns: int, lanes: int, buffer_bytes: int = 2**24) -> Spa
              f"global_buffer.capacity_bytes={buffer_bytes}", "pe_array.operations.divide=1",
              "dram.bandwidth_bytes_per_s=1.88e+9")
     return load("fusemax", sizes).spec  # type: ignore[attr-defined, no-any-return]
+
+
+def accumulating(spec: SpatialArray, words: int) -> SpatialArray:
+    """The same with accumulators of so many words, of which they move one in each cycle."""
+    return spec.model_copy(update={"accumulators": Buffer(capacity_bytes=2 * words, row_bytes=2, ports=1)})
 
 
 @cache
@@ -94,10 +99,12 @@ def check_schedule(group: BoundGroup) -> None:
 
 
 def check_ports(group: BoundGroup) -> None:
-    """Words at the ports of the buffer, a product over axes, are those of each tile added up."""
-    depth, read, written = len(group.loops), 0, 0
-    for each in group.runs:
-        for tile, count in group.different_tiles(each.work.axes, depth, each.own):
-            own = group.port_words(each, group.leaf | tile)
-            read, written = read + count * own[0], written + count * own[1]
-    assert group.all_port_words() == (read, written)
+    """Words at the ports of memories beside the arrays, a product over axes, are those of each tile added up."""
+    depth = len(group.loops)
+    for memory in ("global_buffer", "accumulators"):
+        read = written = 0
+        for each in group.runs:
+            for tile, count in group.different_tiles(each.work.axes, depth, each.own):
+                own = group.port_words(each, group.leaf | tile, memory)
+                read, written = read + count * own[0], written + count * own[1]
+        assert group.all_port_words(memory) == (read, written)

@@ -22,7 +22,7 @@ from cascadesim.accelerators.mapping.resolve import resolved
 from cascadesim.accelerators.mapping.schedule.pipeline import lead
 from cascadesim.accelerators.mapping.text import parse_mapping
 from cascadesim.accelerators.protocol import Plan
-from cascadesim.accelerators.spec import Operations, SpatialArray
+from cascadesim.accelerators.spec import Buffer, Operations, SpatialArray
 from cascadesim.einsum_cascades.models.lowering import linear
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import cascade
@@ -55,13 +55,16 @@ def check_time(way: Way, pipeline: BoundGroup) -> None:
 
 @pytest.mark.parametrize("name", sorted(TEXTS))
 @settings(deadline=None, max_examples=15)
-@given(seed=st.integers(0, 10**6), capacity=st.sampled_from((200, 2000, 10**6)), side=st.sampled_from(((4, 3), (8, 8))))
+@given(seed=st.integers(0, 10**6), capacity=st.sampled_from((200, 2000, 10**6)), side=st.sampled_from(((4, 3), (8, 8))),
+       apart=st.booleans())
 def test_an_array_of_sizes_counts_what_each_mapping_does(
-    array: Callable[..., SpatialArray], name: str, seed: int, capacity: int, side: tuple[int, int]
+    array: Callable[..., SpatialArray], name: str, seed: int, capacity: int, side: tuple[int, int], apart: bool
 ) -> None:
-    """Of one size of each way: busy cycles, words, ports, room, and the cost that a search compares."""
+    """Of one size of each way: busy cycles, words, ports, room, and the cost that a search compares. `apart`: with
+    accumulators for the sums."""
     random = Random(seed)
     whole, spec = sized(name, random), array(*side, capacity_bytes=capacity)
+    spec = spec.model_copy(update={"accumulators": Buffer(capacity_bytes=100, row_bytes=2, ports=1)}) if apart else spec
     if not is_plain(whole, spec, 0):
         return
     every = list(ways(whole, spec, 0, random.random() < 0.7))
@@ -73,6 +76,10 @@ def test_an_array_of_sizes_counts_what_each_mapping_does(
         assert own.dram_words.item() == group.read_words + group.written_words
         assert own.port_words.item() == group.moved_words
         assert own.footprint_words.item() == group.footprint_words
+        assert own.fits.item() == group.fits
+        if own.accumulates:
+            assert own.summed_words.item() == group.accumulated_words
+            assert own.sum_words.item() == group.room_in("accumulators")
         if own.overlapped:
             assert own.paced_cycles.item() >= paced_cycles(group) * (1 - 1e-9)
             check_time(own, bound(own.draft()))
