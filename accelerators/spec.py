@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Apply, Einsum, Expression, Select
@@ -173,11 +173,15 @@ def _in_order(given: Mapping[str, Buffer]) -> tuple[OnChipMemory, ...]:
     return tuple(OnChipMemory(name=name, **memory.model_dump()) for name, memory in given.items())
 
 
+def _by_name(memories: tuple[OnChipMemory, ...]) -> dict[str, object]:
+    return {each.name: each.model_dump(exclude={"name"}) for each in memories}
+
+
 if TYPE_CHECKING:
     Memories: TypeAlias = tuple[OnChipMemory, ...]
 else:  # in a YAML each by its name
     _Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
-    Memories = Annotated[dict[_Name, Buffer], AfterValidator(_in_order)]
+    Memories = Annotated[dict[_Name, Buffer], AfterValidator(_in_order), PlainSerializer(_by_name)]
 
 
 class Dram(Spec):

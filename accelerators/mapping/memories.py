@@ -117,22 +117,28 @@ class LayeredGroup(TiledGroup):
     @property
     def lacking(self) -> str | None:
         """The first memory that has not the room that the group takes in it; None where all have."""
-        if self.footprint_words > self.spec.buffer_words:
-            return GLOBAL_BUFFER
-        own = self.spec.accumulators
-        if own is not None and self.room_in(ACCUMULATORS) > self.spec.words_of(own):
-            return ACCUMULATORS
-        return next((each.name for each in self.spec.memories
-                     if self.rooms[each.name] > self.spec.words_of(each)), None)  # fmt: skip
+        return next((memory for memory, taken in self.shares.items() if taken > 1), None)
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """Share of each memory on the chip that the group takes, from the arrays outwards."""
+        spec, own = self.spec, self.spec.accumulators
+        found = {GLOBAL_BUFFER: _share(self.footprint_words, spec.buffer_words)}
+        if own is not None:
+            found[ACCUMULATORS] = _share(self.room_in(ACCUMULATORS), spec.words_of(own))
+        return found | {each.name: _share(self.rooms[each.name], spec.words_of(each)) for each in spec.memories}
 
     @property
     def taken(self) -> float:
         """Share of the buffer, or of the accumulators, that the group takes: of the fuller one."""
-        own = self.spec.accumulators
-        accumulated = 0.0 if own is None else self.room_in(ACCUMULATORS) / self.spec.words_of(own)
-        return max(self.footprint_words / self.spec.buffer_words, accumulated)
+        return max(share for memory, share in self.shares.items() if memory in (GLOBAL_BUFFER, ACCUMULATORS))
 
     @property
     def fits(self) -> bool:
         """Whether all memories have that room."""
         return self.lacking is None
+
+
+def _share(words: int, room: int) -> float:
+    """Share of a room that words take; a memory may be too small for any."""
+    return words / room if room else float("inf") if words else 0.0

@@ -23,7 +23,7 @@ from cascadesim.accelerators.mapping.mapper.staying import with_staying
 from cascadesim.accelerators.mapping.nest import MOST_FUSED, CascadeMapping
 from cascadesim.accelerators.mapping.problem import MappingProblem, problem
 from cascadesim.accelerators.mapping.resolve import resolved, text_sizes
-from cascadesim.accelerators.mapping.runs import ARRAY_2D, BoundRun, sides
+from cascadesim.accelerators.mapping.runs import ARRAY_2D, GLOBAL_BUFFER, BoundRun, sides
 from cascadesim.accelerators.mapping.schedule.sliced import group_program
 from cascadesim.accelerators.mapping.text import shipped_mappings
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
@@ -291,8 +291,9 @@ def _lines(found: Mapped) -> Iterator[str]:
     """The mapping's text, in numbers, and what it was compared with."""
     yield from str(described(found.name, found.groups)).splitlines()
     for group in found.groups:
-        taken = group.footprint_words / group.spec.buffer_words
-        yield f"# global_buffer: {taken:.1%} taken by {group.runs[0].work.name} ... {group.runs[-1].work.name}"
+        for memory, taken in group.shares.items():
+            if taken or memory == GLOBAL_BUFFER:
+                yield f"# {memory}: {taken:.1%} taken by {group.runs[0].work.name} ... {group.runs[-1].work.name}"
     if found.evaluated > 1:
         yield f"# the best of {found.evaluated:,} ways of fusing and tiling"
 
