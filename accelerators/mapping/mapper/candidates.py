@@ -182,7 +182,7 @@ class Neighbours:
         up to twice the sides: sums over several tiles then pass the buffer half as often.
         """
         choices: dict[str, list[int]] = {}
-        side = 1 << (self.spec.buffer_words.bit_length() - 1) // 2
+        side = 1 << max(0, self.spec.buffer_words.bit_length() - 1) // 2
         carried = frozenset().union(*(work.iterates for work in self.works(inner)))
         for axis in (axis for axis in self.problem.extents if axis in shared):
             extent, grain = self.problem.extents[axis], self._grain(axis)

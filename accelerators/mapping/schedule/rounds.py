@@ -100,7 +100,7 @@ class Rounds(ABC):
         return int(attended.keys_of(query, queries)) if attended is not None and loop.axis == QUERY else 0
 
     def is_alone(self, loop: BoundLoop, count: int) -> bool:
-        return self.group.is_one(loop) if self.group.attended is not None and loop.axis in PAIRED else count == 1
+        return self.group.is_one(loop) if self.group.attended is not None else count == 1  # as `filled` counts
 
     def stretches(
         self, loop: BoundLoop, places: tuple[Place, ...], sizes: Mapping[str, int], edge: bool
