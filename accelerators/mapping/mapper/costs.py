@@ -160,10 +160,13 @@ def _is_short(problem: MappingProblem, spec: SpatialArray) -> bool:
 
 
 def is_plain(problem: MappingProblem, spec: SpatialArray, place: int) -> bool:
-    """Whether each coordinate of the tensors of an Einsum walks one axis, whole, with no state, mask or folds."""
+    """Whether each coordinate of the tensors of an Einsum walks one axis, whole, with no state, mask or folds,
+    and none of them is made later."""
     key = "plain", place, isinstance(spec.pe_array, FoldedPeArray) and spec.pe_array.stationary
     if key not in problem.known:
-        problem.known[key] = not key[-1] and _is_plain(problem, problem.work[place])
+        work = problem.work[place]
+        later = any(problem.producers.get(use.tensor, -1) > place for use in work.inputs)  # of an earlier step
+        problem.known[key] = not key[-1] and not later and _is_plain(problem, work)
     return bool(problem.known[key])
 
 

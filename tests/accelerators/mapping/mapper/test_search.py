@@ -98,3 +98,12 @@ def test_more_lanes_are_no_slower_on_chunks_of_any_size() -> None:
         "pe_array.rows=4", "pe_array.columns=128", f"vector_array.lanes={lanes}")).spec).cycles  # type: ignore[attr-defined]
         for lanes in (16, 33, 64)]  # fmt: skip
     assert cycles == sorted(cycles, reverse=True)
+
+
+def test_an_einsum_that_reads_what_comes_later_is_never_a_group_of_its_own() -> None:
+    """QS of a chunked state-space model reads the state of the chunk before, which a later Einsum makes."""
+    extents = {"b": 1, "h": 1, "g": 1, "m": 4, "p": 4, "e": 1, "f": 2}
+    spec = load("edge-array").spec  # type: ignore[attr-defined]
+    found = searched(find("mamba-2-ssd"), tuple(extents.items()), spec, most_fused=3)
+    of = {run.work.name: number for number, group in enumerate(found.groups) for run in group.runs}
+    assert of["QS"] == of["S"]
