@@ -6,9 +6,11 @@ from math import sqrt
 
 import pytest
 from exhaustive import fewest_words
+from mapped_cases import layered, sized
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.mapper.described import described
+from cascadesim.accelerators.mapping.mapper.search import search
 from cascadesim.accelerators.mapping.plan import given, searched
 from cascadesim.accelerators.mapping.text import parse_mapping
 from cascadesim.accelerators.spec import SpatialArray
@@ -102,8 +104,7 @@ def test_more_lanes_are_no_slower_on_chunks_of_any_size() -> None:
 
 def test_an_einsum_that_reads_what_comes_later_is_never_a_group_of_its_own() -> None:
     """QS of a chunked state-space model reads the state of the chunk before, which a later Einsum makes."""
-    extents = {"b": 1, "h": 1, "g": 1, "m": 4, "p": 4, "e": 1, "f": 2}
-    spec = load("edge-array").spec  # type: ignore[attr-defined]
-    found = searched(find("mamba-2-ssd"), tuple(extents.items()), spec, most_fused=3)
-    of = {run.work.name: number for number, group in enumerate(found.groups) for run in group.runs}
+    two_chunks = sized(find("mamba-2-ssd"), {"B": 1, "H": 1, "M": 8, "P": 8, "E": 1, "F": 2}, 4)
+    groups, _ = search(two_chunks, layered(2, 4, 4, 2**7), 3)
+    of = {run.work.name: number for number, group in enumerate(groups or ()) for run in group.runs}
     assert of["QS"] == of["S"]
