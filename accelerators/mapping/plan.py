@@ -109,7 +109,8 @@ def plan_mapped(
 def _notes(operation: Operation, found: Mapped) -> Iterator[str]:
     masked = operation.mask != FULL or any(
         True for einsum in operation.cascade.einsums for _ in conditions(einsum.expression))
-    if masked and all(group.attended is None for group in found.groups):
+    visits_all = any(read.upstream for group in found.groups if group.problem.attended for read in group.reads)
+    if masked and (visits_all or all(group.attended is None for group in found.groups)):
         yield f"{operation.cascade.name}: masked pairs take the time of all others on this mapping"
 
 
