@@ -20,6 +20,7 @@ from cascadesim.accelerators.mapping.resolve import resolved
 from cascadesim.accelerators.mapping.schedule.program import program
 from cascadesim.accelerators.mapping.text import parse_mapping
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
+from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.simulator.engine.engine import run
 
 SIZES = {"R": 8, "K": 8, "N": 8}
@@ -63,6 +64,22 @@ def test_each_piece_is_fetched_once_before_it_is_loaded_for_the_first_time() -> 
     assert {(each[fetches], each[loads]) for each in made.tile_classes} == {(32, 64), (0, 32)}
     assert (made.tasks[fetches].unit, made.tasks[loads].unit) == ("dram", "far")
     check_schedule(group_of(WEIGHTS_NEAR))
+
+
+def test_a_piece_is_loaded_again_only_after_it_was_fetched() -> None:
+    """A comes for the first four columns and is there for the last one, which could begin first: it would take the room
+    of what has to come before it, for good."""
+    text = """mapping mine for product
+for n1, k1:
+  split n: n1 by 4, n0
+  split k: k1 by 4, k0
+  array_2d [r over rows, n0 over columns]: Z for k0
+  keep A, W in global_buffer at k1 double
+  keep A in far at n1
+  overlap interleave 8
+"""
+    of = sized(PRODUCT, {"R": 2, "K": 7, "N": 5}, 1)
+    check_schedule(resolved(parse_mapping(text), of, layered(2, 4, 4, 2**7, 64))[0])
 
 
 def test_two_memories_in_a_row_keep_a_block_and_a_tile_of_it() -> None:
@@ -133,7 +150,34 @@ def test_what_is_illegal_says_what_would_be_legal(old: str, new: str, says: str)
         group_of(WEIGHTS_NEAR.replace(old, new))
 
 
-def test_an_output_does_not_rest_and_what_does_not_fit_names_the_memory() -> None:
+def test_what_does_not_go_together_says_why() -> None:
+    """A result that is an output, too; tiles that overlap; slices that pass by."""
+    sizes = {"R": 4, "K": 3, "N": 5, "J": 2}
+    output = sized(cascade("two-products", CHAIN.text + "\nC[r,n] = Y[r,n]"), sizes, 1)
+    with pytest.raises(IllegalMapping, match="line 2: Y is an output, which goes to DRAM"):
+        resolved(parse_mapping(TWO_GROUPS), output, layered(2, 4, 4, 2**14, 2**12))
+    window = sized(cascade("window", "Y[i,n] = X[i+j] * F[j,n]"), {"I": 8, "J": 3, "N": 6}, 1)
+    text = """mapping mine for window
+for n1, i1:
+  split i: i1 by 4, i0
+  split n: n1 by 2, n0
+  array_2d [n0 over rows, i0 over columns]: Y for j
+  keep X in far at PLACE
+"""
+    with pytest.raises(IllegalMapping, match="X comes to far in tiles of i1, which have words in common"):
+        resolved(parse_mapping(text.replace("PLACE", "n1")), window, layered(2, 4, 4, 2**14, 2**12))
+    without = parse_mapping(text.replace("  keep X in far at PLACE\n", ""))
+    (group,) = resolved(without, window, layered(2, 4, 4, 2**14, 64))
+    assert [read.upstream for read in in_memories(group, "dram").reads if read.tensor == "X"] == [()]
+    sliced = TWO_GROUPS.replace("keep Y in far\n", "").replace("for r:\n  array_2d [j", "  array_2d [j").replace(
+        "for r:\n", "for r:\n  split k: k1 by 2, k0\n").replace("Y for k", "Y for k1, k0")  # fmt: skip
+    chain = sized(CHAIN, sizes, 1)
+    assert resolved(parse_mapping(sliced), chain, layered(2, 4, 4, 2**14, 2**12))[0].in_slices
+    with pytest.raises(IllegalMapping, match="loops of single Einsums and tiles in far do not go together"):
+        resolved(parse_mapping(sliced + "  keep U in far at top\n"), chain, layered(2, 4, 4, 2**14, 2**12))
+
+
+def test_what_does_not_fit_names_the_memory() -> None:
     with pytest.raises(IllegalMapping, match=r"takes 128 bytes of far, which has 100; keep less there"):
         group_of(WEIGHTS_NEAR, 100)
     of = sized(CHAIN, {"R": 4, "K": 3, "N": 5, "J": 2}, 1)
