@@ -142,7 +142,7 @@ def test_a_tile_of_several_of_the_texts_is_read_back_as_such() -> None:
 
 @pytest.mark.slow
 @given(st.data())
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_what_stays_saves_its_words_and_nothing_else(data: st.DataObject) -> None:
     check_staying(data)
 
