@@ -29,9 +29,8 @@ def test_a_product_moves_few_more_words_than_any_schedule_must(words: int, sizes
 
 
 def one_element(words: int) -> SpatialArray:
-    """An element, a lane and a memory of so many words."""
-    one = ("pe_array.rows=1", "pe_array.columns=1", "vector_array.lanes=1", "global_buffer.row_bytes=2")
-    return load("edge-array", (*one, f"global_buffer.capacity_bytes={2 * words}")).spec  # type: ignore[attr-defined,no-any-return]
+    """An element and a memory of so many words."""
+    return load("one-element", (f"global_buffer.capacity_bytes={2 * words}",)).spec  # type: ignore[attr-defined,no-any-return]
 
 
 def product_words(words: int, rows: int, columns: int, depth: int) -> float:
