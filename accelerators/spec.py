@@ -20,7 +20,8 @@ from cascadesim.einsum_cascades.notation.schema import NonNegativeFloat, Positiv
 
 # assumed: no silicon is slower or faster by far; beyond, counts of cycles lose their meaning in floating point
 ClockHz = Annotated[float, Field(ge=1e6, le=1e11)]
-BandwidthBytesPerS = Annotated[float, Field(ge=1e6, le=1e16)]
+MOST_BYTES_PER_S = 1e16
+BandwidthBytesPerS = Annotated[float, Field(ge=1e6, le=MOST_BYTES_PER_S)]
 OperationCycles = Annotated[int, Field(gt=0, le=2**16)]  # assumed: a division in microcode takes hundreds
 
 
@@ -232,7 +233,7 @@ class SpatialArray(Spec):
         """The array without its memories, as its buffer sees it: DRAM as fast as it is, and as the next memory is."""
         if not self.memories:
             return (self,)
-        near = Dram(bandwidth_bytes_per_s=min(self.memories[-1].bytes_per_cycle * self.clock_hz, 1e16))
+        near = Dram(bandwidth_bytes_per_s=min(self.memories[-1].bytes_per_cycle * self.clock_hz, MOST_BYTES_PER_S))
         return tuple(self.model_copy(update={"memories": (), "dram": dram}) for dram in (self.dram, near))
 
     def memory(self, name: str) -> OnChipMemory:

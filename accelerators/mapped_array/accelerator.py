@@ -36,8 +36,9 @@ class MappedArray(SpatialMachine[MappedArraySpec]):
         return "attention-1pass"
 
     def plan(self, operation: Operation, accounting: Accounting) -> Plan:
-        """Plan by a mapping what the models of other spatial arrays know no folds of."""
-        if self.spec.pe_array.stationary is None:
+        """Plan by a mapping what the published rule does not know: folds, other memories, a second array."""
+        array = self.spec.pe_array
+        if array.stationary is None and array.count == 1 and not self.spec.other_memories:
             return super().plan(operation, accounting)
         return self._mapped(operation, accounting)
 

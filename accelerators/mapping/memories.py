@@ -105,9 +105,12 @@ class LayeredGroup(TiledGroup):
             found[memory] += words
         for way in self.hops.values():
             for hop in way[:-1]:
-                found[hop.target] += self.kept_words(hop.kept) + self.pieces_ahead(hop.kept) * self.arriving_words(
-                    hop.kept)  # fmt: skip
+                found[hop.target] += self.room_upstream(hop.kept)
         return found
+
+    def room_upstream(self, kept: Resident) -> int:
+        """Words that a tile takes in a memory outside of the buffer, with the pieces of the next one."""
+        return self.kept_words(kept) + self.pieces_ahead(kept) * self.arriving_words(kept)
 
     def pieces_ahead(self, kept: Resident) -> int:
         """Pieces of the next tile that come into a memory while this one is there."""

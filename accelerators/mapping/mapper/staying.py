@@ -8,7 +8,7 @@ next one begins.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from cascadesim.accelerators.mapping.group import BoundGroup
@@ -21,45 +21,60 @@ from cascadesim.accelerators.mapping.legality import (
     why_not_staying,
 )
 from cascadesim.accelerators.mapping.mapper.costs import ALIKE, Objective, cost, total
-from cascadesim.accelerators.mapping.memories import Hop
 from cascadesim.accelerators.mapping.placing import bind
-from cascadesim.accelerators.mapping.runs import GLOBAL_BUFFER, divides
+from cascadesim.accelerators.mapping.runs import GLOBAL_BUFFER, Resident, divides
+from cascadesim.accelerators.spec import OnChipMemory
 
 
 def in_memories(group: BoundGroup, objective: Objective) -> BoundGroup:
-    """The group with tiles of its inputs in the memories outside of the buffer, as far out as they fit, those first of
-    which most words come.
+    """The group with tiles of its inputs in the memories outside of the buffer: those that fit together and move fewest
+    words, as long as that costs no more than without.
 
     From the buffer outwards: each memory keeps what the next one asks for again.
     """
     if group.in_slices:
         return group
-    for memory in reversed([each.name for each in group.spec.memories]):
-        for tensor in sorted(group.hops, key=lambda each: -group.filled(group.hops[each][0].kept)):
-            first = group.hops[tensor][0]
-            if first.source != memory:
-                group = _kept_in(group, first, memory, objective)
+    for memory in reversed(group.spec.memories):
+        before = cost(group, objective)[0] * ALIKE[objective]
+        for depths in _kept_together(group, memory):
+            reads = tuple(replace(read, upstream=((memory.name, depths[read.tensor]), *read.upstream))
+                          if read.tensor in depths else read for read in group.reads)  # fmt: skip
+            trial = replace(group, reads=reads)
+            if cost(trial, objective)[0] <= before:
+                group = trial
+                break
     return group
 
 
-def _kept_in(group: BoundGroup, first: Hop, memory: str, objective: Objective) -> BoundGroup:
-    """The group with a tile in a memory of what comes by a first hop, the smallest of those that move fewest words;
-    as it is where that costs more, because the memory is slow."""
-    inner, read = first.kept, next(read for read in group.reads if read.tensor == first.kept.tensor)
-    extents, best, least = group.problem.extents, group, group.filled(inner)
-    for depth in reversed(range(inner.depth)):
-        loop, words = group.loops[depth], group.filled(replace(inner, depth=depth))
-        if loop.axis in read.axes and not divides(read.operands, loop.axis, extents[loop.axis]):
-            break
-        if words >= least:
+def _kept_together(group: BoundGroup, memory: OnChipMemory) -> list[dict[str, int]]:
+    """Tensors with the loops outside the tiles that a memory keeps, those first that move fewest words: of all choices
+    that fit those that no other one beats in words and room."""
+    room = group.spec.words_of(memory) - group.rooms[memory.name]
+    front: list[tuple[int, int, dict[str, int]]] = [(0, 0, {})]  # words saved, negative; room; depths
+    for tensor, way in group.hops.items():
+        if way[0].source == memory.name:
             continue
-        kept = replace(read, upstream=((memory, depth), *read.upstream))
-        trial = replace(group, reads=tuple(kept if each is read else each for each in group.reads))
-        if not trial.fits:
-            break
-        best, least = trial, words
-    costs_more = best is not group and cost(best, objective)[0] > cost(group, objective)[0] * ALIKE[objective]
-    return group if costs_more else best
+        options = list(_tiles(group, way[0].kept))
+        joined = [*front, *((saved + own_saved, taken + own_taken, {**depths, tensor: depth})
+                            for saved, taken, depths in front for own_saved, own_taken, depth in options
+                            if taken + own_taken <= room)]  # fmt: skip
+        front, least = [], 1
+        for each in sorted(joined, key=lambda each: (each[1], each[0])):
+            if each[0] < least:
+                front.append(each)
+                least = each[0]
+    return [depths for _, _, depths in reversed(front) if depths]
+
+
+def _tiles(group: BoundGroup, inner: Resident) -> Iterator[tuple[int, int, int]]:
+    """Tiles that a memory may keep of a tensor: words saved, negative; room; loops outside."""
+    for depth in reversed(range(inner.depth)):
+        loop, kept = group.loops[depth], replace(inner, depth=depth, piece=inner.piece or inner.depth)
+        if loop.axis in inner.axes and not divides(inner.operands, loop.axis, group.problem.extents[loop.axis]):
+            return
+        saved = group.filled(kept) - group.filled(inner)
+        if saved < 0:
+            yield saved, group.room_upstream(kept), depth
 
 
 def with_staying(groups: Sequence[BoundGroup], objective: Objective) -> tuple[BoundGroup, ...]:
