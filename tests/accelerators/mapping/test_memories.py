@@ -201,7 +201,23 @@ def test_which_arrays_have_memories_and_what_they_are_called(architecture: str, 
         load(architecture, [f"memories.{setting}.{field}={value}" for field, value in fields.items()])
 
 
-@settings(max_examples=30, deadline=None)
+def test_what_saves_most_by_itself_does_not_take_the_room_of_both() -> None:
+    """A product in tiles of 2 x 2 x 2: with 256 bytes all of W fits, alone; parts of both save more, as with 192."""
+    text = parse_mapping("""mapping mine for product
+for r1, n1, k1:
+  split r: r1 by 2, r0
+  split n: n1 by 2, n0
+  split k: k1 by 2, k0
+  array_2d [n0 over rows, r0 over columns]: Z for k0
+  keep A, W in global_buffer at k1 double
+  overlap pipeline
+""")
+    (group,) = resolved(text, sized(PRODUCT, {"R": 5, "K": 16, "N": 7}, 1), layered(2, 4, 4, 2**10))
+    smaller, larger = (in_memories(replace(group, spec=layered(2, 4, 4, 2**10, far)), "dram") for far in (192, 256))
+    assert larger.read_words <= smaller.read_words
+
+
+@settings(max_examples=10, deadline=None)
 @given(st.tuples(*[st.integers(2, 30)] * 4), st.integers(6, 9), st.randoms())
 def test_a_larger_memory_never_lets_more_words_pass(sizes, bits, random) -> None:  # type: ignore[no-untyped-def]
     """Of three inputs a small memory holds one, or parts of two: what it holds of one must not cost another."""
