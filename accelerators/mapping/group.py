@@ -12,8 +12,8 @@ from math import ceil, prod
 
 from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.memories import LayeredGroup
-from cascadesim.accelerators.mapping.problem import TensorUse, Tile
-from cascadesim.accelerators.mapping.runs import ACCUMULATORS, GLOBAL_BUFFER, UNITS, BoundRun, Resident, joined
+from cascadesim.accelerators.mapping.problem import Tile
+from cascadesim.accelerators.mapping.runs import ACCUMULATORS, GLOBAL_BUFFER, UNITS, BoundRun, Resident
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 
 
@@ -195,7 +195,8 @@ class BoundGroup(LayeredGroup):
     def adds_up_in_buffer(self, run: BoundRun) -> bool:
         """Whether an Einsum reads what it writes to the buffer: a sum that is not complete after a tile."""
         made = self.buffered.get(run.work.output.tensor)
-        carried = made is not None and (made.depth < len(self.loops) or run.sums_slices(self.leaf))
+        carried = made is not None and (made.depth < len(self.loops) or run.sums_slices(self.leaf)
+                                        or self.returned(made) > 0)  # fmt: skip
         return carried and not run.work.iterates
 
     def kept_beside(self, memory: str) -> Mapping[str, Resident]:
@@ -215,29 +216,6 @@ class BoundGroup(LayeredGroup):
                 own = self.once(run, made.state, partial(self.words_of, run, run.work.output, made.state))
                 read, written = read + (own if self.adds_up_in_buffer(run) else 0), written + own
         return read, written
-
-    def words_of(self, run: BoundRun, operand: TensorUse, state: frozenset[str]) -> int:
-        """Words that an Einsum reads or writes of a tensor, all tiles together, each as often as it takes it.
-
-        A product over axes, but for those that are in one coordinate.
-        """
-        again = run.taken_again(operand) if operand is not run.work.output else []
-        sizes, ones = self.sizes_of(run.work.axes, len(self.loops), run.own), dict.fromkeys(state, 1)
-        for dimension in operand.dimensions:
-            together = [each for each in sizes if not each[0][0].keys().isdisjoint(dimension.axes)]
-            if len(together) > 1:
-                sizes = [*(each for each in sizes if each not in together), joined(together)]
-        walked = run.work.axes
-        total = prod(dimension.span({**self.leaf, **ones}) for dimension in operand.dimensions
-                     if walked.isdisjoint(dimension.axes))  # fmt: skip
-        for each in sizes:
-            axes = each[0][0].keys()
-            own = [dimension for dimension in operand.dimensions if not axes.isdisjoint(dimension.axes)]
-            waves = [axis for axis in again if axis in axes]
-            total *= sum(count * prod(run.waves(axis, tile[axis]) for axis in waves)
-                         * prod(dimension.span({**self.leaf, **tile, **ones}) for dimension in own)
-                         for tile, count in each)  # fmt: skip
-        return total
 
     @cached_property
     def moved_words(self) -> int:

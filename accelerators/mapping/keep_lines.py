@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cascadesim.accelerators.mapping.legality import (
+from cascadesim.accelerators.mapping.legality.draft import (
     IllegalMapping,
     Kept,
     inputs_of,
@@ -83,18 +83,21 @@ class KeepLines:
         return number + 1
 
     def kept(
-        self, members: tuple[int, ...], loops: Sequence[BoundLoop], own: Mapping[int, BoundLoop]
+        self, members: tuple[int, ...], loops: Sequence[BoundLoop], own: Mapping[int, tuple[BoundLoop, ...]]
     ) -> Iterator[tuple[str, Kept]]:
         inputs, names = self.named_inputs(members)
-        made = {self.problem.work[member].name for member in members}
+        made = {self.problem.work[member].name: member for member in members}
+        for tensor in self.fused.bypass:
+            if tensor not in names:
+                raise self.error(f"no tensor '{tensor}' comes from outside this group{suggestion(tensor, names)}")
+            yield names[tensor], Kept(len(loops), False, 0, passes=True)
         for keep in self.fused.keeps:
             if keep.memory not in memories(self.spec):
                 raise self.error(f"no memory '{keep.memory}' to keep tiles in"
                                  f"{suggestion(keep.memory, memories(self.spec))}")  # fmt: skip
-            if keep.memory == GLOBAL_BUFFER and keep.at in {loop.part for loop in own.values()}:
-                depth = len(loops) + 1
-            else:
-                depth = self.depth(keep, loops)
+            depth = self.depth_inside(keep, loops, own)
+            if keep.tensor in self.fused.bypass:
+                raise self.error(f"{keep.tensor} passes by; 'bypass' and 'keep' do not go together")
             if keep.tensor in names:
                 uses = inputs[names[keep.tensor]]
                 if keep.memory == GLOBAL_BUFFER:
@@ -103,6 +106,31 @@ class KeepLines:
                 raise self.error(f"{keep.tensor} stays in {GLOBAL_BUFFER} between groups; leave the line out")
             elif keep.tensor not in made:
                 raise self.error(f"no tensor '{keep.tensor}' in this group{suggestion(keep.tensor, {*names, *made})}")
+            elif keep.memory == GLOBAL_BUFFER and self.leaves(made[keep.tensor], members):
+                tensor = self.problem.work[made[keep.tensor]].output.tensor
+                yield tensor, Kept(depth, keep.double, self.piece(keep, depth, loops, ()) if keep.by else 0)
+
+    def depth_inside(
+        self, keep: Keep, loops: Sequence[BoundLoop], own: Mapping[int, tuple[BoundLoop, ...]]
+    ) -> int:  # fmt: skip
+        """Loops outside a tile: shared ones, and those of the Einsum alone that reads or makes the tensor."""
+        parts = [[loop.part for loop in around] for place, around in own.items()
+                 if keep.memory == GLOBAL_BUFFER and self.uses(place, keep.tensor)]  # fmt: skip
+        found = [around.index(keep.at) for around in parts if keep.at in around]
+        if not found and keep.at in {loop.part for around in own.values() for loop in around}:
+            raise self.error(f"{keep.tensor} cannot be kept inside a loop that only another Einsum has")
+        return len(loops) + found[0] + 1 if found else self.depth(keep, loops)
+
+    def uses(self, place: int, name: str) -> bool:
+        """Whether an Einsum makes or reads what goes by that name."""
+        work, tensor = self.problem.work[place], self.problem.sources.get(name, name)
+        return work.name == name or any(use.tensor == tensor for use in work.inputs)
+
+    def leaves(self, place: int, members: tuple[int, ...]) -> bool:
+        """Whether a result only leaves the group: nothing in it reads it, nor goes on from it."""
+        work = self.problem.work[place]
+        readers = self.problem.readers.get(work.output.tensor, ())
+        return not work.iterates and not set(readers) & set(members) and work.output.tensor not in self.problem.staying
 
     def named_inputs(self, members: tuple[int, ...]) -> tuple[Mapping[str, Sequence[TensorUse]], Mapping[str, str]]:
         """Inputs of the group with their uses; names of them, those of copies too."""

@@ -13,14 +13,15 @@ from functools import cached_property
 from typing import NamedTuple
 
 from cascadesim.accelerators.mapping.problem import TensorUse
+from cascadesim.accelerators.mapping.rooms import RoomyGroup
 from cascadesim.accelerators.mapping.runs import ACCUMULATORS, DRAM, GLOBAL_BUFFER, Resident
-from cascadesim.accelerators.mapping.tiling import TiledGroup
 
 PIECES_AHEAD = 2  # of a tile in a memory, one on its way in and one out, where tiles of the loops overlap
 
 
 class Hop(NamedTuple):
-    """A tensor on its way from one memory to the next one inwards; `kept`: what that keeps of it."""
+    """A tensor on its way from one memory to the next one inwards; `kept`: what that keeps of it. `target`: "" where it
+    goes straight to the arrays."""
 
     source: str
     target: str
@@ -28,7 +29,7 @@ class Hop(NamedTuple):
 
 
 @dataclass(frozen=True, repr=False)
-class LayeredGroup(TiledGroup):
+class LayeredGroup(RoomyGroup):
     """A group with sizes on an array that may have memories between DRAM and the buffer."""
 
     @cached_property
@@ -41,7 +42,7 @@ class LayeredGroup(TiledGroup):
         for memory, depth in read.upstream:
             yield Hop(source, memory, replace(read, depth=depth, piece=read.piece or read.depth))
             source = memory
-        yield Hop(source, GLOBAL_BUFFER, read)
+        yield Hop(source, GLOBAL_BUFFER if read.where else "", read)
 
     def store_target(self, use: TensorUse) -> str:
         """Where a result goes that leaves the group."""
@@ -55,11 +56,15 @@ class LayeredGroup(TiledGroup):
             for hop in way:
                 words = self.filled(hop.kept)
                 found[hop.source][0] += words
-                found[hop.target][1] += words
+                if hop.target:
+                    found[hop.target][1] += words
         found[DRAM][0] += self.begun_words
         found[GLOBAL_BUFFER][1] += self.begun_words
         for use in self.writes:
-            found[self.store_target(use)][1] += self.stored(use)
+            made, target = next(each for each in self.made if each.tensor == use.tensor), self.store_target(use)
+            found[target][1] += self.stored(use)
+            found[target][0] += self.returned(made)
+            found[GLOBAL_BUFFER][1] += self.returned(made)
         return {name: (read, written) for name, (read, written) in found.items()}
 
     @property

@@ -97,13 +97,15 @@ class Stay:
 @dataclass(frozen=True)
 class Fused:
     """Einsums that share loops, and run as one phase. `in_flight`: tiles that overlap at most; 1 for `serial`, None
-    for a software pipeline whose distances are derived."""
+    for a software pipeline whose distances are derived. `bypass`: inputs of which no tile is kept.
+    """
 
     splits: tuple[Split, ...]
     loops: tuple[str, ...]
     runs: tuple[Run, ...]
     keeps: tuple[Keep, ...]
     in_flight: int | None = 1  # None: a software pipeline
+    bypass: tuple[str, ...] = ()
     line: int = field(default=0, compare=False)  # of the text, where it has one
 
 
@@ -143,6 +145,8 @@ def group_lines(group: Fused) -> list[str]:
             lines.append(f"{indent}{unit}{_space(space)}: {'; '.join(map(_run, own))}")
     for (memory, at, how), tensors in _alike(group.keeps).items():
         lines.append(f"  keep {', '.join(tensors)} in {memory} at {at}{how}")
+    if group.bypass:
+        lines.append(f"  bypass {', '.join(group.bypass)}")
     overlap = {None: "pipeline", 1: "serial"}.get(group.in_flight, f"interleave {group.in_flight}")
     return [*lines, f"  overlap {overlap}"]
 

@@ -13,18 +13,18 @@ from itertools import chain
 from math import prod
 
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality import (
+from cascadesim.accelerators.mapping.legality.draft import (
     Draft,
     IllegalMapping,
     Kept,
     illegal,
     illegal_memories,
-    illegal_slices,
     illegal_steps,
     inputs_of,
     outputs_of,
     outside_of_late,
 )
+from cascadesim.accelerators.mapping.legality.slices import illegal_slices
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile
 from cascadesim.accelerators.mapping.runs import (
     ACCUMULATORS,
@@ -160,9 +160,11 @@ def _read(draft: Draft, tensor: str, operands: tuple[TensorUse, ...]) -> Residen
     axes = frozenset().union(*(operand.axes for operand in operands))
     relevant = [number for number, loop in enumerate(draft.loops) if loop.axis in axes]
     innermost = min(relevant[-1] + 1 if relevant else 0, outside_of_late(draft, tensor))
-    if draft.own_loop(tensor) is not None:
-        innermost = len(draft.loops) + 1
+    if own := draft.own_loops(tensor):
+        innermost = len(draft.loops) + len(own)
     kept = draft.kept.get(tensor, Kept(innermost, draft.in_flight != 1))
+    if kept.passes:
+        return Resident(tensor, operands, innermost, 1, "")
     upstream = tuple((memory, min(depth, kept.depth)) for memory, depth in draft.upstream.get(tensor, ()))
     rests_in, _ = draft.problem.resting.get(tensor, ("", 0))
     if kept.piece and draft.problem.attended is None:
@@ -181,9 +183,13 @@ def _made(draft: Draft) -> tuple[Resident, ...]:
         if axes:  # carried from tile to tile
             depth = next(number for number, loop in enumerate(draft.loops) if loop.axis in axes)
             copies = 2 if draft.in_flight != 1 and any(loop.most > 1 for loop in draft.loops[:depth]) else 1
-        stays = work.output.tensor in draft.problem.staying
-        where = GLOBAL_BUFFER if stays else home(draft.spec, run.unit) if axes or run.sums_slices(draft.leaf) else ""
-        found.append(Resident(work.output.tensor, (work.output,), depth, copies, where, state))
+        tensor = work.output.tensor
+        held, evicted = tensor in draft.kept, draft.comes_back(tensor)
+        if held:
+            depth = draft.kept[tensor].depth
+        buffered = axes or run.sums_slices(draft.leaf) or held
+        where = GLOBAL_BUFFER if tensor in draft.problem.staying else home(draft.spec, run.unit) if buffered else ""
+        found.append(Resident(tensor, (work.output,), depth, copies, where, state, kept=held, evicted=evicted))
     return tuple(found)
 
 

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.keep_lines import KeepLines, staying_results
-from cascadesim.accelerators.mapping.legality import (
+from cascadesim.accelerators.mapping.legality.draft import (
     Draft,
     IllegalMapping,
 )
@@ -162,17 +162,17 @@ class _Resolver(KeepLines):
         leaf = self.problem.whole() | {loop.axis: min(loop.step, loop.outer) for loop in loops}
         places = {work.name: place for place, work in enumerate(self.problem.work)}
         spaces, after = {}, {}
-        own: dict[int, BoundLoop] = {}
+        own: dict[int, tuple[BoundLoop, ...]] = {}
         for run in self.fused.runs:
             if run.einsum not in places:
                 raise self.error(f"no Einsum '{run.einsum}'{suggestion(run.einsum, places)}")
             place = places[run.einsum]
             if place in spaces:
                 raise self.error(f"{run.einsum} stands twice")
-            for loop in self.own_loops(run, leaf, loops, chosen):
-                own[place] = loop
-            work = self.problem.work[place]
-            spaces[place] = (run.unit, self.space(run, work, leaf, chosen), self.time(run, work, leaf))
+            if around := tuple(self.own_loops(run, leaf, loops, chosen)):
+                own[place] = around
+            work, inside = self.problem.work[place], leaf | {loop.axis: loop.step for loop in around}
+            spaces[place] = (run.unit, self.space(run, work, inside, chosen), self.time(run, work, inside))
             if run.after is not None:
                 after[place] = self.loop_number(run.after, loops)
         if not spaces:
@@ -190,8 +190,9 @@ class _Resolver(KeepLines):
     def check_made(self, group: BoundGroup) -> None:
         """Raises for a line that keeps what the group makes elsewhere than where it stays anyway."""
         at = {keep.tensor: keep.at for keep in self.fused.keeps if keep.memory == GLOBAL_BUFFER}
-        for made in group.made:
-            place = group.loops[made.depth - 1].part if made.depth else TOP
+        for made, run in zip(group.made, group.runs, strict=True):
+            outside = (*group.loops, *run.own)
+            place = outside[made.depth - 1].part if made.depth else TOP
             own = made.tensor in at and (made.where != GLOBAL_BUFFER or at[made.tensor] != place)
             if own and made.where == GLOBAL_BUFFER:
                 raise self.error(f"{made.tensor} is carried over loops, and stays in {GLOBAL_BUFFER} at {place}")
@@ -218,13 +219,16 @@ class _Resolver(KeepLines):
     def own_loops(
         self, run: Run, leaf: Mapping[str, int], loops: Sequence[BoundLoop], chosen: Mapping[tuple[str, int], int]
     ) -> Iterator[BoundLoop]:
-        """The outer part that an Einsum walks in time by itself: at most one, before all other ranks."""
-        outer = [name for name in run.time if self.is_outer(name) and name not in {loop.part for loop in loops}]
-        if outer and outer != [run.time[0]]:
-            raise self.error(f"{run.einsum} has a loop of its own over {outer[-1]}: only one, before its other ranks")
+        """The outer parts that an Einsum walks in time by itself, outermost first, before all other ranks."""
+        shared, tile = {loop.part for loop in loops}, dict(leaf)
+        outer = [name for name in run.time if self.is_outer(name) and name not in shared]
+        if outer != list(run.time[: len(outer)]):
+            raise self.error(f"{run.einsum} has a loop of its own over {outer[-1]}: before its other ranks")
         for name in outer:
             axis, place = self.part(name)
-            yield BoundLoop(name, axis, self.step(axis, place, chosen), leaf[axis])
+            step = self.step(axis, place, chosen)
+            yield BoundLoop(name, axis, step, tile[axis])
+            tile[axis] = min(step, tile[axis])
 
     def is_outer(self, name: str) -> bool:
         """Whether a part advances by tiles of a split that the mapping makes."""
@@ -261,7 +265,7 @@ class _Resolver(KeepLines):
 
     def time(self, run: Run, work: Work, leaf: Mapping[str, int]) -> tuple[str, ...]:
         """Axes of its own loops. Raises where the Einsum does not walk all of its points."""
-        own = [name for name in run.time[:1] if self.is_outer(name) and name not in self.fused.loops]
+        own = [name for name in run.time if self.is_outer(name) and name not in self.fused.loops]
         named = list(dict.fromkeys(self.part(name, whole=True)[0] for name in run.time if name not in own))
         spatial = {self.part(name, whole=True)[0] for name, _ in run.space}
         strange = [axis for axis in (*named, *spatial) if axis not in work.axes]

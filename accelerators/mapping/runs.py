@@ -6,6 +6,7 @@ Knows units, their operations and sides; knows no other Einsum and no group. map
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -53,8 +54,8 @@ class Fold:
 class BoundRun:
     """An Einsum of the group. `space`: (axis, elements of a block, size of the dimension); `after`: loops outside it.
 
-    `time`: axes that it walks in time, outermost first. `own`: a loop around all of that, inside the shared ones: the
-    Einsum takes a tile slice by slice.
+    `time`: axes that it walks in time, outermost first. `own`: loops around all of that, inside the shared ones,
+    outermost first: the Einsum takes a tile slice by slice.
     """
 
     work: Work
@@ -65,20 +66,22 @@ class BoundRun:
     after: int | None
     op_cycles: int
     fold: Fold | None = None
-    own: BoundLoop | None = None
+    own: tuple[BoundLoop, ...] = ()
 
     def sums_slices(self, tile: Tile) -> bool:
-        """Whether it adds up a tile, slice by slice, that its unit cannot hold until the end."""
-        return (self.own is not None and self.own.axis in self.work.reduced
-                and any(self.waves(axis, tile[axis]) > 1 for axis in self.work.output.axes))
+        """Whether it adds up, slice by slice, more than its unit can hold until the end."""
+        inside = dict(tile)
+        for loop in self.own:
+            if loop.axis in self.work.reduced:
+                return any(self.waves(axis, inside[axis]) > 1 for axis in self.work.output.axes)
+            inside[loop.axis] = min(loop.step, inside[loop.axis])
+        return False
 
     def tile_cycles(self, tile: Tile) -> int:
         """Cycles of a tile, all of its slices."""
-        if self.own is None:
+        if not self.own:
             return self.cycles(tile)
-        whole, rest = divmod(tile[self.own.axis], self.own.step)
-        slices = [(self.own.step, whole)] + ([(rest, 1)] if rest else [])
-        return sum(count * self.cycles({**tile, self.own.axis: size}) for size, count in slices)
+        return self.all_cycles([cut([({axis: tile[axis]}, 1)], self.own) for axis in sorted(self.work.axes)])
 
     def waves(self, axis: str, elements: int) -> int:
         """Steps in time along an axis of a tile: what is in space takes one for each block of the dimension."""
@@ -139,9 +142,20 @@ class BoundRun:
                 if axis in spatial or axis in time or axis not in self.time]  # fmt: skip
 
 
+def parts(runs: Sequence[BoundRun]) -> list[tuple[BoundRun, ...]]:
+    """Einsums that work on one tile after another: each with a loop of its own, and those between two such."""
+    found: list[tuple[BoundRun, ...]] = []
+    for run in runs:
+        if found and not run.own and not found[-1][-1].own:
+            found[-1] = (*found[-1], run)
+        else:
+            found.append((run,))
+    return found
+
+
 def bound_run(
     spec: SpatialArray, work: Work, place: int, space: tuple[str, tuple[tuple[str, int, int], ...], tuple[str, ...]],
-    after: int | None = None, own: BoundLoop | None = None,
+    after: int | None = None, own: tuple[BoundLoop, ...] = (),
 ) -> BoundRun:  # fmt: skip
     """An Einsum on a unit. `space`: the unit, ranks in space, axes in time."""
     unit, over, time = space
@@ -149,7 +163,9 @@ def bound_run(
     op_cycles = sum(count * can.cycles[name] for name, count in (executed(can, work) or {}).items())
     if (kept := stationary(spec, unit, work)) is not None and isinstance(spec.pe_array, FoldedPeArray):
         fold = Fold(work.axes - kept, spec.pe_array.exposed_cycles)
-    return BoundRun(work, place, unit, over, time, after, op_cycles, fold, own)
+    inside = {loop.axis: loop.step for loop in own}
+    blocks = tuple((axis, min(block, inside.get(axis, block)), size) for axis, block, size in over)
+    return BoundRun(work, place, unit, blocks, time, after, op_cycles, fold, own)
 
 
 def home(spec: SpatialArray, unit: str) -> str:
@@ -229,7 +245,8 @@ class Resident:
     `piece`: loops outside a piece of the tile, where it comes piece by piece as each is first used, and the place of a
     piece is free after its last use; 0 where it comes whole. `ahead`: pieces that have room beside the tile.
     `upstream`: memories on its way, from DRAM inwards, that keep a tile of it, with the loops outside that tile.
-    `rests_in`: the memory that it lies in, whole, before the group begins; "" is DRAM.
+    `rests_in`: the memory that it lies in, whole, before the group begins; "" is DRAM. `kept`: a result
+    that leaves lies where the mapping says; `evicted`: there it leaves before it is complete, and comes back.
     """
 
     tensor: str
@@ -242,6 +259,8 @@ class Resident:
     ahead: int = 0
     upstream: tuple[tuple[str, int], ...] = ()
     rests_in: str = ""
+    kept: bool = False
+    evicted: bool = False
 
     def words(self, tile: Tile) -> int:
         """Words of a tile: of the widest use, where the group uses it in several ways; uses that differ in offsets
@@ -297,6 +316,18 @@ def sizes_of(axes: frozenset[str], extents: Tile, steps: Tile, pairs: Pairs | No
         whole, rest = divmod(extents[axis], steps[axis])
         found.append([({axis: size}, count) for size, count in ((steps[axis], whole), (rest, 1)) if size and count])
     return found
+
+
+def cut(sizes: Sizes, loops: Sequence[BoundLoop]) -> Sizes:
+    """Tiles along an axis in the slices of loops inside of them, whose steps need not divide each other."""
+    for loop in (loop for loop in loops if loop.axis in sizes[0][0]):
+        found: Counter[int] = Counter()
+        for tile, count in sizes:
+            whole, rest = divmod(tile[loop.axis], loop.step)
+            found.update({loop.step: count * whole})
+            found.update({rest: count} if rest else {})
+        sizes = [({loop.axis: size}, count) for size, count in sorted(found.items(), reverse=True) if count]
+    return sizes
 
 
 def joined(parts: Sequence[Sizes]) -> Sizes:

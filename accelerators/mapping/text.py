@@ -107,11 +107,13 @@ class _OpenGroup:
     splits: list[Split]
     runs: list[Run]
     keeps: list[Keep]
+    bypass: list[str]
     in_flight: int | None = 1
     after: str | None = None
 
     def fused(self) -> Fused:
-        return Fused(tuple(self.splits), self.loops, tuple(self.runs), tuple(self.keeps), self.in_flight, self.line)
+        return Fused(tuple(self.splits), self.loops, tuple(self.runs), tuple(self.keeps), self.in_flight,
+                     tuple(self.bypass), self.line)  # fmt: skip
 
 
 class _MappingReader:
@@ -139,7 +141,7 @@ class _MappingReader:
             self.header = found.group("name"), found.group("cascade")
         elif text.startswith("for "):
             loops = _names(_matched(_FOR, text, "expected 'for LOOP, LOOP:'").group("loops"), "a loop")
-            self.groups.append(_OpenGroup(number, () if loops == (TOP,) else loops, [], [], []))
+            self.groups.append(_OpenGroup(number, () if loops == (TOP,) else loops, [], [], [], []))
         elif text.startswith("size ") and not self.groups:
             self.sizes += [_sized(part) for part in text.removeprefix("size ").split(",")]
         elif text.startswith("keep ") and not self.groups:
@@ -163,6 +165,8 @@ class _MappingReader:
             self.after_indent = indent
         elif word == "keep":
             group.keeps += _keeps(text)
+        elif word == "bypass":
+            group.bypass += _names(text.removeprefix("bypass"), "a tensor")
         elif word == "overlap":
             found = _matched(_OVERLAP, text, "expected 'overlap serial', 'pipeline' or 'interleave TILES'")
             tiles = found.group("tiles")
@@ -219,7 +223,7 @@ def _step(text: str) -> Step:
 
 def _runs(text: str, after: str | None) -> Iterator[Run]:
     found = _matched(_RUNS, text, "expected 'UNIT [RANK over DIMENSION, ...]: EINSUM for RANKS; ...', 'split', 'keep', "
-                                  "'after' or 'overlap'")
+                                  "'bypass', 'after' or 'overlap'")
     over = "expected 'RANK over rows', 'columns', 'units' or 'lanes'"
     space = tuple(_matched(_OVER, part, over).group("part", "dimension")
                   for part in (found.group("space") or "").split(",") if part.strip())  # fmt: skip

@@ -6,8 +6,8 @@ product over axes. Knows no text, no search and no time. mapping.md 2.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from math import prod
@@ -21,7 +21,9 @@ from cascadesim.accelerators.mapping.runs import (
     BoundRun,
     Resident,
     Sizes,
+    cut,
     filled_words,
+    joined,
     sizes_of,
 )
 from cascadesim.accelerators.spec import SpatialArray
@@ -67,18 +69,21 @@ class TiledGroup:
     def leaf(self) -> dict[str, int]:
         return self.largest_tiles[-1]
 
-    def own_loop(self, resident: Resident) -> BoundLoop | None:
-        """The loop of the only Einsum that reads a tensor, where that passes by in slices."""
-        if resident.depth <= len(self.loops):
-            return None
-        return next(run.own for run in self.runs
-                    if any(operand.tensor == resident.tensor for operand in run.work.inputs))  # fmt: skip
+    def own_loops(self, resident: Resident) -> tuple[BoundLoop, ...]:
+        """Loops of the only Einsum that reads or makes a tensor, outside of what is kept of it there; none where it
+        stays for all Einsums of a tile."""
+        inside = resident.depth - len(self.loops)
+        if inside <= 0:
+            return ()
+        return next(run.own[:inside] for run in self.runs if resident.tensor == run.work.output.tensor
+                    or any(operand.tensor == resident.tensor for operand in run.work.inputs))  # fmt: skip
 
     def kept_tile(self, resident: Resident) -> dict[str, int]:
         """What is kept of a tensor at its largest: a tile, or a slice of one."""
-        own = self.own_loop(resident)
-        tile = self.tile(min(resident.depth, len(self.loops)))
-        return tile if own is None else {**tile, own.axis: own.step}
+        tile = dict(self.tile(min(resident.depth, len(self.loops))))
+        for loop in self.own_loops(resident):
+            tile[loop.axis] = min(loop.step, tile[loop.axis])
+        return tile
 
     def kept_words(self, resident: Resident) -> int:
         return resident.words(self.kept_tile(resident))
@@ -129,8 +134,9 @@ class TiledGroup:
 
     @cached_property
     def in_slices(self) -> bool:
-        """Whether an Einsum has a loop of its own."""
-        return any(run.own is not None for run in self.runs)
+        """Whether an Einsum has loops of its own, words of an input pass by, or sums come back."""
+        passes = any(not read.where for read in self.reads)
+        return passes or any(run.own for run in self.runs) or any(made.evicted for made in self.made)
 
     def pairs(self, depth: int) -> Pairs:
         """Sizes of the tiles of queries and keys that are visited inside so many loops, and how many there are."""
@@ -150,9 +156,16 @@ class TiledGroup:
         A tile comes again where a loop outside moves on, unless nothing inside that loop moved it meanwhile. Where
         tiles are left out, those of a loop that is begun again all come again.
         """
+        if not resident.where:  # each use for itself
+            return sum(self.words_of(run, use, frozenset()) for run in self.runs for use in run.work.inputs
+                       if use.tensor == resident.tensor)  # fmt: skip
+        if resident.depth > len(self.loops):  # others have its room between two tiles
+            own, axes = self.own_loops(resident), resident.axes | {loop.axis for loop in self.loops}
+            inside = replace(resident, depth=len(own))
+            return sum(count * filled_words(own, inside, self.problem.whole() | tile)[0]
+                       for tile, count in self.different_tiles(axes, len(self.loops)))  # fmt: skip
         if self.attended is None:
-            own = self.own_loop(resident)
-            return filled_words((*self.loops, own) if own else self.loops, resident, self.problem.extents)[0]
+            return filled_words(self.loops, resident, self.problem.extents)[0]
         depth, moving = resident.depth, self.moving(resident)
         while depth and (self.loops[depth - 1].axis not in moving or self.is_one(self.loops[depth - 1])):
             depth -= 1
@@ -168,20 +181,43 @@ class TiledGroup:
         return loop.step >= self.problem.extents[loop.axis]
 
     def different_tiles(
-        self, axes: frozenset[str], depth: int, own: BoundLoop | None = None
+        self, axes: frozenset[str], depth: int, own: tuple[BoundLoop, ...] = ()
     ) -> Iterator[tuple[dict[str, int], int]]:
-        """The different tiles inside so many loops along some axes, and how many there are; `own`: slices by it."""
+        """The different tiles inside so many loops along some axes, and how many there are; `own`: slices of them."""
         for sizes in product(*self.sizes_of(axes, depth, own)):
             tile: dict[str, int] = {}
             for size, _ in sizes:
                 tile |= size
             yield tile, prod(count for _, count in sizes)
 
-    def sizes_of(self, axes: frozenset[str], depth: int, own: BoundLoop | None = None) -> list[Sizes]:
-        """`sizes_of` the tiles inside so many loops; `own`: cut once more by it."""
-        steps = self.tile(depth) if own is None else {**self.tile(depth), own.axis: own.step}
+    def sizes_of(self, axes: frozenset[str], depth: int, own: tuple[BoundLoop, ...] = ()) -> list[Sizes]:
+        """`sizes_of` the tiles inside so many loops; `own`: their slices."""
         pairs = self.pairs(depth) if self.attended is not None and KEY in axes else None
-        return sizes_of(axes, self.problem.extents, steps, pairs)
+        found = sizes_of(axes, self.problem.extents, self.tile(depth), pairs)
+        return [cut(each, own) for each in found] if own else found
+
+    def words_of(self, run: BoundRun, operand: TensorUse, state: frozenset[str]) -> int:
+        """Words that an Einsum reads or writes of a tensor, all tiles together, each as often as it takes it.
+
+        A product over axes, but for those that are in one coordinate.
+        """
+        again = run.taken_again(operand) if operand is not run.work.output else []
+        sizes, ones = self.sizes_of(run.work.axes, len(self.loops), run.own), dict.fromkeys(state, 1)
+        for dimension in operand.dimensions:
+            together = [each for each in sizes if not each[0][0].keys().isdisjoint(dimension.axes)]
+            if len(together) > 1:
+                sizes = [*(each for each in sizes if each not in together), joined(together)]
+        walked = run.work.axes
+        total = prod(dimension.span({**self.leaf, **ones}) for dimension in operand.dimensions
+                     if walked.isdisjoint(dimension.axes))  # fmt: skip
+        for each in sizes:
+            axes = each[0][0].keys()
+            own = [dimension for dimension in operand.dimensions if not axes.isdisjoint(dimension.axes)]
+            waves = [axis for axis in again if axis in axes]
+            total *= sum(count * prod(run.waves(axis, tile[axis]) for axis in waves)
+                         * prod(dimension.span({**self.leaf, **tile, **ones}) for dimension in own)
+                         for tile, count in each)  # fmt: skip
+        return total
 
     def points(self, run: BoundRun) -> int:
         """Points of an Einsum, those of pairs that are attended."""
@@ -206,12 +242,15 @@ class TiledGroup:
         """Words of results that were added up in a memory beside the arrays and leave from there."""
         return sum(self.stored(operand) for operand in self.writes if self.made_in(operand) == memory)
 
+    def returned(self, made: Resident) -> int:
+        """Words of sums that come back to be added up further, as their tile left before: all visits but the first."""
+        return self.filled(made) - made.words(self.problem.whole()) if made.evicted else 0
+
     def stored(self, operand: TensorUse) -> int:
-        """Words of a result that leave; of scores those of the tiles that are visited."""
-        whole = self.problem.whole()
+        """Words of a result that leave, unfinished sums among them; of scores those of the tiles that are visited."""
+        whole, made = self.problem.whole(), next(each for each in self.made if each.tensor == operand.tensor)
         if self.attended is None or not operand.axes >= PAIRED:
-            return operand.words(whole)
-        made = next(each for each in self.made if each.tensor == operand.tensor)
+            return operand.words(whole) + self.returned(made)
         depth = len(self.loops) if made.state & operand.axes else made.depth  # a sum leaves when its loop has ended
         tiles = self.different_tiles(operand.axes, depth)
         return sum(count * operand.words(whole | tile) for tile, count in tiles)
@@ -230,42 +269,6 @@ class TiledGroup:
         """The memory in which a result was added up and from which it leaves; "registers" or "" from its unit."""
         return next(made.where for made in self.made if made.tensor == operand.tensor)
 
-    @cached_property
-    def footprint_words(self) -> int:
-        """Room that the group takes in the buffer."""
-        return self.room_in(GLOBAL_BUFFER)
-
-    def room_in(self, memory: str) -> int:
-        """Room in the buffer, or in accumulators; what the group makes and uses up in a tile takes turns there.
-
-        Tiles of what stays whole are made in their place.
-        """
-        innermost, staying = len(self.loops), self.problem.staying
-        kept = [*self.reads, *(made for made in self.made if made.depth < innermost and made.tensor not in staying)]
-        whole = sum(self.room_words(each) for each in kept if each.where == memory)
-        leaving = {operand.tensor for operand in self.writes}
-        turns = [Held(self.kept_words(made), run, self.problem.readers.get(made.tensor, ()), made.tensor in leaving)
-                 for made, run in zip(self.made, self.runs, strict=True)
-                 if made.where == memory and made.depth == innermost and made.tensor not in staying]  # fmt: skip
-        stays = sum(staying.values()) if memory == GLOBAL_BUFFER else 0
-        return stays + whole + (self.in_flight * most_room(turns, self.ended) if turns else 0)
-
-    @cached_property
-    def ended(self) -> Mapping[int, frozenset[int]]:
-        """Place of an Einsum -> places of those of its tile that have ended, for certain, when it begins.
-
-        It waits for the end of what it reads, and of all before that; what streams into it may still run.
-        """
-        found: dict[int, frozenset[int]] = {}
-        for run in self.runs:
-            own: frozenset[int] = frozenset()
-            for producer, previous in self.feeding(run):
-                if not previous and producer.place in found:
-                    own |= (found[producer.place] if producer.streams_into(run)
-                            else {producer.place} | self.problem.needs[producer.place])  # fmt: skip
-            found[run.place] = own
-        return found
-
     def feeding(self, run: BoundRun) -> Iterator[tuple[BoundRun, bool]]:
         """Einsums of the group whose results it reads, and whether those of an earlier step."""
         members = self.by_place
@@ -274,47 +277,3 @@ class TiledGroup:
     @cached_property
     def by_place(self) -> Mapping[int, BoundRun]:
         return {run.place: run for run in self.runs}
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A tensor that a tile makes, with its maker and the places of its readers. `leaves`: the tile ends with it."""
-
-    words: int
-    maker: BoundRun
-    readers: tuple[int, ...]
-    leaves: bool
-
-
-def most_room(tensors: Sequence[Held], ended: Mapping[int, Collection[int]]) -> int:
-    """Words that hold all tensors of a tile, made in this order. `ended`: place -> places that end before it begins.
-
-    A tensor may lie where another one was that is dead by then: all that read it have ended, for certain. An Einsum may
-    overwrite, element by element, what it alone still reads (numerators over scores). mapping.md 8.
-    """
-    slots: list[tuple[int, Held]] = []
-    for tensor in tensors:
-        free = [number for number, (_, before) in enumerate(slots) if _is_dead(before, tensor, ended)]
-        fitting = [number for number in free if slots[number][0] >= tensor.words]
-        if free:
-            number = min(fitting, key=lambda each: slots[each][0]) if fitting else max(
-                free, key=lambda each: slots[each][0])  # fmt: skip
-            slots[number] = max(slots[number][0], tensor.words), tensor
-        else:
-            slots.append((tensor.words, tensor))
-    return sum(words for words, _ in slots)
-
-
-def _is_dead(before: Held, tensor: Held, ended: Mapping[int, Collection[int]]) -> bool:
-    """Whether all that read a tensor have ended when another one is made, or only what makes that still reads it."""
-    place = tensor.maker.place
-    return not before.leaves and all(
-        reader in ended[place] or (reader == place and _is_in_place(before, tensor)) for reader in before.readers)
-
-
-def _is_in_place(before: Held, tensor: Held) -> bool:
-    """Whether each element is made, once, of the one that lies in its place: of no neighbour, not transposed."""
-    work, name = tensor.maker.work, before.maker.work.output.tensor
-    uses = [use for use in work.inputs if use.tensor == name]
-    return tensor.words == before.words and not work.reduced and all(
-        use.dimensions == work.output.dimensions == before.maker.work.output.dimensions for use in uses)

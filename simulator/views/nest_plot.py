@@ -174,7 +174,8 @@ def kept(group: BoundGroup, depth: int) -> Mapping[str, list[str]]:
     for hop in (hop for way in group.hops.values() for hop in way[:-1] if hop.kept.depth == depth):
         size = _bytes(group.kept_words(hop.kept) * group.spec.word_bytes)
         found.setdefault(hop.target, []).append(f"{hop.kept.tensor} {size}")
-    for resident in (each for each in (*group.reads, *group.made) if each.depth == depth):
+    shown = (*(read for read in group.reads if read.where), *group.made)
+    for resident in (each for each in shown if each.depth == depth):
         if resident.tensor in staying:
             continue
         target = written.get(resident.tensor, "the reader")
@@ -185,14 +186,18 @@ def kept(group: BoundGroup, depth: int) -> Mapping[str, list[str]]:
 
 
 def kept_in_slices(group: BoundGroup, einsums: Collection[str]) -> Mapping[str, list[str]]:
-    """Memory -> tensors that pass by in slices, each for the one Einsum that reads it."""
+    """Memory -> tensors that pass by in slices, each for the one Einsum that reads or makes it."""
     found: dict[str, list[str]] = {}
-    for resident in group.reads:
-        own = group.own_loop(resident)
-        readers = {run.work.name for run in group.runs for operand in run.work.inputs
-                   if operand.tensor == resident.tensor}  # fmt: skip
-        if own is not None and readers <= set(einsums):
-            found.setdefault(f"{resident.where} at {own.part}", []).append(sized(group, resident))
+    for resident in (*group.reads, *group.made):
+        own = group.own_loops(resident)
+        users = {run.work.name for run in group.runs if resident.tensor in (
+            run.work.output.tensor, *(operand.tensor for operand in run.work.inputs))}  # fmt: skip
+        if not users <= set(einsums):
+            continue
+        if not resident.where and resident in group.reads:
+            found.setdefault("passes by", []).append(resident.tensor)
+        elif own:
+            found.setdefault(f"{resident.where} at {own[-1].part}", []).append(sized(group, resident))
     return found
 
 

@@ -31,22 +31,24 @@ def _fused(group: BoundGroup) -> Fused:
     parts = {split.axis: split.parts for split in splits}
     runs = sorted((_described_run(group, run, parts) for run in group.runs), key=lambda run: run.after is not None)
     keeps = tuple(Keep(read.tensor, GLOBAL_BUFFER, _place(group, read), read.copies > 1,
-                       group.loops[read.piece - 1].part if read.piece else None) for read in group.reads)  # fmt: skip
+                       group.loops[read.piece - 1].part if read.piece else None) for read in group.reads if read.where)
+    keeps += tuple(Keep(made.tensor, GLOBAL_BUFFER, _place(group, made)) for made in group.made if made.kept)
     keeps += tuple(Keep(read.tensor, hop.target, _place(group, hop.kept)) for read in group.reads
                    for hop in group.hops[read.tensor][:-1])  # fmt: skip
-    return Fused(splits, tuple(loop.part for loop in group.loops), tuple(runs), keeps, group.overlap)
+    bypass = tuple(read.tensor for read in group.reads if not read.where)
+    return Fused(splits, tuple(loop.part for loop in group.loops), tuple(runs), keeps, group.overlap, bypass)
 
 
 def _place(group: BoundGroup, read: Resident) -> str:
     """The innermost loop outside what is kept."""
-    own = group.own_loop(read)
-    return own.part if own is not None else group.loops[read.depth - 1].part if read.depth else TOP
+    outside = *group.loops[: read.depth], *group.own_loops(read)
+    return outside[-1].part if outside else TOP
 
 
 def _splits(group: BoundGroup) -> Iterator[Split]:
     """Loops of an axis, then the parts of the text, or one part of single elements."""
     for axis in group.problem.extents:
-        own = dict.fromkeys(run.own for run in group.runs if run.own is not None)
+        own = dict.fromkeys(loop for run in group.runs for loop in run.own)
         loops = [loop for loop in (*group.loops, *own) if loop.axis == axis]
         chain = group.problem.chains.get(axis, ())
         steps = {loop.part: loop.step for loop in loops}
@@ -66,9 +68,10 @@ def _described_run(group: BoundGroup, run: BoundRun, parts: Mapping[str, tuple[s
     def inner(axis: str) -> str:
         """The innermost part that the Einsum walks: m1 of what has a value for each tile of the text.
 
-        Where others have a loop of their own along the axis, all of it that a tile has.
+        Where others have loops of their own along the axis that it lacks, all of it that a tile has.
         """
-        if run.own is None and any(other.own is not None and other.own.axis == axis for other in group.runs):
+        of_others = {loop.part for other in group.runs for loop in other.own if loop.axis == axis}
+        if of_others and parts[axis][-2] not in {loop.part for loop in run.own}:
             return axis
         chain = group.problem.chains.get(axis, ())
         own = [part for part in chain if part in run.work.einsum.ranks]
@@ -78,5 +81,5 @@ def _described_run(group: BoundGroup, run: BoundRun, parts: Mapping[str, tuple[s
     space = tuple((inner(axis), dimension) for (axis, _, _), dimensions in zip(run.space, over, strict=True)
                   for dimension in dimensions)  # fmt: skip
     after = None if run.after is None else group.loops[run.after].part
-    own = () if run.own is None else (run.own.part,)
+    own = (loop.part for loop in run.own)
     return Run(run.work.name, run.unit, space, (*own, *map(inner, run.time)), after)

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import islice
 
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality import (
+from cascadesim.accelerators.mapping.legality.draft import (
     Draft,
     Kept,
     outside_of_late,
@@ -214,18 +214,11 @@ def in_slices(draft: Draft) -> Iterator[Draft]:
     if len(draft.members) < 2 or draft.after or any(draft.work(member).iterates for member in draft.members):
         return
     for times in SLICES:
-        own, spaces = {}, dict(draft.spaces)
-        for member in draft.members:
-            loop = _own_loop(draft, member, times)
-            if loop is None:
-                continue
-            unit, space, time = draft.spaces[member]
-            over = tuple((axis, min(block, loop.step) if axis == loop.axis else block, size)
-                         for axis, block, size in space)  # fmt: skip
-            own[member], spaces[member] = loop, (unit, over, time)
-        steps = {axis: {loop.step for loop in own.values() if loop.axis == axis} for axis in draft.leaf}
+        found = {member: _own_loop(draft, member, times) for member in draft.members}
+        own = {member: (loop,) for member, loop in found.items() if loop is not None}
+        steps = {axis: {loop.step for loop, in own.values() if loop.axis == axis} for axis in draft.leaf}
         if own and all(len(each) < 2 for each in steps.values()):
-            yield replace(draft, own=own, spaces=spaces)
+            yield replace(draft, own=own)
 
 
 def _own_loop(draft: Draft, member: int, times: int) -> BoundLoop | None:

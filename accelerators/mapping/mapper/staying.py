@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality import (
+from cascadesim.accelerators.mapping.legality.draft import (
     Draft,
     IllegalMapping,
     Kept,
@@ -141,13 +141,14 @@ def _redrafted(group: BoundGroup, tensor: str, memory: str, words: int) -> Draft
         staying[tensor] = words
     else:
         resting[tensor] = memory, words
-    kept = {read.tensor: Kept(read.depth, read.copies > 1, read.piece) for read in group.reads
+    kept = {read.tensor: Kept(read.depth, read.copies > 1, read.piece, not read.where) for read in group.reads
             if read.tensor not in staying}  # fmt: skip
+    kept |= {made.tensor: Kept(made.depth, False) for made in group.made if made.kept and made.tensor not in staying}
     upstream = {read.tensor: read.upstream for read in group.reads
                 if read.upstream and read.tensor not in staying and memory == GLOBAL_BUFFER}  # fmt: skip
     return Draft(
         group.problem.with_staying(staying, resting), group.spec, tuple(run.place for run in group.runs), group.loops,
         {run.place: (run.unit, run.space, run.time) for run in group.runs},
         {run.place: run.after for run in group.runs if run.after is not None}, kept, group.overlap,
-        {run.place: run.own for run in group.runs if run.own is not None}, upstream,
+        {run.place: run.own for run in group.runs if run.own}, upstream,
     )  # fmt: skip

@@ -93,7 +93,8 @@ class Builder(Rounds):
                     gives_back=tuple(queue_of(other) for other in self.before(hop)))  # fmt: skip
 
     def load(self, hop: Hop) -> Task:
-        return Task(f"load {hop.kept.tensor}", hop.source, tuple(self.fetched(hop)), takes=(hop.kept.tensor,),
+        takes = (hop.kept.tensor,) if hop.target else ()
+        return Task(f"load {hop.kept.tensor}", hop.source, tuple(self.fetched(hop)), takes=takes,
                     gives_back=tuple(queue_of(other) for other in self.before(hop)))  # fmt: skip
 
     def before(self, hop: Hop) -> tuple[Hop, ...]:

@@ -93,7 +93,7 @@ class Rounds(ABC):
                 parts.append((self.rounds((*places, place), {**sizes, loop.axis: size}, inside), times))
         if depth + 1 == len(self.group.loops) and self.in_columns(loop):
             return _columns(parts, begin)
-        return _merged(parts)
+        return merged(parts)
 
     def keys(self, loop: BoundLoop, query: int, queries: int) -> int:
         attended = self.group.attended
@@ -189,7 +189,7 @@ def _columns(parts: list[tuple[Items, int]], column: int) -> Items:
     return tuple(found)
 
 
-def _merged(parts: list[tuple[Items, int]]) -> Items:
+def merged(parts: list[tuple[Items, int]]) -> Items:
     """Rounds one after another, equal ones as one repetition."""
     joined: list[tuple[Items, int]] = []
     for items, count in parts:

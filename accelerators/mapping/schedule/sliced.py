@@ -1,8 +1,9 @@
 """The program of a group in which Einsums have loops of their own: one part of a tile after another, slice by slice.
 
-An Einsum with a loop of its own is a tile of the engine for each slice; those between two such are one together. Where
-two tiles overlap, the first part of the next one runs before the last part of this one: scores of the next queries
-while the softmax of these is computed. Knows no machine but its sizes. mapping.md 2, 7; FLAT (ASPLOS'23).
+An Einsum with loops of its own is a tile of the engine for each slice; those between two such are one together. Words
+of an input of which no tile is kept come with each slice; a sum that left unfinished comes back. Where two tiles
+overlap, the first part of the next one runs before the last part of this one: scores of the next queries while the
+softmax of these is computed. Knows no machine but its sizes. mapping.md 2, 7; FLAT (ASPLOS'23).
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from math import ceil
 
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality import parts
 from cascadesim.accelerators.mapping.problem import TensorUse
-from cascadesim.accelerators.mapping.runs import DRAM, BoundRun, Resident
+from cascadesim.accelerators.mapping.runs import DRAM, BoundLoop, BoundRun, Resident
 from cascadesim.accelerators.mapping.schedule.program import Builder, program
-from cascadesim.accelerators.mapping.schedule.rounds import Items, Place, repeated
+from cascadesim.accelerators.mapping.schedule.rounds import Items, Place, merged, repeated
 from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
 
 _NEXT = 1  # epochs after its own in which a result is stored: the loads of the next part come first
@@ -31,29 +32,24 @@ def group_program(group: BoundGroup) -> Program:
     body = builder.rounds((), dict(group.problem.extents))
     stream = builder.overlapped(repeated(body, group.problem.instances)) if group.in_flight > 1 else repeated(
         body, group.problem.instances)  # fmt: skip
-    queues = tuple(Queue(read.tensor, read.copies) for read in group.reads)
+    queues = tuple(Queue(read.tensor, read.copies) for read in group.reads if read.where)
     return Program(builder.tasks, tuple(builder.classes), stream, queues, in_flight=1 if group.in_flight == 1 else None,
                    drain_cycles=group.runs[-1].drain_cycles, keeps=tuple(builder.kept))  # fmt: skip
 
 
 @dataclass(frozen=True)
-class TileSlice:
-    """One step of a part: whether it is the first and the last of its tile, and its elements; 0 of a whole tile."""
-
-    first: bool
-    last: bool
-    size: int
-
-
-@dataclass(frozen=True)
 class _SlicedBuilder(Builder):
-    """Tiles are numbered while the rounds are written down: `places`, by the number of a tile."""
+    """Tiles are numbered while the rounds are written down: `places`, by the number of a tile.
+
+    Inside a part, places are those of the shared loops and of the loops of its Einsum.
+    """
 
     places: list[tuple[Place, ...]] = field(default_factory=list)
+    known_parts: dict[object, Items] = field(default_factory=dict)
 
-    @cached_property
+    @property
     def parts(self) -> Sequence[tuple[BoundRun, ...]]:
-        return parts(self.group.runs)
+        return self.group.parts
 
     @cached_property
     def part_of(self) -> dict[int, int]:
@@ -63,18 +59,28 @@ class _SlicedBuilder(Builder):
     def tasks(self) -> tuple[Task, ...]:
         group = self.group
         loads = [self.load(hop) for hop in self.loads]
+        loads += [Task(f"return {use.name}", group.store_target(use)) for use, _ in self.returns]
         loads += [Task(f"begin {state}", DRAM) for state, _ in group.begins]
         ports = self.ports(loads)
         stores = [self.store(use, _NEXT) for use in group.writes]
         return (*loads, *ports, *(self.task(run) for run in group.runs), *stores)
 
+    @cached_property
+    def returns(self) -> tuple[tuple[TensorUse, Resident], ...]:
+        """Results whose sums leave unfinished and come back."""
+        return tuple((use, made) for use in self.group.writes for made in self.group.made
+                     if made.tensor == use.tensor and made.evicted)  # fmt: skip
+
     def task(self, run: BoundRun) -> Task:
-        """The last Einsum of a part also waits for the ports of the buffer."""
-        task = super().task(run)
-        after = [each for each in task.after if each.task not in (*self.rows.values(), run.work.name)]
+        """The last Einsum of a part also waits for the ports of the buffer; words that pass by stream into theirs."""
+        task, passing = super().task(run), {f"load {read.tensor}" for read in self.group.reads if not read.where}
+        after = [After(each.task, streaming=True) if each.task in passing else each for each in task.after
+                 if each.task not in (*self.rows.values(), run.work.name)]  # fmt: skip
+        after += [After(f"return {use.name}") for use, made in self.returns if made.tensor == run.work.output.tensor]
         if run is self.parts[self.part_of[run.place]][-1]:
             after += map(After, self.rows.values())
-        return replace(task, after=tuple(after))
+        gives = tuple(name for name in task.gives_back if f"load {name}" not in passing)
+        return replace(task, after=tuple(after), gives_back=gives)
 
     def made(self, run: BoundRun) -> Iterator[After]:
         """Values of another part are those of its last slice."""
@@ -94,73 +100,113 @@ class _SlicedBuilder(Builder):
     def parts_between(self, places: tuple[Place, ...], first: int, past: int) -> Items:
         return tuple(item for number in range(first, past) for item in self.part(places, number))
 
-    def part(self, places: tuple[Place, ...], number: int) -> Iterator[TileRun | Repeat]:
-        for each, times in self.slices(places, number):
-            tile = TileRun(self.class_of(places, number, each), 1)
-            yield tile if times == 1 else Repeat(times, (tile,))
+    def loops_of(self, number: int) -> tuple[BoundLoop, ...]:
+        """All loops around a part: shared ones, and those of its Einsum."""
+        return *self.group.loops, *self.parts[number][0].own
 
-    def slices(self, places: tuple[Place, ...], number: int) -> Iterator[tuple[TileSlice, int]]:
-        own = self.parts[number][0].own
-        if own is None:
-            yield TileSlice(True, True, 0), 1
-            return
-        count = -(-self.tile(places, len(places))[own.axis] // own.step)
-        rest = self.tile(places, len(places))[own.axis] - (count - 1) * own.step
-        yield TileSlice(True, False, own.step), 1
-        if count > 2:
-            yield TileSlice(False, False, own.step), count - 2
-        yield TileSlice(False, True, rest), 1
+    def part(self, places: tuple[Place, ...], number: int) -> Items:
+        """The slices of a part inside the loops as they stand."""
+        key = number, tuple(place.kind for place in places)
+        if key not in self.known_parts:
+            self.known_parts[key] = self.new_part(places, number)
+        return self.known_parts[key]
 
-    def class_of(self, places: tuple[Place, ...], number: int, each: TileSlice) -> int:
-        return self.numbered(self.part_cycles(places, number, each), tuple(
-            read.tensor for read in self.group.reads if not self.gives_back(read, places, number, each)))
+    def new_part(self, places: tuple[Place, ...], number: int) -> Items:
+        loops = self.loops_of(number)
+        if len(places) == len(loops):
+            return (TileRun(self.class_of(places, number), 1),)
+        loop = loops[len(places)]
+        elements = self.slice_of(places, number, len(places))[loop.axis]
+        count = -(-elements // loop.step)
+        found: list[tuple[Items, int]] = []
+        for first, times in ((0, 1), (1, count - 2), (count - 1, 1))[: 1 if count == 1 else 3]:
+            size = min(loop.step, elements - first * loop.step)
+            place = Place(first == 0, first + times == count, size, 0, count == 1)
+            found += [(self.part((*places, place), number), times)] if times else []
+        return merged(found)
 
-    def part_cycles(self, places: tuple[Place, ...], number: int, each: TileSlice) -> tuple[int, ...]:
+    def slice_of(self, places: tuple[Place, ...], number: int, depth: int) -> dict[str, int]:
+        """What so many loops around a part have inside as they stand."""
+        found = self.group.problem.whole()
+        for loop, place in zip(self.loops_of(number)[:depth], places, strict=False):
+            found[loop.axis] = place.size
+        return found
+
+    def class_of(self, places: tuple[Place, ...], number: int) -> int:
+        return self.numbered(self.part_cycles(places, number), tuple(
+            read.tensor for read in self.group.reads if read.where and not self.gives_back(read, places, number)))
+
+    def part_cycles(self, places: tuple[Place, ...], number: int) -> tuple[int, ...]:
         """Cycles of each task in one slice, in the order of `tasks`; 0 where it is absent."""
         group, part = self.group, self.parts[number]
-        sizes = self.sliced(self.tile(places, len(places)), part, each)
-        loaded = [self.loaded(read, places, number, each) for read in group.reads]
-        loaded += self.begun(places) if number == 0 and each.first else [0] * len(group.begins)
-        stored = [self.stored_words(operand, places, number, each) for operand in group.writes]
-        ports = self.row_cycles(part, sizes, sum(loaded), stored)
-        sources = *(hop.source for hop in self.loads), *(DRAM for _ in group.begins)
-        return (*(ceil(words / group.words_per_cycle(source)) for source, words in zip(sources, loaded, strict=True)),
-                *ports, *(run.cycles(sizes) if run in part else 0 for run in group.runs),
-                *(ceil(words / group.words_per_cycle(group.store_target(use)))
-                  for use, words in zip(group.writes, stored, strict=True)))  # fmt: skip
-
-    def sliced(self, tile: dict[str, int], part: tuple[BoundRun, ...], each: TileSlice) -> dict[str, int]:
-        own = part[0].own
-        return tile if own is None else {**tile, own.axis: each.size}
+        sizes = self.slice_of(places, number, len(places))
+        loaded = [self.loaded(read, places, number) for read in group.reads]
+        back = [self.returned(use, made, places, number) for use, made in self.returns]
+        first = number == 0 and all(place.first for place in places[len(group.loops):])
+        begun = self.begun(places[: len(group.loops)]) if first else [0] * len(group.begins)
+        stored = [self.stored_words(operand, places, number) for operand in group.writes]
+        comes = sum(words for words, read in zip(loaded, group.reads, strict=True) if read.where)
+        ports = self.row_cycles(part, sizes, comes + sum(back) + sum(begun), stored)
+        sources = (*(hop.source for hop in self.loads), *(group.store_target(use) for use, _ in self.returns),
+                   *(DRAM for _ in group.begins))  # fmt: skip
+        memories = chain(sources, map(group.store_target, group.writes))
+        cycles = [ceil(words / group.words_per_cycle(memory)) for words, memory in zip(
+            (*loaded, *back, *begun, *stored), memories, strict=True)]  # fmt: skip
+        return (*cycles[: len(sources)], *ports, *(run.cycles(sizes) if run in part else 0 for run in group.runs),
+                *cycles[len(sources):])  # fmt: skip
 
     def readers(self, read: Resident) -> list[int]:
         """Parts that read a tensor."""
         return [number for number, part in enumerate(self.parts)
                 if any(operand.tensor == read.tensor for run in part for operand in run.work.inputs)]  # fmt: skip
 
-    def loaded(self, read: Resident, places: tuple[Place, ...], number: int, each: TileSlice) -> int:
-        """Words of a tensor that come for a slice: of its own, or of the tile where that begins."""
-        if self.readers(read)[0] != number:
+    def moves(self, kept: Resident, places: tuple[Place, ...], number: int, end: str) -> bool:
+        """Whether a kept tile comes before this slice (`first`), or goes after it (`last`). What is kept inside the
+        loops of one Einsum comes and goes with each tile."""
+        shared = len(self.group.loops)
+        moving = [place for place, loop in enumerate(self.loops_of(number)[: kept.depth])
+                  if loop.axis in kept.axes and not places[place].alone]  # fmt: skip
+        outer = max((*moving, shared - 1 if kept.depth > shared else -1), default=-1)
+        return all(getattr(place, end) for place in places[outer + 1 :])
+
+    def loaded(self, read: Resident, places: tuple[Place, ...], number: int) -> int:
+        """Words of a tensor that come for a slice."""
+        if not read.where:
+            sizes = self.slice_of(places, number, len(places))
+            return sum(run.operand_reads(use, sizes, frozenset()) for run in self.parts[number]
+                       for use in run.work.inputs if use.tensor == read.tensor)  # fmt: skip
+        if self.readers(read)[0] != number or not self.moves(read, places, number, "first"):
             return 0
-        if read.depth > len(places):
-            return read.words(self.sliced(self.tile(places, len(places)), self.parts[number], each))
-        begins = each.first and self.changes(read, places, "first")
-        return read.words(self.tile(places, read.depth)) if begins else 0
+        return read.words(self.slice_of(places, number, read.depth))
 
-    def gives_back(self, read: Resident, places: tuple[Place, ...], number: int, each: TileSlice) -> bool:
-        if read.depth > len(places):
-            return True
-        return self.readers(read)[-1] == number and each.last and self.changes(read, places, "last")
+    def gives_back(self, read: Resident, places: tuple[Place, ...], number: int) -> bool:
+        return self.readers(read)[-1] == number and self.moves(read, places, number, "last")
 
-    def stored_words(self, operand: TensorUse, places: tuple[Place, ...], number: int, each: TileSlice) -> int:
+    def returned(self, use: TensorUse, made: Resident, places: tuple[Place, ...], number: int) -> int:
+        """Words of a sum that come back for a slice: not where its tile is begun."""
+        run = self.producer(use)
+        sums = (place for loop, place in zip(self.loops_of(number)[: made.depth], places, strict=False)
+                if loop.axis in run.work.reduced)  # fmt: skip
+        if self.part_of[run.place] != number or not self.moves(made, places, number, "first"):
+            return 0
+        return 0 if all(place.first for place in sums) else made.words(self.slice_of(places, number, made.depth))
+
+    def stored_words(self, operand: TensorUse, places: tuple[Place, ...], number: int) -> int:
         """Words of a result that leave after a slice: of its own, or of the tile where that ends."""
-        run = self.producer(operand)
-        if self.part_of[run.place] != number or not self.is_stored(operand, places, True):
+        run, made = self.producer(operand), next(each for each in self.group.made if each.tensor == operand.tensor)
+        if self.part_of[run.place] != number:
             return 0
-        depth = self.store_depth(operand)
-        if run.own is not None and run.own.axis in operand.axes and depth == len(places):
-            return operand.words(self.sliced(self.tile(places, depth), self.parts[number], each))
-        return operand.words(self.tile(places, depth)) if each.last else 0
+        if made.kept:
+            goes, depth = self.moves(made, places, number, "last"), made.depth
+        else:
+            depth = made.depth if made.where else self.complete_inside(run)
+            goes = all(place.last for place in places[depth:])
+        return operand.words(self.slice_of(places, number, depth)) if goes else 0
+
+    def complete_inside(self, run: BoundRun) -> int:
+        """Loops outside what leaves the unit at once: those outside the first loop of its own that it sums over."""
+        sums = (number for number, loop in enumerate(run.own) if loop.axis in run.work.reduced)
+        return len(self.group.loops) + next(sums, len(run.own))
 
     def overlapped(self, tiles: Items) -> Items:
         """The first parts of the next tile before the last ones of each."""

@@ -6,7 +6,7 @@ and does not have.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise, product
 from math import ceil, log2
 
@@ -36,14 +36,15 @@ def leaves(group: BoundGroup, depth: int = 0, ranges: Ranges | None = None) -> I
             yield (of_attended(group, current), *rest)
 
 
-def slices(ranges: dict[str, range], own: BoundLoop | None) -> Iterator[dict[str, range]]:
-    """A tile, or its slices where an Einsum has a loop of its own."""
-    if own is None:
+def slices(ranges: dict[str, range], own: Sequence[BoundLoop]) -> Iterator[dict[str, range]]:
+    """A tile, or its slices where an Einsum has loops of its own."""
+    if not own:
         yield ranges
         return
-    whole = ranges[own.axis]
-    for start in range(whole.start, whole.stop, own.step):
-        yield {**ranges, own.axis: range(start, min(start + own.step, whole.stop))}
+    loop, *inner = own
+    whole = ranges[loop.axis]
+    for start in range(whole.start, whole.stop, loop.step):
+        yield from slices({**ranges, loop.axis: range(start, min(start + loop.step, whole.stop))}, inner)
 
 
 def is_attended(group: BoundGroup, ranges: Ranges) -> bool:
@@ -191,27 +192,34 @@ def _compare(test: ir.Condition, left: int, right: int) -> bool:
             "!=": left != right}[test.comparison]  # fmt: skip
 
 
-def words_moved(group: BoundGroup, read: Resident, again: bool = False) -> int:
-    """Words of one input that come into the buffer: those of each tile that is not the one that is there.
+def words_moved(group: BoundGroup, kept: Resident, again: bool = False) -> int:
+    """Words of one input that come into the buffer: those of each tile that is not the one that is there. Of a result
+    those that leave it.
 
-    `again`: tiles of a loop that is begun again all come again, be it the same.
+    `again`: tiles of a loop that is begun again all come again, be it the same. What is kept inside the loops of one
+    Einsum comes again for each tile of the shared loops; of what passes by every point takes its words.
     """
     execution = Execution.__new__(Execution)
     execution.problem = group.problem
     moved, present = 0, None
-    outside = max((number for number, loop in enumerate(group.loops[: read.depth])
-                   if loop.axis in group.moving(read) and loop.step < group.problem.extents[loop.axis]), default=-1)
-    own = group.own_loop(read)
-    depth = read.depth if own is None else len(group.loops)
-    for ranges, tile in ((each, tile) for each in leaves(group) for tile in slices(each[depth], own)):
-        needed = frozenset(
-            tuple(execution.index(index, point) for index in access.indices)
-            for run in group.runs for access in run.work.einsum.inputs
-            if group.problem.sources.get(access.tensor, access.tensor) == read.tensor
-            for point in rank_values(group.problem, run.work.einsum, tile)
-        )
-        place = needed, tuple(ranges[outside + 1].values()) if again else ()
-        if place != present:
-            moved += len(needed)
-            present = place
+    outside = max((number for number, loop in enumerate(group.loops[: kept.depth])
+                   if loop.axis in group.moving(kept) and loop.step < group.problem.extents[loop.axis]), default=-1)
+    own = group.own_loops(kept)
+    for number, ranges in enumerate(leaves(group)):
+        for tile in slices(ranges[min(kept.depth, len(group.loops))], own):
+            needed = frozenset(places_of(execution, group, kept.tensor, tile))
+            place = needed, tuple(ranges[outside + 1].values()) if again else (), number if own else 0
+            if place != present:
+                moved += len(needed)
+                present = place
     return moved
+
+
+def places_of(execution: Execution, group: BoundGroup, tensor: str, tile: Ranges) -> Iterator[tuple[int, ...]]:
+    """The places of a tensor that points of Einsums take inside ranges, each as often as it is taken."""
+    for run in group.runs:
+        accesses = [access for access in (*run.work.einsum.inputs, run.work.einsum.output)
+                    if group.problem.sources.get(access.tensor, access.tensor) == tensor]  # fmt: skip
+        for point in rank_values(group.problem, run.work.einsum, tile) if accesses else ():
+            for access in accesses:
+                yield tuple(execution.index(index, point) for index in access.indices)

@@ -33,21 +33,22 @@ class IllegalMapping(CascadeSimError):
 
 
 class Kept(NamedTuple):
-    """How an input is kept: loops outside its tile, whether there are two of it, and loops outside a piece of the tile,
-    0 where it comes whole."""
+    """How an input is kept, or a result that leaves: loops outside its tile, whether there are two of it, loops outside
+    a piece of the tile, 0 where it comes whole; `passes`: no tile is kept, each use is for itself."""
 
     depth: int
     double: bool
     piece: int = 0
+    passes: bool = False
 
 
 @dataclass(frozen=True)
 class Draft:
     """A group to be bound. `members`: places of its Einsums; `after`: place -> number of the loop it comes after.
 
-    `kept`: how inputs are kept. `own`: place -> a loop of its own, inside
-    the shared ones: it is one more loop outside what only that Einsum reads. `upstream`: input -> memories outside of
-    the buffer that keep a tile of it, from DRAM inwards, with the loops outside that tile.
+    `kept`: how inputs are kept, and results that leave. `own`: place -> loops of its own, inside the shared ones,
+    outermost first: they are more loops outside what only that Einsum reads or makes. `upstream`: input -> memories
+    outside of the buffer that keep a tile of it, from DRAM inwards, with the loops outside that tile.
     """
 
     problem: MappingProblem
@@ -58,7 +59,7 @@ class Draft:
     after: Mapping[int, int]
     kept: Mapping[str, Kept]  # an input that is missing: as far in as it can be, twice where tiles overlap
     in_flight: int | None = 1  # None: a software pipeline
-    own: Mapping[int, BoundLoop] = field(default_factory=dict)
+    own: Mapping[int, tuple[BoundLoop, ...]] = field(default_factory=dict)
     upstream: Mapping[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)
 
     @cached_property
@@ -83,19 +84,28 @@ class Draft:
         return [member for member in self.members
                 if any(operand.tensor == tensor for operand in self.work(member).inputs)]  # fmt: skip
 
-    def own_loop(self, tensor: str) -> BoundLoop | None:
-        """The loop in whose slices an input passes by: that of its only reader, along one of its axes."""
+    def own_loops(self, tensor: str) -> tuple[BoundLoop, ...]:
+        """The loops in whose slices a tensor passes by: those of its only user, down to the last along its axes."""
         if not self.own:
-            return None
-        readers = self.readers(tensor)
-        own = self.own.get(readers[0]) if len(readers) == 1 else None
-        axes = frozenset().union(*(use.axes for reader in readers for use in self.work(reader).inputs
-                                   if use.tensor == tensor))  # fmt: skip
-        return own if own is not None and own.axis in axes else None
+            return ()
+        makers = [member for member in self.members if self.work(member).output.tensor == tensor]
+        users = list(dict.fromkeys((*self.readers(tensor), *makers)))
+        own = self.own.get(users[0], ()) if len(users) == 1 else ()
+        axes = frozenset().union(*(use.axes for user in users for use in (*self.work(user).inputs,
+                                   self.work(user).output) if use.tensor == tensor))  # fmt: skip
+        return own[: max((number for number, loop in enumerate(own, 1) if loop.axis in axes), default=0)]
 
     @cached_property
     def runs(self) -> tuple[BoundRun, ...]:
         return tuple(_run(self, member) for member in self.members)
+
+    def comes_back(self, tensor: str) -> bool:
+        """Whether a tile of a result leaves before its sum is complete: it is kept inside a loop that it is over."""
+        makers = [member for member in self.members if self.work(member).output.tensor == tensor]
+        if not makers or tensor not in self.kept:
+            return False
+        loops = (*self.loops, *self.own.get(makers[0], ()))[: self.kept[tensor].depth]
+        return any(loop.axis in self.work(makers[0]).reduced and loop.most > 1 for loop in loops)
 
     def overlapped(self, in_flight: int | None) -> Draft:
         """The same with so many tiles open at once."""
@@ -162,57 +172,6 @@ def illegal_memories(draft: Draft) -> Iterator[str]:
             if apart:
                 yield (f"{tensor} comes to {memory} in tiles of {', '.join(apart)}, which have words in common: keep "
                        "it there inside of that loop")
-
-
-def illegal_slices(draft: Draft) -> Iterator[str]:
-    """Every reason why Einsums cannot have loops of their own, or tensors be kept inside of them."""
-    for tensor, (depth, double, piece) in draft.kept.items():
-        if piece and draft.own:
-            yield f"{tensor} comes in pieces of a shared loop; where Einsums have loops of their own it comes whole"
-        if depth > len(draft.loops) and draft.own_loop(tensor) is None:
-            yield f"{tensor} cannot be kept inside a loop that only one Einsum has; its only reader must walk it there"
-        if draft.own and draft.in_flight == 2 and not double and _is_read_apart(draft, tensor):
-            yield f"{tensor} is read by Einsums of two tiles at once; keep it 'double'"
-    for member, own in draft.own.items():
-        work, extent = draft.work(member), draft.leaf.get(own.axis, 0)
-        grain = max((walk.grain for walk in work.walks.get(own.axis, ())), default=1)
-        if own.axis in draft.axes or own.axis in work.iterates or own.step >= extent or own.step % grain:
-            yield (f"{work.name}: a loop of its own is over an axis that no shared loop has, in at least two steps of "
-                   f"a multiple of {grain}; {own.part} advances by {own.step} of {extent}")
-    if draft.own:
-        yield from _unsliced(draft)
-
-
-def _unsliced(draft: Draft) -> Iterator[str]:
-    """What does not go together with loops of single Einsums."""
-    if draft.after or any(draft.work(member).iterates for member in draft.members):
-        yield "loops of single Einsums and running values, or Einsums after a loop, do not go together"
-    if any(run.fold is not None for run in draft.runs):
-        yield "loops of single Einsums and folds that do not overlap do not go together"
-    if draft.upstream:
-        yield f"loops of single Einsums and tiles in {next(iter(draft.upstream.values()))[0][0]} do not go together"
-    if draft.in_flight not in (1, 2):
-        yield "tiles of Einsums with loops of their own overlap two at a time: 'overlap interleave 2', or 'serial'"
-    if draft.in_flight == 2 and not draft.pairs_tiles:
-        yield ("tiles of Einsums with loops of their own overlap where the last Einsum needs all others, on the unit "
-               "of the first")
-
-
-def _is_read_apart(draft: Draft, tensor: str) -> bool:
-    """Whether Einsums that read a tensor may work on different tiles: they are not all in one part of the group."""
-    readers = set(draft.readers(tensor))
-    return sum(any(run.place in readers for run in part) for part in parts(draft.runs)) > 1
-
-
-def parts(runs: Sequence[BoundRun]) -> list[tuple[BoundRun, ...]]:
-    """Einsums that work on one tile after another: each with a loop of its own, and those between two such."""
-    found: list[tuple[BoundRun, ...]] = []
-    for run in runs:
-        if found and run.own is None and found[-1][-1].own is None:
-            found[-1] = (*found[-1], run)
-        else:
-            found.append((run,))
-    return found
 
 
 def _grain(work: Work, axis: str) -> int:
@@ -293,7 +252,7 @@ def _without(operand: TensorUse, axes: frozenset[str]) -> tuple[Dimension, ...]:
 
 
 def _run(draft: Draft, member: int) -> BoundRun:
-    space, after, own = draft.spaces[member], draft.after.get(member), draft.own.get(member)
+    space, after, own = draft.spaces[member], draft.after.get(member), draft.own.get(member, ())
     return bound_run(draft.spec, draft.work(member), member, space, after, own)
 
 
