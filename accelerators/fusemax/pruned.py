@@ -16,7 +16,7 @@ from math import ceil
 from cascadesim.accelerators.energy import DRAM_PJ_PER_BYTE
 from cascadesim.accelerators.fusemax.accelerator import element_bytes, plan_attention
 from cascadesim.accelerators.fusemax.spec import ARRAY_1D, DRAM, FuseMaxSpec
-from cascadesim.accelerators.mapping.legality.draft import IllegalMapping
+from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.plan import plan_mapped
 from cascadesim.accelerators.mapping.text import parse_mapping
 from cascadesim.accelerators.program import After, Program, Task, TileRun

@@ -8,13 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cascadesim.accelerators.mapping.legality.draft import (
+from cascadesim.accelerators.mapping.legality import (
     IllegalMapping,
     Kept,
     inputs_of,
-    span_of,
-    staying_words,
-    why_not_staying,
 )
 from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fused, Keep
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse
@@ -44,6 +41,32 @@ def staying_results(
         span = span_of(problem, group_of, stay.tensor)
         found[stay.tensor] = stay.memory, span, staying_words(problem, stay.tensor)
     return found
+
+
+def why_not_staying(
+    problem: MappingProblem, group_of: Mapping[int, int], tensor: str, memory: str = GLOBAL_BUFFER
+) -> str | None:  # fmt: skip
+    """Why a result cannot stay between groups; None where it can. `group_of`: place of an Einsum -> its group."""
+    makers = [place for place, work in enumerate(problem.work) if work.output.tensor == tensor]
+    if any(problem.work[place].iterates for place in makers):
+        return f"{tensor} is a running value, which stays where its loop is shared"
+    if len(span_of(problem, group_of, tensor)) < 2:
+        return f"no later group reads {tensor}"
+    if memory != GLOBAL_BUFFER and tensor in problem.outputs:
+        return f"{tensor} is an output, which goes to DRAM"
+    return None
+
+
+def span_of(problem: MappingProblem, group_of: Mapping[int, int], tensor: str) -> range:
+    """Groups from the one that makes a result to the last that reads it."""
+    first = group_of.get(problem.producers[tensor], 0)
+    last = max((group_of.get(place, first) for place in problem.readers.get(tensor, ())), default=first)
+    return range(first, last + 1)
+
+
+def staying_words(problem: MappingProblem, tensor: str) -> int:
+    """Words of a result, of all instances."""
+    return problem.instances * problem.work[problem.producers[tensor]].output.words(problem.whole())
 
 
 def memories(spec: SpatialArray) -> list[str]:
@@ -87,17 +110,12 @@ class KeepLines:
     ) -> Iterator[tuple[str, Kept]]:
         inputs, names = self.named_inputs(members)
         made = {self.problem.work[member].name: member for member in members}
-        for tensor in self.fused.bypass:
-            if tensor not in names:
-                raise self.error(f"no tensor '{tensor}' comes from outside this group{suggestion(tensor, names)}")
-            yield names[tensor], Kept(len(loops), False, 0, passes=True)
+        yield from ((names[tensor], Kept(len(loops), False, 0, passes=True)) for tensor in self.passing(names))
         for keep in self.fused.keeps:
             if keep.memory not in memories(self.spec):
                 raise self.error(f"no memory '{keep.memory}' to keep tiles in"
                                  f"{suggestion(keep.memory, memories(self.spec))}")  # fmt: skip
             depth = self.depth_inside(keep, loops, own)
-            if keep.tensor in self.fused.bypass:
-                raise self.error(f"{keep.tensor} passes by; 'bypass' and 'keep' do not go together")
             if keep.tensor in names:
                 uses = inputs[names[keep.tensor]]
                 if keep.memory == GLOBAL_BUFFER:
@@ -109,6 +127,15 @@ class KeepLines:
             elif keep.memory == GLOBAL_BUFFER and self.leaves(made[keep.tensor], members):
                 tensor = self.problem.work[made[keep.tensor]].output.tensor
                 yield tensor, Kept(depth, keep.double, self.piece(keep, depth, loops, ()) if keep.by else 0)
+
+    def passing(self, names: Mapping[str, str]) -> Iterator[str]:
+        """Inputs that pass by."""
+        for tensor in self.fused.bypass:
+            if tensor not in names:
+                raise self.error(f"no tensor '{tensor}' comes from outside this group{suggestion(tensor, names)}")
+            if tensor in {keep.tensor for keep in self.fused.keeps}:
+                raise self.error(f"{tensor} passes by; 'bypass' and 'keep' do not go together")
+            yield tensor
 
     def depth_inside(
         self, keep: Keep, loops: Sequence[BoundLoop], own: Mapping[int, tuple[BoundLoop, ...]]

@@ -13,18 +13,18 @@ from itertools import chain
 from math import prod
 
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality.draft import (
+from cascadesim.accelerators.mapping.legality import (
     Draft,
     IllegalMapping,
     Kept,
     illegal,
     illegal_memories,
+    illegal_slices,
     illegal_steps,
     inputs_of,
     outputs_of,
     outside_of_late,
 )
-from cascadesim.accelerators.mapping.legality.slices import illegal_slices
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile
 from cascadesim.accelerators.mapping.runs import (
     ACCUMULATORS,

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.keep_lines import KeepLines, staying_results
-from cascadesim.accelerators.mapping.legality.draft import (
+from cascadesim.accelerators.mapping.legality import (
     Draft,
     IllegalMapping,
 )

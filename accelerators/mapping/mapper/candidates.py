@@ -13,7 +13,7 @@ from itertools import chain, permutations, product
 from math import ceil, prod
 
 from cascadesim.accelerators.binding import DEPTHS
-from cascadesim.accelerators.mapping.legality.draft import Draft, illegal, illegal_steps
+from cascadesim.accelerators.mapping.legality import Draft, illegal, illegal_steps
 from cascadesim.accelerators.mapping.problem import MappingProblem, Tile, Work
 from cascadesim.accelerators.mapping.runs import (
     ARRAY_1D,

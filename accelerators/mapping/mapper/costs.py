@@ -15,7 +15,7 @@ from typing import Literal
 from cascadesim.accelerators.energy import OPERATION_PJ, Actions, dynamic_energy_j
 from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality.draft import Draft, inputs_of, outputs_of
+from cascadesim.accelerators.mapping.legality import Draft, inputs_of, outputs_of
 from cascadesim.accelerators.mapping.mapper.candidates import FEW_EINSUMS, units_of
 from cascadesim.accelerators.mapping.placing import goes_straight, outside, reads, register_words
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile, Work

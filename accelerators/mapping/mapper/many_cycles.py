@@ -9,7 +9,7 @@ from itertools import product
 
 import numpy as np
 
-from cascadesim.accelerators.mapping.legality.draft import Draft, Kept
+from cascadesim.accelerators.mapping.legality import Draft, Kept
 from cascadesim.accelerators.mapping.mapper.candidates import named_loops
 from cascadesim.accelerators.mapping.mapper.many_sizes import (
     Counts,

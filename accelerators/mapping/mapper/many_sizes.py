@@ -16,7 +16,7 @@ from typing import Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from cascadesim.accelerators.mapping.legality.draft import outputs_of
+from cascadesim.accelerators.mapping.legality import outputs_of
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Work
 from cascadesim.accelerators.mapping.runs import ACCUMULATORS, BoundRun, home
 from cascadesim.accelerators.spec import SpatialArray

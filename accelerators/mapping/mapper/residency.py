@@ -12,7 +12,7 @@ from functools import partial
 from itertools import islice
 
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality.draft import (
+from cascadesim.accelerators.mapping.legality import (
     Draft,
     Kept,
     outside_of_late,

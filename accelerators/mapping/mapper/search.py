@@ -14,7 +14,7 @@ from math import inf
 from typing import NamedTuple
 
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality.draft import Draft, IllegalMapping, illegal, outputs_of
+from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, illegal, outputs_of
 from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS, Neighbours
 from cascadesim.accelerators.mapping.mapper.costs import (
     ALIKE,

@@ -12,14 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality.draft import (
-    Draft,
-    IllegalMapping,
-    Kept,
-    span_of,
-    staying_words,
-    why_not_staying,
-)
+from cascadesim.accelerators.mapping.keep_lines import span_of, staying_words, why_not_staying
+from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, Kept
 from cascadesim.accelerators.mapping.mapper.costs import ALIKE, Objective, cost, total
 from cascadesim.accelerators.mapping.placing import bind
 from cascadesim.accelerators.mapping.runs import GLOBAL_BUFFER, Resident, divides

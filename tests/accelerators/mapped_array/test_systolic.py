@@ -6,7 +6,7 @@ import pytest
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapped_array.accelerator import MappedArray
-from cascadesim.accelerators.mapping.legality.draft import IllegalMapping
+from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.plan import given, searched
 from cascadesim.accelerators.mapping.schedule.program import program
 from cascadesim.accelerators.mapping.text import parse_mapping

@@ -10,7 +10,7 @@ from mapped_cases import CHAIN, PRODUCT, TEXTS, accumulating, check_ports, check
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.energy import dynamic_energy_j, sram_row_energy_pj
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality.draft import IllegalMapping
+from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.mapper.costs import actions
 from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.mapper.search import search

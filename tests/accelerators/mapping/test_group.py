@@ -14,7 +14,7 @@ from walker import Execution, words_moved
 
 from cascadesim.accelerators.mapping.attended import attended
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality.draft import Draft, Kept
+from cascadesim.accelerators.mapping.legality import Draft, Kept
 from cascadesim.accelerators.mapping.mapper.candidates import Neighbours
 from cascadesim.accelerators.mapping.mapper.residency import in_slices
 from cascadesim.accelerators.mapping.mapper.search import search

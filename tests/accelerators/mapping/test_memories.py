@@ -14,7 +14,7 @@ from walker import words_moved
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.energy import area_um2, dynamic_energy_j, sram_area_um2, sram_row_energy_pj
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality.draft import IllegalMapping
+from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.mapper.costs import ALIKE, Objective, actions, total
 from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.mapper.search import every_group, search

@@ -13,7 +13,7 @@ from test_group import Case, expected_of, inputs_of
 from walker import Execution, words_moved
 
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality.draft import Draft, Kept
+from cascadesim.accelerators.mapping.legality import Draft, Kept
 from cascadesim.accelerators.mapping.mapper.candidates import Neighbours
 from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.placing import bind

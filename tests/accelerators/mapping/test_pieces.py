@@ -7,7 +7,7 @@ from mapped_cases import CHAIN, PRODUCT, array, check_schedule, sized
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality.draft import IllegalMapping
+from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.mapper.residency import further_out
 from cascadesim.accelerators.mapping.mapper.search import best_group

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from cascadesim.accelerators.catalogue import load
-from cascadesim.accelerators.mapping.legality.draft import IllegalMapping
+from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.plan import given as given_mapping
 from cascadesim.accelerators.mapping.plan import searched

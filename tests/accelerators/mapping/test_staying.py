@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mapped_cases import CHAIN, RUNNING, TEXTS, array, check_ports, check_schedule, sized
 
 from cascadesim.accelerators.catalogue import load
-from cascadesim.accelerators.mapping.legality.draft import staying_words
+from cascadesim.accelerators.mapping.keep_lines import staying_words
 from cascadesim.accelerators.mapping.mapper.costs import Objective
 from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.mapper.search import every_group, search

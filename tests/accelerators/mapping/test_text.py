@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.accelerators.catalogue import load
-from cascadesim.accelerators.mapping.legality.draft import IllegalMapping
+from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.nest import Fit, Keep, Run, Sized, Split
 from cascadesim.accelerators.mapping.plan import given as given_mapping

@@ -9,7 +9,7 @@ from mapped_cases import PRODUCT, TEXTS, check_ports, check_schedule, sized
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.energy import area_um2
-from cascadesim.accelerators.mapping.legality.draft import IllegalMapping
+from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.mapper.search import search
 from cascadesim.accelerators.mapping.resolve import resolved

@@ -10,7 +10,7 @@ from walker import Execution
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality.draft import Draft, illegal
+from cascadesim.accelerators.mapping.legality import Draft, illegal
 from cascadesim.accelerators.mapping.mapper.candidates import Neighbours
 from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Objective, cost, least_of_tiles
 from cascadesim.accelerators.mapping.mapper.described import described
