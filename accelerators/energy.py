@@ -136,13 +136,17 @@ def area_um2(spec: SpatialArray) -> dict[str, float]:
 
 
 def register_energy_pj(words: int) -> tuple[float, float]:
-    """Price one read and one write of a register file of `words` entries."""
+    """Price one read and one write of a register file of `words` entries; nothing where there is none."""
+    if not words:
+        return 0.0, 0.0
     # assumed: beyond 64 entries the comparators grow with the entries, as their number does below (64, a minimum)
     shared = _COMPARATOR_PJ * max(_LEAST_REGISTER_WORDS, words) + _ADDRESS_BIT_PJ * max(1, _address_bits(words))
     return _REGISTER_READ_PJ + shared, shared
 
 
 def register_area_um2(words: int) -> float:
+    if not words:
+        return 0.0
     return _REGISTER_UM2 * max(_LEAST_REGISTER_WORDS, words) + _ADDRESS_BIT_UM2 * _address_bits(words)
 
 

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Apply, Einsum, Expression, Select
 from cascadesim.einsum_cascades.notation.operators import charges
-from cascadesim.einsum_cascades.notation.schema import NonNegativeFloat, Positive, Spec
+from cascadesim.einsum_cascades.notation.schema import NonNegative, NonNegativeFloat, Positive, Spec
 
 # assumed: no silicon is slower or faster by far; beyond, counts of cycles lose their meaning in floating point
 ClockHz = Annotated[float, Field(ge=1e6, le=1e11)]
@@ -121,9 +121,10 @@ class FoldedPeArray(PeArray):
     `stationary`: of a product, its output or its last operand (the weights); None: neighbouring folds overlap.
     A fold of outputs takes rows + columns + streamed - 2 cycles, one of weights as many as rows more; those that use
     part of the array take as long (SCALE-Sim, arXiv 1811.02883, section III). `count`: so many arrays, alike, that work
-    on one Einsum together: a rank is dealt over them.
+    on one Einsum together: a rank is dealt over them. Without registers a sum lies in the buffer while it is added up.
     """
 
+    register_words_per_pe: NonNegative
     stationary: Literal["output", "weights"] | None = None
     count: Positive = 1
 

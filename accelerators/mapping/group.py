@@ -189,14 +189,15 @@ class BoundGroup(LayeredGroup):
         made = buffered.get(run.work.output.tensor)
         read = sum(run.operand_reads(operand, tile, buffered[operand.tensor].state)
                    for operand in run.work.inputs if operand.tensor in buffered)
-        written = run.work.output.words({**tile, **dict.fromkeys(made.state, 1)}) if made else 0
+        written = run.operand_reads(run.work.output, tile, made.state) if made else 0
         return read + (written if self.adds_up_in_buffer(run) else 0), written
 
     def adds_up_in_buffer(self, run: BoundRun) -> bool:
         """Whether an Einsum reads what it writes to the buffer: a sum that is not complete after a tile."""
         made = self.buffered.get(run.work.output.tensor)
-        carried = made is not None and (made.depth < len(self.loops) or run.sums_slices(self.leaf)
-                                        or self.returned(made) > 0)  # fmt: skip
+        carried = made is not None and (
+            made.depth < len(self.loops) or run.sums_slices(self.leaf) or self.returned(made) > 0
+            or (not run.has_registers and bool(run.work.reduced)))  # fmt: skip
         return carried and not run.work.iterates
 
     def kept_beside(self, memory: str) -> Mapping[str, Resident]:

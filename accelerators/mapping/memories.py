@@ -165,11 +165,13 @@ class LayeredGroup(TiledGroup):
 
     def is_moved(self, resident: Resident) -> bool:
         """Whether each tile brings or makes another one of what is kept of a tensor."""
-        looping = [place for place, loop in enumerate(self.loops) if loop.most > 1]
+        looping = [loop for loop in self.loops if loop.most > 1]
         made = any(run.work.output.tensor == resident.tensor for run in self.runs) and not resident.evicted
         if resident.depth > len(self.loops) or not looping or (made and resident.depth == len(self.loops)):
             return True
-        return resident.depth > looping[-1] and self.loops[looping[-1]].axis in resident.axes
+        last, extent = looping[-1], self.problem.extents[looping[-1].axis]
+        alone = 0 < extent % last.outer <= last.step  # its last stretch has a single tile, which stays there
+        return resident.depth > self.loops.index(last) and last.axis in resident.axes and not alone
 
     @cached_property
     def ended(self) -> Mapping[int, frozenset[int]]:

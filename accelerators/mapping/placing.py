@@ -187,7 +187,7 @@ def _made(draft: Draft) -> tuple[Resident, ...]:
         held, evicted = tensor in draft.kept, draft.comes_back(tensor)
         if held:
             depth = draft.kept[tensor].depth
-        buffered = axes or run.sums_slices(draft.leaf) or held
+        buffered = axes or run.sums_slices(draft.leaf) or held or (work.reduced and not run.has_registers)
         where = GLOBAL_BUFFER if tensor in draft.problem.staying else home(draft.spec, run.unit) if buffered else ""
         found.append(Resident(tensor, (work.output,), depth, copies, where, state, kept=held, evicted=evicted))
     return tuple(found)
@@ -219,6 +219,8 @@ def reads(run: BoundRun, tensor: str) -> bool:
 def goes_straight(producer: BoundRun, readers: Sequence[BoundRun], tile: Tile) -> bool:
     """Whether a tile of a tensor is used up as it is made: by its only reader, once a word, on the same unit."""
     if len(readers) != 1 or readers[0].unit != producer.unit or readers[0].own or producer.own:
+        return False
+    if not producer.has_registers:
         return False
     uses = [operand for operand in readers[0].work.inputs if operand.tensor == producer.work.output.tensor]
     return all(readers[0].operand_reads(use, tile, producer.work.iterates)

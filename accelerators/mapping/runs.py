@@ -67,6 +67,7 @@ class BoundRun:
     op_cycles: int
     fold: Fold | None = None
     own: tuple[BoundLoop, ...] = ()
+    has_registers: bool = True  # a sum is added up there, else where its tile is
 
     def sums_slices(self, tile: Tile) -> bool:
         """Whether it adds up, slice by slice, more than its unit can hold until the end."""
@@ -132,8 +133,10 @@ class BoundRun:
     def taken_again(self, operand: TensorUse) -> list[str]:
         """Axes for each of whose steps it reads an operand again: those in time that lack it, but the innermost.
 
-        There it stays in registers. Elements that need a word at once share one read.
+        There it stays in registers, and so does a sum. Elements that need a word at once share one read.
         """
+        if operand is self.work.output:
+            return [] if self.has_registers else sorted(self.work.reduced)
         spatial = {axis for axis, _, _ in self.space}
         time = [axis for axis in self.time if axis not in spatial]
         while time and time[-1] not in operand.axes:
@@ -165,7 +168,8 @@ def bound_run(
         fold = Fold(work.axes - kept, spec.pe_array.exposed_cycles)
     inside = {loop.axis: loop.step for loop in own}
     blocks = tuple((axis, min(block, inside.get(axis, block)), size) for axis, block, size in over)
-    return BoundRun(work, place, unit, blocks, time, after, op_cycles, fold, own)
+    has_registers = unit != ARRAY_2D or spec.pe_array.register_words_per_pe > 0
+    return BoundRun(work, place, unit, blocks, time, after, op_cycles, fold, own, has_registers)
 
 
 def home(spec: SpatialArray, unit: str) -> str:

@@ -201,7 +201,7 @@ class TiledGroup:
 
         A product over axes, but for those that are in one coordinate.
         """
-        again = run.taken_again(operand) if operand is not run.work.output else []
+        again = run.taken_again(operand)
         sizes, ones = self.sizes_of(run.work.axes, len(self.loops), run.own), dict.fromkeys(state, 1)
         for dimension in operand.dimensions:
             together = [each for each in sizes if not each[0][0].keys().isdisjoint(dimension.axes)]

@@ -129,6 +129,8 @@ class ManyTiles:
     def sum_words(self) -> Counts:
         """Room that what is added up takes, outside of the first loop that sums, (ways,)."""
         sums, made = np.array(0), self.work.output.axes
+        if self.work.reduced and not self.run.has_registers:
+            sums = words_of(made, self.tiles[-1])
         for number in reversed(range(len(self.order))):
             if self.order[number] in self.work.reduced:
                 moves = any_of(each > 1 for each in self.most[:number]) & self.overlapped
@@ -181,8 +183,9 @@ class ManyTiles:
     def summed_words(self) -> Counts:
         """Words that are added up in the buffer, or in accumulators, over several tiles, and leave from there."""
         made = prod(self.problem.extents[axis] for axis in self.work.output.axes)
-        visits = product_of(self.number(axis) for axis in self.work.reduced)
-        words: Counts = np.where(self.carried, 2 * made * visits + self.stored_words, 0)
+        in_memory = bool(self.work.reduced) and not self.run.has_registers
+        visits = product_of((self.waves if in_memory else self.number)(axis) for axis in self.work.reduced)
+        words: Counts = np.where(self.carried | in_memory, 2 * made * visits + self.stored_words, 0)
         return words
 
     @cached_property

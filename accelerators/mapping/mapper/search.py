@@ -28,6 +28,7 @@ from cascadesim.accelerators.mapping.mapper.costs import (
     total,
 )
 from cascadesim.accelerators.mapping.mapper.many_cycles import Way
+from cascadesim.accelerators.mapping.mapper.nests import nested
 from cascadesim.accelerators.mapping.mapper.residency import between, residents, shorter
 from cascadesim.accelerators.mapping.mapper.single import fastest
 from cascadesim.accelerators.mapping.mapper.staying import in_memories
@@ -196,9 +197,12 @@ def best_group(
     their own.
     """
     at_once = objective != "energy" and len(members) == 1 and (fine or len(problem.work) == 1)
+    in_nests = _nested(problem, spec, members, below) if objective == "dram" else Best(None, 0, False)
+    below = below if in_nests.group is None else cost(in_nests.group, objective)
     if at_once and is_plain(problem, spec, members[0]):
-        return _alone(problem, spec, members[0], objective, below, thorough)
-    found = Best(None, 0, False)
+        alone = _alone(problem, spec, members[0], objective, below, thorough)
+        return in_nests if alone.group is None else alone
+    found = in_nests
     neighbours = Neighbours(problem, spec, members, fine, squares=thorough, slices=slices)
     while True:
         before = found.group
@@ -206,6 +210,13 @@ def best_group(
         if found.group is before or found.group is None or not thorough:
             return found
         neighbours = replace(neighbours, near=found.group.leaf)
+
+
+def _nested(problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], below: Cost) -> Best:
+    """The group that moves fewest words one tile at a time, each Einsum in a nest of its own, where that is less."""
+    few = len(problem.work) < MANY_EINSUMS
+    group = nested(problem, spec, members) if few else None
+    return Best(group, 1, True) if group is not None and cost(group, "dram") < below else Best(None, 1, False)
 
 
 def _alone(

@@ -1,0 +1,286 @@
+"""Fused Einsums with nests of their own, one tile at a time: what moves fewest words, of very many sizes at once.
+
+Shared loops are in any order, one axis twice. Each input or result is kept outside of any of them, or moves inside the
+nest of the only Einsum that uses it, or passes by. The room of one nest is that of the next. `nested` makes a group of
+what is found, which has the last word. mapping.md 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import permutations
+from typing import NamedTuple
+
+import numpy as np
+
+from cascadesim.accelerators.mapping.group import BoundGroup
+from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, Kept
+from cascadesim.accelerators.mapping.mapper.candidates import Neighbours, best_spaces, contracts
+from cascadesim.accelerators.mapping.mapper.costs import is_plain
+from cascadesim.accelerators.mapping.mapper.streams import (
+    INSIDE,
+    NEVER,
+    PASSES,
+    Counts,
+    Moving,
+    Shared,
+    Stream,
+    product_of,
+    steps_of,
+    streams,
+)
+from cascadesim.accelerators.mapping.placing import bind, outside
+from cascadesim.accelerators.mapping.problem import MappingProblem, Work
+from cascadesim.accelerators.mapping.runs import ARRAY_2D, BoundLoop
+from cascadesim.accelerators.spec import SpatialArray
+
+
+class Option(NamedTuple):
+    """A place of a tensor: words of each choice, and the room that it takes during each Einsum."""
+
+    place: int
+    words: Counts
+    rooms: tuple[Counts | int, ...]
+
+
+class Placed(NamedTuple):
+    """Places of the first tensors: words that they move, and the room that each Einsum has besides."""
+
+    places: tuple[int, ...]
+    words: Counts
+    rooms: tuple[Counts, ...]
+
+
+class Nested(NamedTuple):
+    """The best of a stretch: words, shared loops with steps, the place of each tensor that moves, the block that stays
+    in the nest of each Einsum."""
+
+    words: int
+    loops: tuple[tuple[str, int], ...]
+    places: tuple[int, ...]
+    streams: tuple[tuple[int, str, int], ...]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Neighbouring Einsums that may be fused, each plain (`is_plain`); `sides`: elements of axes side by side."""
+
+    problem: MappingProblem
+    spec: SpatialArray
+    members: tuple[int, ...]
+    sides: Mapping[str, int]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all of this is known of them: one place for each tensor, one memory."""
+        alone = all(is_plain(self.problem, self.spec, member) for member in self.members)
+        alike = all(len({use.axes for use in uses}) == 1 for uses in outside(self.problem, self.members)[0].values())
+        return alone and alike and not self.spec.memories and self.spec.accumulators is None
+
+    def group(self) -> BoundGroup | None:
+        """The group that moves fewest words; None where none has room."""
+        shapes = Neighbours(self.problem, self.spec, self.members).shapes()
+        shared = next((axes for _, closed, axes in shapes if closed is None), frozenset())
+        found = self.best(shared) if self.is_plain else None
+        if found is None:
+            return None
+        try:
+            group = bind(self.draft(found))
+        except IllegalMapping:
+            return None
+        return group if group.fits else None
+
+    def draft(self, found: Nested) -> Draft:
+        """What was found as loops and places."""
+        nests = [self.nest(found, number) for number in range(len(self.members))]
+        steps = [*found.loops, *(each for nest, _ in nests for each in nest)]
+        parts = {axis: sorted({step for other, step in steps if other == axis}, reverse=True) for axis, _ in steps}
+
+        def loops(chosen: Sequence[tuple[str, int]], tile: dict[str, int]) -> tuple[BoundLoop, ...]:
+            bound = []
+            for axis, step in chosen:
+                number = len(parts[axis]) - parts[axis].index(step)
+                bound.append(BoundLoop(f"{axis}{number}", axis, step, tile[axis]))
+                tile[axis] = step
+            return tuple(bound)
+
+        leaf, kept, own, spaces = self.problem.whole(), dict[str, Kept](), {}, {}
+        shared = loops(found.loops, leaf)
+        for member, work, (nest, places) in zip(self.members, self.works, nests, strict=True):
+            tile = dict(leaf)
+            own[member] = loops(nest, tile)
+            kept |= {tensor: Kept(len(shared) + place, False) for tensor, place in places.items()}
+            options = best_spaces(work, self.spec, tile)
+            fastest = min(options, key=lambda each: options[each][0])
+            spaces[member] = options[ARRAY_2D if contracts(work) and ARRAY_2D in options else fastest][1]
+        for tensor, place in zip(self.moving, found.places, strict=True):
+            if place != INSIDE:
+                kept[tensor.use.tensor] = Kept(max(place, 0), False, 0, place == PASSES)
+        own = {member: nest for member, nest in own.items() if nest}
+        return Draft(self.problem, self.spec, self.members, shared, spaces, {}, kept, 1, own)
+
+    def nest(self, found: Nested, number: int) -> tuple[list[tuple[str, int]], dict[str, int]]:
+        """Loops of an Einsum by axis and step, and the loops outside each tensor that moves inside of them."""
+        work, (stays, along, step) = self.works[number], found.streams[number]
+        leaf = self.problem.whole() | dict(found.loops)
+        tensors = [tensor.use for tensor, place in zip(self.moving, found.places, strict=True)
+                   if place == INSIDE and tensor.users == (number,)]  # fmt: skip
+        if stays == 1:
+            tensors.reverse()
+        first = tensors[0].axes if tensors else work.axes
+        second = tensors[1].axes if len(tensors) > 1 else first
+        order = [*sorted(first & second), *sorted(first - second - {along}), *([along] if along else []),
+                 *sorted(second - first), *([along] if along else []), *sorted(work.axes - first - second)]
+        loops: list[tuple[str, int]] = []
+        places: dict[str, int] = {}
+        for turn, axis in enumerate(order):
+            wanted = step if axis == along and along not in order[:turn] else min(self.sides[axis], leaf[axis])
+            if wanted < leaf[axis]:
+                loops.append((axis, wanted))
+                leaf[axis] = wanted
+            if tensors and set(order[: turn + 1]) >= first:
+                places.setdefault(tensors[0].tensor, len(loops))
+            if len(tensors) > 1 and set(order[: turn + 1]) >= second:
+                places.setdefault(tensors[1].tensor, len(loops))
+        return loops, places
+
+    @cached_property
+    def works(self) -> tuple[Work, ...]:
+        return tuple(self.problem.work[member] for member in self.members)
+
+    @cached_property
+    def moving(self) -> tuple[Moving, ...]:
+        """Inputs, and results that nothing here reads."""
+        inputs, results = outside(self.problem, self.members)
+        found = [Moving(uses[0], self.readers(tensor), False) for tensor, uses in inputs.items()]
+        return (*found, *(Moving(use, (self.maker(use.tensor),), True) for use in results
+                          if not self.readers(use.tensor)))  # fmt: skip
+
+    @cached_property
+    def stored(self) -> int:
+        """Words of results that leave and are read here, too: once each."""
+        _, results = outside(self.problem, self.members)
+        return sum(use.words(self.problem.extents) for use in results if self.readers(use.tensor))
+
+    def readers(self, tensor: str) -> tuple[int, ...]:
+        return tuple(number for number, work in enumerate(self.works)
+                     if any(use.tensor == tensor for use in work.inputs))  # fmt: skip
+
+    def maker(self, tensor: str) -> int:
+        return next(number for number, work in enumerate(self.works) if work.output.tensor == tensor)
+
+    def alive(self, shared: Shared) -> list[Counts]:
+        """Words of results, during each Einsum, that are read here; one may be made in the place of another."""
+        found = []
+        for number, work in enumerate(self.works):
+            held = [other.output for maker, other in enumerate(self.works)
+                    if self.readers(other.output.tensor) and maker <= number <= self.readers(other.output.tensor)[-1]]
+            dead = [use for use in held if use.tensor != work.output.tensor and not work.reduced
+                    and self.readers(use.tensor)[-1] == number and use.dimensions == work.output.dimensions
+                    and self.readers(work.output.tensor)]  # fmt: skip
+            held.remove(dead[0]) if dead else None
+            found.append(sum((shared.room(use.axes, len(shared.axes)) for use in held), np.zeros(1, np.int64)))
+        return found
+
+    def sequences(self, shared: frozenset[str]) -> Iterator[Shared]:
+        """Every order of loops over some of these axes, one of them twice, with their steps."""
+        looped = [axis for axis in sorted(shared) if self.problem.extents[axis] > 1]
+        orders: list[tuple[str, ...]] = [order for count in range(len(looped) + 1)
+                                         for order in permutations(looped, count)]  # fmt: skip
+        orders += [(order[-1], *order) for order in orders if len(order) > 1]
+        for order in orders:
+            steps = tuple(steps_of(self.problem.extents, order))
+            if all(map(len, steps)):
+                yield Shared(self.problem.extents, order, steps, self.sides)
+
+    def best(self, shared: frozenset[str]) -> Nested | None:
+        """What moves fewest words of all sequences of loops over some of these axes; None where nothing has room.
+
+        Of long axes many sizes first, then those next to the best as long as that is better.
+        """
+        found: Nested | None = None
+        for loops in self.sequences(shared):
+            found = self.in_loops(loops, found)
+        while found is not None and found.loops:
+            order, extents = tuple(axis for axis, _ in found.loops), self.problem.extents
+            near = Shared(extents, order, tuple(steps_of(extents, order, found.loops)), self.sides)
+            better = self.in_loops(near, found)
+            if better is found:
+                break
+            found = better
+        return found
+
+    def in_loops(self, loops: Shared, best: Nested | None) -> Nested | None:
+        """The best in these loops, if it moves fewer words than what is known."""
+        words = np.full(max(map(len, loops.steps), default=1), self.stored, np.int64)
+        rooms = tuple(self.spec.buffer_words - alive + 0 * words for alive in self.alive(loops))
+        options = [[self.place(loops, tensor, place) for place in tensor.places(loops.axes)] for tensor in self.moving]
+        return self.placed(loops, options, Placed((), words, rooms), best)
+
+    def place(self, loops: Shared, tensor: Moving, place: int) -> Option:
+        """What a tensor at a place moves; of one that moves inside a nest nothing yet. What each tile brings anew has
+        room while it is used."""
+        axes, none = tensor.use.axes, (0,) * len(self.works)
+        if place == INSIDE:
+            return Option(place, product_of([0]), none)
+        if place == PASSES:
+            passing = [loops.passing(axes, self.works[user]) for user in tensor.users]
+            return Option(place, np.sum(np.broadcast_arrays(*passing), axis=0), none)
+        room, stays = loops.room(axes, place), ~loops.moves(place)
+        used = range(tensor.users[0], tensor.users[-1] + 1)
+        moved = tensor.cost(loops.moved(axes, place), loops.whole(axes))
+        during = tuple(room if number in used else room * stays for number in range(len(self.works)))
+        return Option(place, moved, during)
+
+    def placed(self, loops: Shared, options: list[list[Option]], done: Placed, best: Nested | None) -> Nested | None:
+        """The best of all places of the tensors that have none yet, if it moves fewer words than what is known."""
+        number = len(done.places)
+        limit = NEVER if best is None else best.words
+        least = sum(loops.whole(tensor.use.axes) for tensor in self.moving[number:])
+        possible = np.all([room >= 0 for room in done.rooms], axis=0)
+        if np.min(np.where(possible, done.words, NEVER)) + least >= limit:
+            return best
+        if number == len(self.moving):
+            return self.streamed(loops, done, best)
+        for option in options[number]:
+            rooms = tuple(room - own for room, own in zip(done.rooms, option.rooms, strict=True))
+            more = Placed((*done.places, option.place), done.words + option.words, rooms)
+            best = self.placed(loops, options, more, best)
+        return best
+
+    def streamed(self, loops: Shared, done: Placed, best: Nested | None) -> Nested | None:
+        """The best choice of steps with these places, each Einsum with its best nest."""
+        words, chosen = done.words, list[list[Stream]]()
+        for number, work in enumerate(self.works):
+            own = [tensor for tensor, place in zip(self.moving, done.places, strict=True)
+                   if place == INSIDE and number in tensor.users]  # fmt: skip
+            if len(own) > 2:
+                return best
+            words = np.where(done.rooms[number] < 0, NEVER, words)
+            chosen.append(list(streams(loops, work, own, done.rooms[number])) if own else [])
+            if own:
+                words = words + np.min([np.broadcast_to(each.words, words.shape) for each in chosen[-1]], axis=0)
+        at = int(np.argmin(words))
+        if words[at] >= (NEVER if best is None else best.words):
+            return best
+        blocks = []
+        for options in chosen:
+            stream = min(options, key=lambda each: int(_at(each.words, at)), default=Stream(words))
+            blocks.append((stream.stays, stream.axis, 0 if stream.step is None else int(_at(stream.step, at))))
+        steps = tuple((axis, int(_at(step, at))) for axis, step in zip(loops.axes, loops.steps, strict=True))
+        return Nested(int(words[at]), steps, done.places, tuple(blocks))
+
+
+def _at(values: Counts, number: int) -> int:
+    return int(values[number] if len(values) > 1 else values[0])
+
+
+def nested(problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...]) -> BoundGroup | None:
+    """The group of these Einsums, one tile at a time, that moves fewest words; None where there is none of the kind."""
+    sides = dict.fromkeys(problem.extents, 1)
+    for member in members:
+        for _, (_, space, _), _ in best_spaces(problem.work[member], spec, problem.whole()).values():
+            sides |= {axis: max(sides[axis], size) for axis, _, size in space}
+    return Stretch(problem, spec, members, sides).group()
