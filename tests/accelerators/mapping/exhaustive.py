@@ -1,92 +1,232 @@
-"""Every nest of loops of one product on one unit beside S words, walked tile by tile: slow, and free of formulas.
+"""Every nest of loops of a few Einsums on one unit beside S words: slow, and free of formulas. mapping.md 8.
 
-Any order of loops, any axis split as often as wanted, any steps; every tensor has one place in the nest where its tile
-stays, and is moved when another one is needed. A tile of sums that comes back was written and is read. An input may
-pass by: it takes no room and comes at every use. The unit holds the sum that it adds up. mapping.md 8.
+Neighbouring Einsums may share loops over axes of what goes from one to the next; inside, each has any nest of its own.
+Every input and result has one place in these loops where its tile stays, and moves when another one is needed; what is
+kept inside the loops of one Einsum comes anew for each tile of the shared ones, and the next Einsum has its room. An
+input may pass by: it takes no room, and a word at each use. A tile of sums that comes back was written and is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import combinations, product
 
-Nest = tuple[tuple[int, int], ...]  # axis, step; outermost first
-TENSORS = ((0, 2), (2, 1), (0, 1))  # A[r,k], W[k,n], Z[r,n] by numbers of r, n, k
+Nest = tuple[tuple[str, int], ...]  # axis, step; outermost first
+Box = tuple[tuple[str, int], ...]  # axis, elements
+NEVER = 1 << 60
 
 
-def fewest_words(extents: tuple[int, int, int], words: int, passes: bool = True) -> int:
-    """Words that move at least. `passes`: inputs may have no tile."""
-    rows, columns, depth = extents
-    best = 2 * rows * columns * depth * 2
-    for nest in nests(extents):
-        places = [list(_frontier(nest, extents, tensor, passes)) for tensor in range(3)]
-        for chosen in product(*places):
-            if sum(room for room, _ in chosen) <= words:
-                best = min(best, sum(moved for _, moved in chosen))
+@dataclass(frozen=True)
+class Step:
+    """An Einsum by the axes of its tensors: `inputs` by name."""
+
+    output: str
+    axes: str
+    inputs: tuple[tuple[str, str], ...]
+
+    @property
+    def walked(self) -> str:
+        return "".join(sorted(set(self.axes).union(*(axes for _, axes in self.inputs))))
+
+
+def fewest_words(steps: Sequence[Step], extents: dict[str, int], words: int) -> int:
+    """Words that move at least, over all ways of fusing neighbours."""
+    best = [0] + [NEVER] * len(steps)
+    for end in range(1, len(steps) + 1):
+        for start in range(end):
+            best[end] = min(best[end], best[start] + Group(tuple(steps[start:end]), tuple(steps[end:]), Box(
+                sorted(extents.items()))).fewest(words))
+    return best[-1]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Einsums that are fused; `later`: those that come after them."""
+
+    steps: tuple[Step, ...]
+    later: tuple[Step, ...]
+    extents: Box
+
+    def readers(self, tensor: str) -> list[int]:
+        return [number for number, step in enumerate(self.steps) if tensor in dict(step.inputs)]
+
+    @property
+    def made(self) -> list[str]:
+        return [step.output for step in self.steps]
+
+    @property
+    def shared(self) -> list[str]:
+        """Axes that all walk, that what is read here has, and that nothing read here is summed over."""
+        axes = set.intersection(*(set(step.walked) for step in self.steps))
+        for step in self.steps:
+            if self.readers(step.output):
+                axes &= set(step.axes)
+        return sorted(axes) if len(self.steps) > 1 else []
+
+    def fewest(self, words: int) -> int:
+        """Words that move at least."""
+        return min(self.of_nest(nest, words) for nest in nests(
+            tuple((axis, dict(self.extents)[axis]) for axis in self.shared), whole=True))
+
+    def of_nest(self, nest: Nest, words: int) -> int:
+        """The least with these shared loops: every choice of what is held all the time, then the best nest of each."""
+        leaf = inside(self.extents, nest)
+        alive = [sum(size(leaf, step.axes) for maker, step in enumerate(self.steps) if self.readers(step.output)
+                     and maker <= number <= self.readers(step.output)[-1]) - self.in_place(number, leaf)
+                 for number in range(len(self.steps))]  # fmt: skip
+        several = {name: axes for step in self.steps for name, axes in step.inputs
+                   if name not in self.made and len(self.readers(name)) > 1}  # fmt: skip
+        ways = [list(self.ways(number, nest)) for number in range(len(self.steps))]
+        both = [[(room, moved, (min(self.readers(name)), max(self.readers(name)))) for room, moved in
+                 held(nest, self.extents, axes)] + [(0, self.uses(name), (0, -1))] for name, axes in several.items()]
+        best, stored = NEVER, sum(size(self.extents, step.axes) for step in self.steps if self.readers(step.output)
+                                  and any(step.output in dict(later.inputs) for later in self.later))  # fmt: skip
+        for chosen in product(*both):
+            rooms = [words - alive[number] - sum(room for room, _, (first, last) in chosen
+                                                 if first <= number <= last or first == -1)
+                     for number in range(len(self.steps))]  # fmt: skip
+            best = min(best, stored + sum(moved for _, moved, _ in chosen) + joined(ways, rooms, 0))
+        return best
+
+    def in_place(self, number: int, leaf: Box) -> int:
+        """Words of a result that is made, element by element, where one lies that nothing else reads any more."""
+        step = self.steps[number]
+        over = any(name in self.made and axes == step.axes == step.walked and self.readers(name)[-1] == number
+                   for name, axes in step.inputs)  # fmt: skip
+        return size(leaf, step.axes) if over and self.readers(step.output) else 0
+
+    def uses(self, name: str) -> int:
+        return sum(size(self.extents, self.steps[number].walked) for number in self.readers(name))
+
+    def ways(self, number: int, nest: Nest) -> Iterator[tuple[int, int, int]]:
+        """What an Einsum alone uses: room held all the time, room in its nest, words moved; those that none beats."""
+        step = self.steps[number]
+        own = [(name, axes, False) for name, axes in step.inputs
+               if name not in self.made and len(self.readers(name)) == 1]  # fmt: skip
+        own += [] if self.readers(step.output) else [(step.output, step.axes, True)]
+        if not own:
+            yield 0, 0, 0
+            return
+        leaf, found = inside(self.extents, nest), set()
+        tiles = leaves(self.extents, nest)
+        for private in nests(tuple((axis, dict(leaf)[axis]) for axis in step.walked)):
+            places = []
+            for _, axes, result in own:
+                options = [(room, 0, cost(moved, size(self.extents, axes), result))
+                           for room, moved in held(nest, self.extents, axes)]  # fmt: skip
+                for depth in range(len(private) + 1):
+                    moved = sum(count * visits(private[:depth], box, axes) for box, count in tiles.items())
+                    options.append((0, size(inside(leaf, private[:depth]), axes), cost(moved, size(self.extents, axes),
+                                                                                      result)))
+                options += [] if result else [(0, 0, size(self.extents, step.walked))]
+                places.append(best_of(options))
+            found |= {tuple(map(sum, zip((0, 0, 0), *chosen, strict=True))) for chosen in product(*places)}
+            found = set(best_of(found))
+        yield from found
+
+
+def cost(moved: int, whole: int, result: bool) -> int:
+    return 2 * moved - whole if result else moved
+
+
+def joined(ways: list[list[tuple[int, int, int]]], rooms: list[int], taken: int) -> int:
+    """Words of the best way of each Einsum: what all hold together, and what each needs besides, has room."""
+    if not ways:
+        return 0
+    best = NEVER
+    sums = [(0, 0, [0] * len(ways))]
+    for number, options in enumerate(ways):
+        sums = [(held_words + own, moved + words, [*needs[:number], private, *needs[number + 1 :]])
+                for held_words, moved, needs in sums for own, private, words in options]  # fmt: skip
+    for held_words, moved, needs in sums:
+        if moved < best and all(held_words + need + taken <= room for need, room in zip(needs, rooms, strict=True)):
+            best = moved
     return best
 
 
-def nests(extents: tuple[int, int, int]) -> Iterator[Nest]:
-    """Every order of the loops of every chain of steps of each axis, single elements innermost."""
-    chains = [[(*reversed(steps), 1) for count in range(extent) for steps in combinations(range(2, extent), count)]
-              if extent > 1 else [()] for extent in extents]  # fmt: skip
-    for chosen in product(*chains):
-        yield from _merged(chosen)
+def best_of(options: Sequence[tuple[int, ...]] | set[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Those that no other one beats in everything."""
+    found: list[tuple[int, ...]] = []
+    for each in sorted(set(options)):
+        if not any(all(one <= other for one, other in zip(known, each, strict=True)) for known in found):
+            found.append(each)
+    return found
 
 
-def _merged(chains: tuple[tuple[int, ...], ...]) -> Iterator[Nest]:
-    if not any(chains):
-        yield ()
-    for axis, chain in enumerate(chains):
-        if chain:
-            rest = tuple(other[1:] if number == axis else other for number, other in enumerate(chains))
-            for inner in _merged(rest):
-                yield ((axis, chain[0]), *inner)
-
-
-def _frontier(nest: Nest, extents: tuple[int, int, int], tensor: int, passes: bool) -> Iterator[tuple[int, int]]:
-    """Room and words moved at each place of a tensor that no other place beats in both."""
-    found = {(_room(nest[:depth], extents, tensor), _moved(nest[:depth], extents, tensor))
-             for depth in range(len(nest) + 1)}  # fmt: skip
-    if passes and tensor < 2:
-        found.add((0, extents[0] * extents[1] * extents[2]))
-    least = None
-    for room, moved in sorted(found):
-        if least is None or moved < least:
-            least = moved
-            yield room, moved
+def size(box: Box, axes: str) -> int:
+    words = 1
+    for axis, elements in box:
+        words *= elements if axis in axes else 1
+    return words
 
 
 @cache
-def _room(outer: Nest, extents: tuple[int, int, int], tensor: int) -> int:
-    sizes = list(extents)
-    for axis, step in outer:
-        sizes[axis] = step
-    words = sizes[TENSORS[tensor][0]] * sizes[TENSORS[tensor][1]]
-    return 0 if tensor == 2 and words == 1 else words
+def inside(box: Box, nest: Nest) -> Box:
+    """A whole tile inside loops."""
+    return tuple((axis, min([elements, *(step for other, step in nest if other == axis)])) for axis, elements in box)
 
 
 @cache
-def _moved(outer: Nest, extents: tuple[int, int, int], tensor: int) -> int:
-    """Walk the loops outside the tile; of the result a tile that was there before is read again and written again."""
+def held(nest: Nest, extents: Box, axes: str) -> list[tuple[int, int]]:
+    """Room and words of a tile outside of some of the shared loops, or of all."""
+    return [(size(inside(extents, nest[:depth]), axes), visits(nest[:depth], extents, axes))
+            for depth in range(len(nest) + 1)]  # fmt: skip
+
+
+@cache
+def visits(nest: Nest, box: Box, axes: str) -> int:
+    """Words that come to a tile inside loops, which are walked: another tile comes, the same one stays."""
     moved, here = 0, None
-    seen: set[tuple[range, ...]] = set()
-    for ranges in _tiles(outer, tuple(range(extent) for extent in extents)):
-        tile = tuple(ranges[axis] for axis in TENSORS[tensor])
+    for ranges in tiles_of(nest, tuple((axis, range(elements)) for axis, elements in box)):
+        tile = tuple(each for axis, each in ranges if axis in axes)
         if tile != here:
-            here, words = tile, len(tile[0]) * len(tile[1])
-            moved += words * (2 if tensor == 2 and tile in seen else 1)
-            seen.add(tile)
+            here, words = tile, 1
+            for each in tile:
+                words *= len(each)
+            moved += words
     return moved
 
 
-def _tiles(outer: Nest, ranges: tuple[range, ...]) -> Iterator[tuple[range, ...]]:
-    if not outer:
+@cache
+def leaves(extents: Box, nest: Nest) -> Counter[Box]:
+    """The tiles inside all shared loops, by their sizes."""
+    whole = tuple((axis, range(elements)) for axis, elements in extents)
+    return Counter(tuple((axis, len(each)) for axis, each in ranges) for ranges in tiles_of(nest, whole))
+
+
+def tiles_of(nest: Nest, ranges: tuple[tuple[str, range], ...]) -> Iterator[tuple[tuple[str, range], ...]]:
+    if not nest:
         yield ranges
         return
-    (axis, step), *inner = outer
-    whole = ranges[axis]
+    (axis, step), *inner = nest
+    whole = dict(ranges)[axis]
     for start in range(whole.start, whole.stop, step):
         part = range(start, min(start + step, whole.stop))
-        yield from _tiles(tuple(inner), (*ranges[:axis], part, *ranges[axis + 1:]))
+        yield from tiles_of(tuple(inner), tuple((other, part if other == axis else each) for other, each in ranges))
+
+
+@cache
+def nests(box: Box, whole: bool = False) -> tuple[Nest, ...]:
+    """Every order of the loops of every chain of steps of each axis, single elements innermost; `whole`: or none, or
+    longer steps innermost."""
+    chains = []
+    for axis, extent in box:
+        own = [tuple((axis, step) for step in (*reversed(steps), 1)) for count in range(max(1, extent - 1))
+               for steps in combinations(range(2, extent), count)] if extent > 1 else [()]  # fmt: skip
+        if whole and extent > 1:
+            own += [(), *(chain[:-1] for chain in own if len(chain) > 1)]
+        chains.append(own)
+    return tuple(nest for chosen in product(*chains) for nest in _merged(chosen))
+
+
+def _merged(chains: tuple[Nest, ...]) -> Iterator[Nest]:
+    if not any(chains):
+        yield ()
+    for number, chain in enumerate(chains):
+        if chain:
+            rest = tuple(other[1:] if place == number else other for place, other in enumerate(chains))
+            for inner in _merged(rest):
+                yield (chain[0], *inner)

@@ -1,0 +1,143 @@
+"""What a search finds for traffic on one element beside S words, against every nest of loops there is."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from exhaustive import NEVER, Step, fewest_words
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mapped_cases import CHAIN, PRODUCT, array, sized
+
+from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.mapping.mapper.described import described
+from cascadesim.accelerators.mapping.mapper.nests import Stretch, nested
+from cascadesim.accelerators.mapping.mapper.streams import Shared
+from cascadesim.accelerators.mapping.plan import given as given_mapping
+from cascadesim.accelerators.mapping.plan import searched
+from cascadesim.accelerators.mapping.schedule.sliced import group_program
+from cascadesim.accelerators.mapping.text import parse_mapping
+from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.ir import Cascade
+from cascadesim.einsum_cascades.notation.notation import cascade
+from cascadesim.einsum_cascades.texts import find
+from cascadesim.simulator.engine.engine import run
+
+NORM = cascade("norm-product", """
+    SQ[r]   = X[r,d] * X[r,d]
+    IN[r]   = 1 / sqrt(SQ[r])
+    N[r,d]  = X[r,d] * IN[r] * G[d]
+    Z[r,n]  = N[r,d] * W[d,n]
+""")
+STEPS = {
+    "product": (Step("Z", "rn", (("A", "rk"), ("W", "kn"))),),
+    "two-products": (Step("Y", "rn", (("A", "rk"), ("W", "kn"))), Step("Z", "rj", (("Y", "rn"), ("U", "nj")))),
+    "norm-product": (
+        Step("SQ", "r", (("X", "rd"),)), Step("IN", "r", (("SQ", "r"),)),
+        Step("N", "rd", (("X", "rd"), ("IN", "r"), ("G", "d"))), Step("Z", "rn", (("N", "rd"), ("W", "dn")))),
+    "attention-3pass": (
+        Step("QK", "mp", (("Q", "pe"), ("K", "me"))), Step("GM", "p", (("QK", "mp"),)),
+        Step("SN", "mp", (("QK", "mp"), ("GM", "p"))), Step("SD", "p", (("SN", "mp"),)),
+        Step("A", "mp", (("SN", "mp"), ("SD", "p"))), Step("AV", "pf", (("A", "mp"), ("V", "mf")))),
+}  # fmt: skip
+
+
+def one_element(words: int) -> SpatialArray:
+    """An element without registers and a memory of so many words."""
+    return load("one-element", (f"global_buffer.capacity_bytes={2 * words}",)).spec  # type: ignore[attr-defined,no-any-return]
+
+
+def found_words(text: Cascade, extents: dict[str, int], words: int) -> int:
+    """Words of the mapping that is found, whose text reads back and whose schedule does all of it."""
+    sizes = (*extents.items(), *((("b", 1), ("h", 1), ("g", 1)) if "Q" in text.inputs else ()))
+    spec = one_element(words)
+    try:
+        found = searched(text, sizes, spec, objective="dram", thorough=True)
+    except CascadeSimError:
+        return NEVER
+    again = given_mapping(parse_mapping(str(described("found", found.groups))), text, sizes, spec)
+    assert again.dram_bytes == found.dram_bytes
+    for group in found.groups:
+        program = group_program(group)
+        busy = program.busy_cycles()
+        moved = sum(busy[task.name] * 4 for task in program.tasks if task.unit == "dram")  # four words a cycle at most
+        assert moved >= sum(group.memory_words["dram"])
+        assert run(program).cycles >= group.bound_cycles
+    return found.dram_bytes // 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("text", "extents", "words"), [
+    (PRODUCT, {"r": 3, "n": 3, "k": 3}, (1, 2, 3, 4, 7, 9, 12, 13)),
+    (PRODUCT, {"r": 4, "n": 3, "k": 2}, (1, 3, 6, 7, 9)),
+    (PRODUCT, {"r": 2, "n": 3, "k": 4}, (3, 4, 7)),
+    (CHAIN, {"r": 3, "n": 3, "k": 3, "j": 3}, (1, 2, 3, 4, 9, 12, 15)),
+    (CHAIN, {"r": 3, "n": 4, "k": 2, "j": 3}, (4, 7, 9, 13)),
+    (NORM, {"r": 3, "d": 3, "n": 3}, (2, 3, 4, 5, 8, 10, 14, 20)),
+    (NORM, {"r": 4, "d": 3, "n": 2}, (3, 5, 8, 10)),
+    (find("attention-3pass"), {"p": 3, "m": 3, "e": 2, "f": 2}, (2, 3, 4, 7, 8, 10, 12, 14)),
+    (find("attention-3pass"), {"p": 4, "m": 3, "e": 1, "f": 2}, (4, 6, 9, 14)),
+], ids=lambda value: getattr(value, "name", None))  # fmt: skip
+def test_no_nest_of_loops_moves_fewer_words(text: Cascade, extents: dict[str, int], words: tuple[int, ...]) -> None:
+    for room in words:
+        assert found_words(text, extents, room) == fewest_words(STEPS[text.name], extents, room), room
+
+
+@pytest.mark.nightly
+@given(st.sampled_from(sorted(STEPS)), st.lists(st.integers(1, 4), min_size=4, max_size=4), st.integers(1, 30))
+@settings(max_examples=150, deadline=None)
+def test_no_nest_of_loops_moves_fewer_words_at_many_sizes(name: str, sizes: list[int], words: int) -> None:
+    texts = {text.name: text for text in (PRODUCT, CHAIN, NORM, find("attention-3pass"))}
+    axes = sorted({axis for step in STEPS[name] for axis in step.walked})
+    extents = dict(zip(axes, sorted(sizes, reverse=True), strict=False))
+    extents[axes[0]] = min(extents[axes[0]], 3)
+    assert found_words(texts[name], extents, words) == fewest_words(STEPS[name], extents, words)
+
+
+@pytest.mark.slow
+@given(st.data())
+@settings(max_examples=15, deadline=None)
+def test_balanced_steps_are_as_good_as_all(data: st.DataObject) -> None:
+    """Two products of up to 15 a side: no step that is not balanced, and no further loop, moves fewer words."""
+    extents = {axis: data.draw(st.integers(4, 15)) for axis in "RNKJ"}
+    words = data.draw(st.integers(8, 120))
+    of = sized(CHAIN, extents, 1)
+    stretch = Stretch(of, one_element(words), (0, 1), dict.fromkeys(of.extents, 1))
+    found = stretch.best(frozenset("rn"))
+    for order in ("rnr", "nrn", "rnrn", "nrnr"):
+        steps = {axis: [(inner * count, inner) for inner in range(1, of.extents[axis])
+                        for count in range(2 if order.count(axis) > 1 else 1, of.extents[axis])
+                        if inner * count < of.extents[axis]] for axis in set(order)}  # fmt: skip
+        every = [dict(zip(steps, chosen, strict=True)) for chosen in product(*steps.values())]
+        taken = [(axis, order[:place].count(axis) + (order.count(axis) == 1)) for place, axis in enumerate(order)]
+        arrays = tuple(np.array([each[axis][level] for each in every], np.int64) for axis, level in taken)
+        loops = Shared(of.extents, tuple(order), arrays, dict.fromkeys(of.extents, 1))
+        assert not every or stretch.in_loops(loops, found) is found
+
+
+def test_two_products_of_which_one_needs_the_room_of_the_other() -> None:
+    """24 x 28 of depth 20, then by 22, beside 64 words: Y in tiles of 8 x 7 words; 7 of W and one of A stay by turns
+    with 7 of U and one of Z. A comes for each of 4 tiles along n, W for each of 3 along r; Z leaves 4 times and comes
+    back 3 times."""
+    of = sized(CHAIN, {"R": 24, "K": 20, "N": 28, "J": 22}, 1)
+    group = nested(of, one_element(64), (0, 1))
+    assert group is not None
+    a, w, u, z = 24 * 20 * 4, 20 * 28 * 3, 28 * 22 * 3, 24 * 22 * (2 * 4 - 1)
+    assert sum(group.memory_words["dram"]) == a + w + u + z == 9144
+    assert group.footprint_words == 8 * 7 + 7 + 1
+
+
+@pytest.mark.slow
+def test_on_an_array_what_lies_side_by_side_moves_together() -> None:
+    """Attention beside 40 KiB on 4 x 8 elements: fewer words than any way of sharing loops alone, and what was counted
+    on many sizes at once is what the group moves."""
+    of = sized(find("attention-3pass"), {"H": 2, "P": 96, "M": 96, "E": 16, "F": 16, "B": 1}, 1)
+    spec = array(4, 8, 8, 40_000)
+    group = nested(of, spec, tuple(range(6)))
+    assert group is not None
+    assert group.fits
+    assert max(run.tile_cycles(group.leaf) for run in group.runs) > 1
+    assert run(group_program(group)).cycles >= group.bound_cycles
