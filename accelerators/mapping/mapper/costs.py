@@ -160,23 +160,28 @@ def _is_short(problem: MappingProblem, spec: SpatialArray) -> bool:
 
 
 def is_plain(problem: MappingProblem, spec: SpatialArray, place: int) -> bool:
+    """Whether an Einsum `is_whole`, and all orders of loops over its axes can be tried."""
+    return is_whole(problem, spec, place) and 1 <= len(looped_axes(problem, problem.work[place])) <= MOST_AXES
+
+
+def is_whole(problem: MappingProblem, spec: SpatialArray, place: int) -> bool:
     """Whether each coordinate of the tensors of an Einsum walks one axis, whole, with no state, mask or folds,
     and none of them is made later."""
-    key = "plain", place, isinstance(spec.pe_array, FoldedPeArray) and spec.pe_array.stationary
+    key = "whole", place, isinstance(spec.pe_array, FoldedPeArray) and spec.pe_array.stationary
     if key not in problem.known:
         work = problem.work[place]
         later = any(problem.producers.get(use.tensor, -1) > place for use in work.inputs)  # of an earlier step
-        problem.known[key] = not key[-1] and not later and _is_plain(problem, work)
+        problem.known[key] = not key[-1] and not later and _is_whole(problem, work)
     return bool(problem.known[key])
 
 
-def _is_plain(problem: MappingProblem, work: Work) -> bool:
+def _is_whole(problem: MappingProblem, work: Work) -> bool:
     uses = (*work.inputs, work.output)
     walks = [walk for own in work.walks.values() for walk in own]
     masked = problem.attended is not None and bool(work.axes & PAIRED)
     return (
-        1 <= len(looped_axes(problem, work)) <= MOST_AXES and not work.iterates and not masked and not problem.staying
-        and len(walks) == len(work.axes) and all(_is_whole(walk.grain, walk.cap, problem, walk.axis) for walk in walks)
+        not work.iterates and not masked and not problem.staying
+        and len(walks) == len(work.axes) and all(_walks_all(walk.grain, walk.cap, problem, walk.axis) for walk in walks)
         and len({use.tensor for use in work.inputs}) == len(work.inputs) and all(use.axes <= work.axes for use in uses)
         and all(_is_alone(use, problem) for use in uses)
     )  # fmt: skip
@@ -187,11 +192,11 @@ def _is_alone(use: TensorUse, problem: MappingProblem) -> bool:
     terms = [each.walks for each in use.dimensions]
     return len(use.axes) == len(terms) and all(
         len(walks) == 1 and walks[0][1] == 1 and each.divisor == 1
-        and _is_whole(walks[0][0].grain, walks[0][0].cap, problem, walks[0][0].axis)
+        and _walks_all(walks[0][0].grain, walks[0][0].cap, problem, walks[0][0].axis)
         for walks, each in zip(terms, use.dimensions, strict=True))  # fmt: skip
 
 
-def _is_whole(grain: int, cap: int, problem: MappingProblem, axis: str) -> bool:
+def _walks_all(grain: int, cap: int, problem: MappingProblem, axis: str) -> bool:
     return grain == 1 and cap >= problem.extents[axis]
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, Kept
 from cascadesim.accelerators.mapping.mapper.candidates import Neighbours, best_spaces, contracts
-from cascadesim.accelerators.mapping.mapper.costs import is_plain
+from cascadesim.accelerators.mapping.mapper.costs import MOST_AXES, is_whole
 from cascadesim.accelerators.mapping.mapper.streams import (
     INSIDE,
     NEVER,
@@ -65,7 +65,7 @@ class Nested(NamedTuple):
 
 @dataclass(frozen=True)
 class Stretch:
-    """Neighbouring Einsums that may be fused, each plain (`is_plain`); `sides`: elements of axes side by side."""
+    """Neighbouring Einsums that may be fused, each whole (`is_whole`); `sides`: elements of axes side by side."""
 
     problem: MappingProblem
     spec: SpatialArray
@@ -73,9 +73,9 @@ class Stretch:
     sides: Mapping[str, int]
 
     @property
-    def is_plain(self) -> bool:
+    def is_known(self) -> bool:
         """Whether all of this is known of them: one place for each tensor, one memory."""
-        alone = all(is_plain(self.problem, self.spec, member) for member in self.members)
+        alone = all(is_whole(self.problem, self.spec, member) for member in self.members)
         alike = all(len({use.axes for use in uses}) == 1 for uses in outside(self.problem, self.members)[0].values())
         return alone and alike and not self.spec.memories and self.spec.accumulators is None
 
@@ -83,7 +83,7 @@ class Stretch:
         """The group that moves fewest words; None where none has room."""
         shapes = Neighbours(self.problem, self.spec, self.members).shapes()
         shared = next((axes for _, closed, axes in shapes if closed is None), frozenset())
-        found = self.best(shared) if self.is_plain else None
+        found = self.best(shared) if self.is_known else None
         if found is None:
             return None
         try:
@@ -186,7 +186,7 @@ class Stretch:
 
     def sequences(self, shared: frozenset[str]) -> Iterator[Shared]:
         """Every order of loops over some of these axes, one of them twice, with their steps."""
-        looped = [axis for axis in sorted(shared) if self.problem.extents[axis] > 1]
+        looped = [axis for axis in sorted(shared) if self.problem.extents[axis] > 1][:MOST_AXES]
         orders: list[tuple[str, ...]] = [order for count in range(len(looped) + 1)
                                          for order in permutations(looped, count)]  # fmt: skip
         orders += [(order[-1], *order) for order in orders if len(order) > 1]
