@@ -231,11 +231,12 @@ class SpatialArray(Spec):
         return sum(each.capacity_bytes for each in (self.global_buffer, *self.other_memories))
 
     def from_buffer(self) -> tuple[Self, ...]:
-        """The array without its memories, as its buffer sees it: DRAM as fast as it is, and as the next memory is."""
+        """The array as it is, and where it has memories also without them, as its buffer sees it: DRAM as fast as it
+        is, and as the next memory is."""
         if not self.memories:
             return (self,)
         near = Dram(bandwidth_bytes_per_s=min(self.memories[-1].bytes_per_cycle * self.clock_hz, MOST_BYTES_PER_S))
-        return tuple(self.model_copy(update={"memories": (), "dram": dram}) for dram in (self.dram, near))
+        return self, *(self.model_copy(update={"memories": (), "dram": dram}) for dram in (self.dram, near))
 
     def memory(self, name: str) -> OnChipMemory:
         """The memory of that name between DRAM and the buffer. Raises StopIteration where there is none."""

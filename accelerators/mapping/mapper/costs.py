@@ -26,6 +26,7 @@ from cascadesim.accelerators.mapping.runs import (
     DRAM,
     GLOBAL_BUFFER,
     BoundRun,
+    Resident,
     executed,
     home,
     operations_of,
@@ -97,10 +98,12 @@ def paced_cycles(group: BoundGroup) -> float:
     the loops that it is over. The channel may take longer than those rounds: then the arrays wait for it there, and it
     has less to do in the others.
     """
+    if group.attended is not None or group.in_slices:
+        return 0.0
     per_word = group.spec.word_bytes / group.spec.dram_bytes_per_cycle
     kept = [hop.kept for way in group.hops.values() for hop in way if hop.source == DRAM]
     moves = [(_rounded(group.arriving_words(each), group.filled(each), per_word), "first", frozenset(
-        number for number in range(each.depth, each.piece) if group.loops[number].axis not in each.axes))
+        number for number in range(_settled(group, each), each.piece) if group.loops[number].axis not in each.axes))
         for each in kept]  # fmt: skip
     for use in (use for use in group.writes if group.store_target(use) == DRAM):
         run = next(run for run in group.runs if run.work.output.tensor == use.tensor)
@@ -108,7 +111,7 @@ def paced_cycles(group: BoundGroup) -> float:
         stored = _rounded(use.words(group.leaf), group.stored(use), per_word)
         moves.append((stored, "last", sums if run.after is None else frozenset()))
     loops = sorted(loop for loop in frozenset().union(*(own for *_, own in moves)) if group.loops[loop].most > 1)
-    if not loops or group.attended is not None:
+    if not loops:
         return 0.0
     most, total = {loop: group.loops[loop].most for loop in loops}, 0.0
     for states in product(("first", "middle", "last"), repeat=len(loops)):
@@ -118,6 +121,14 @@ def paced_cycles(group: BoundGroup) -> float:
                     if all(stands.get(loop, when) == when for loop in own))  # fmt: skip
         total += share * max(group.bound_cycles, moved)
     return total
+
+
+def _settled(group: BoundGroup, kept: Resident) -> int:
+    """Loops outside of which what is kept stays: those that it lacks and that are outside of it are none."""
+    depth = kept.depth
+    while depth and group.loops[depth - 1].axis not in kept.axes:
+        depth -= 1
+    return depth
 
 
 def _channel_cycles(group: BoundGroup) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -12,6 +12,7 @@ import numpy as np
 from cascadesim.accelerators.mapping.legality import Draft, Kept
 from cascadesim.accelerators.mapping.mapper.candidates import named_loops
 from cascadesim.accelerators.mapping.mapper.many_sizes import (
+    Bits,
     Counts,
     Floats,
     ManyTiles,
@@ -42,7 +43,27 @@ class Way(ManyTiles):
         per_word = self.spec.word_bytes / self.spec.dram_bytes_per_cycle
         number = product_of(map(self.number, self.work.axes))
         epoch = np.maximum(self.tile_cycles, self.bound_cycles // number)
-        return [epoch - (self.dram_words - self.filled(use)) * per_word / number for use in self.work.inputs]
+        return [epoch - (self.dram_words - own) * per_word / number for own in self.from_dram]
+
+    @cached_property
+    def per_word(self) -> Sequence[Floats]:
+        """Cycles in which a word of each input comes into the buffer, from DRAM or from a memory that keeps it."""
+        direct = np.array(self.spec.word_bytes / self.spec.dram_bytes_per_cycle)
+        if not self.spec.memories:
+            return [direct] * len(self.work.inputs)
+        near = self.spec.word_bytes / self.behind.bytes_per_cycle
+        return [np.where(own < self.filled(use), near, direct)
+                for own, use in zip(self.from_dram, self.work.inputs, strict=True)]  # fmt: skip
+
+    @cached_property
+    def memory_cycles(self) -> Floats:
+        """Cycles of the memory behind the buffer: what comes there and leaves it, (ways,)."""
+        if not self.spec.memories:
+            return np.array(0.0)
+        pairs = [(own, self.filled(use)) for own, use in zip(self.from_dram, self.work.inputs, strict=True)]
+        words = sum((np.where(own < filled, own + filled, 0) for own, filled in pairs), np.array(0))
+        cycles: Floats = words * (self.spec.word_bytes / self.behind.bytes_per_cycle)
+        return cycles
 
     @cached_property
     def periods(self) -> Sequence[Counts]:
@@ -67,10 +88,9 @@ class Way(ManyTiles):
     def load_wait_cycles(self) -> Floats:
         """Cycles that loads of a tile that is used for several are waited for (`pipeline.load_wait_cycles`): they run
         ahead by as many epochs as they take, where that has room, else by one."""
-        per_word = self.spec.word_bytes / self.spec.dram_bytes_per_cycle
         longest, loads = np.array(1), []
-        for period, words, left, times in zip(
-            self.periods, self.arriving, self.epoch_left, self.times, strict=True):  # fmt: skip
+        for period, words, per_word, left, times in zip(
+            self.periods, self.arriving, self.per_word, self.epoch_left, self.times, strict=True):  # fmt: skip
             taken = words * per_word
             epochs = np.where(left > 0, np.ceil(taken / np.maximum(left, 1e-9)), period)
             longest = np.where(times > 0, np.maximum(longest, np.minimum(period, epochs)), longest)
@@ -116,7 +136,7 @@ class Way(ManyTiles):
                             self.port_words * (word / spec.global_buffer.bytes_per_cycle))  # fmt: skip
         if self.accumulates and spec.accumulators is not None:
             moving = np.maximum(moving, self.summed_words * (word / spec.accumulators.bytes_per_cycle))
-        cycles: Floats = np.maximum(np.maximum(self.busy_cycles, moving), 1.0)
+        cycles: Floats = np.maximum(np.maximum(self.busy_cycles, np.maximum(moving, self.memory_cycles)), 1.0)
         return cycles
 
     @cached_property
@@ -142,8 +162,8 @@ class Way(ManyTiles):
     def load_cycles(self) -> Sequence[Floats]:
         """Those of each input."""
         per_word = self.spec.word_bytes / self.spec.dram_bytes_per_cycle
-        return [np.ceil(words * per_word) * (self.filled(use) // words)
-                for words, use in zip(self.arriving, self.work.inputs, strict=True)]  # fmt: skip
+        return [np.ceil(words * per_word) * (own // words)
+                for words, own in zip(self.arriving, self.from_dram, strict=True)]  # fmt: skip
 
     @cached_property
     def paced_cycles(self) -> Floats:
@@ -152,23 +172,33 @@ class Way(ManyTiles):
         Pieces of an input that stays come in the first round of the loops that it lacks, results leave in the last one
         of the loops that are summed over: the channel may take longer than those rounds.
         """
-        rounds = [frozenset(number for number in range(self.kept[use.tensor], self.innermost(use))
-                            if self.order[number] not in use.axes) for use in self.work.inputs]  # fmt: skip
+        moves = list(self.in_rounds)
         sums = frozenset(number for number, axis in enumerate(self.order) if axis in self.work.reduced)
-        spread = [~self.in_pieces(use) for use in self.work.inputs]
-        total, loops = np.array(0.0), sorted(sums.union(*rounds))
+        total, loops = np.array(0.0), sorted(sums.union(*(own for _, own, _ in moves)))
         for states in product(*(("first", "middle", "last") if (self.most[loop] > 1).any() else ("first",)
                                 for loop in loops)):  # fmt: skip
             stands = dict(zip(loops, states, strict=True))
             share = product_of([_share(self.most[loop], state) for loop, state in stands.items()])
             moved = np.array(0.0)
-            for cycles, own, always in zip(self.load_cycles, rounds, spread, strict=True):
+            for cycles, own, always in moves:
                 alone = cycles * product_of([self.most[loop] for loop in own])
                 moved = moved + np.where(always, cycles, alone * all(stands[loop] == "first" for loop in own))
             stored = self.store_cycles * product_of([self.most[loop] for loop in sums])
             moved = moved + stored * product_of([(self.most[loop] == 1) | (stands[loop] == "last") for loop in sums])
             total = total + share * np.maximum(self.bound_cycles, moved)
         return total
+
+    @property
+    def in_rounds(self) -> Iterator[tuple[Floats, frozenset[int], Bits]]:
+        """Cycles of the channel for each input, the loops in whose first round its pieces come, and where it comes all
+        the time; of one that a memory keeps further out by the loops outside of it there."""
+        for use, cycles, depths in zip(self.work.inputs, self.load_cycles, self.depths_behind, strict=True):
+            inner, kept = self.innermost(use), self.kept[use.tensor]
+            for depth in range(kept + 1) if self.spec.memories else (kept,):
+                here = cycles * (depths == depth)
+                own = frozenset(number for number in range(self.settled(use, depth), inner)
+                                if self.order[number] not in use.axes)  # fmt: skip
+                yield here, own, ~self.in_pieces(use) & (depths == kept)
 
     @cached_property
     def first_cycles(self) -> Floats:

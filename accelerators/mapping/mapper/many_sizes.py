@@ -7,9 +7,10 @@ choice of ranks in space, one place for each input; no time (`many_cycles`). map
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from math import prod
 from typing import Self, TypeAlias
 
@@ -17,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascadesim.accelerators.mapping.legality import outputs_of
+from cascadesim.accelerators.mapping.memories import PIECES_AHEAD
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Work
 from cascadesim.accelerators.mapping.runs import ACCUMULATORS, BoundRun, home
-from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.accelerators.spec import OnChipMemory, SpatialArray
 
 Counts: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
@@ -164,9 +166,57 @@ class ManyTiles:
         return np.array(1) if size is None else -(-self.problem.extents[axis] // size)
 
     @cached_property
+    def from_dram(self) -> Sequence[Counts]:
+        """Words of each input that come from DRAM, (ways,) each: once for each tile of it that the largest memory
+        behind the buffer keeps, where there is one."""
+        found = []
+        for use, depths in zip(self.work.inputs, self.depths_behind, strict=True):
+            words = self.filled(use)
+            for depth in range(self.kept[use.tensor]):
+                words = np.where(depths == depth, self._filled(use.axes, self.tiles[0], 0, depth)[0], words)
+            found.append(words)
+        return found
+
+    @cached_property
+    def depths_behind(self) -> Sequence[Counts]:
+        """Loops outside the tile of each input that the largest memory behind the buffer keeps, (ways,) each: of all
+        that fit together those that save most words. As many as outside the one in the buffer where it keeps none."""
+        inner = [self.kept[use.tensor] for use in self.work.inputs]
+        best = [np.array(depth) for depth in inner]
+        if not self.spec.memories:
+            return best
+        room, least = self.spec.words_of(self.behind), sum(map(self.filled, self.work.inputs))
+        for depths in product(*(range(depth + 1) for depth in inner)):
+            words, taken = np.array(0), np.array(0)
+            for use, depth, own in zip(self.work.inputs, depths, inner, strict=True):
+                words = words + self._filled(use.axes, self.tiles[0], 0, depth)[0]
+                taken = taken + (self.room_behind(use, depth) if depth < own else 0)
+            better = (taken <= room) & (words < least)
+            least = np.where(better, words, least)
+            best = [np.where(better, depth, old) for depth, old in zip(depths, best, strict=True)]
+        return best
+
+    def settled(self, use: TensorUse, depth: int) -> int:
+        """Loops outside of which a tile stays: those that it lacks and that are outside of it are none."""
+        while depth and self.order[depth - 1] not in use.axes:
+            depth -= 1
+        return depth
+
+    @property
+    def behind(self) -> OnChipMemory:
+        """The largest memory between DRAM and the buffer."""
+        return max(self.spec.memories, key=lambda memory: memory.capacity_bytes)
+
+    def room_behind(self, use: TensorUse, depth: int) -> Counts:
+        """Words that a tile of an input takes there: `BoundGroup.room_upstream`."""
+        moves = any_of(self.most[number] > 1 for number in range(depth)) | (self.problem.instances > 1)
+        arriving = words_of(use.axes, self.tiles[max(self.kept[use.tensor], self.innermost(use))])
+        return words_of(use.axes, self.tiles[depth]) + PIECES_AHEAD * arriving * (moves & self.overlapped)
+
+    @cached_property
     def dram_words(self) -> Counts:
         """Words of inputs, as often as they come, and of what leaves, (ways,)."""
-        return sum((self.filled(use) for use in self.work.inputs), np.array(self.stored_words))
+        return sum(self.from_dram, np.array(self.stored_words))
 
     @property
     def stored_words(self) -> int:
@@ -176,7 +226,7 @@ class ManyTiles:
     @cached_property
     def port_words(self) -> Counts:
         """Words that the ports of the buffer move, (ways,): `BoundGroup.moved_words`."""
-        total = sum(map(self.read_words, self.work.inputs), self.dram_words - self.stored_words)
+        total = sum((self.read_words(use) + self.filled(use) for use in self.work.inputs), np.array(0))
         return total if self.accumulates else total + self.summed_words
 
     @cached_property

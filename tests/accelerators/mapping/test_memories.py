@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import islice
+from random import Random
 
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -15,16 +17,21 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.energy import area_um2, dynamic_energy_j, sram_area_um2, sram_row_energy_pj
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import IllegalMapping
-from cascadesim.accelerators.mapping.mapper.costs import ALIKE, Objective, actions, total
+from cascadesim.accelerators.mapping.mapper.costs import ALIKE, Objective, actions, cost, total
 from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.mapper.search import every_group, search
+from cascadesim.accelerators.mapping.mapper.single import ways
 from cascadesim.accelerators.mapping.mapper.staying import in_memories, with_staying
+from cascadesim.accelerators.mapping.placing import bound
+from cascadesim.accelerators.mapping.plan import searched
 from cascadesim.accelerators.mapping.resolve import resolved
 from cascadesim.accelerators.mapping.schedule.program import program
+from cascadesim.accelerators.mapping.schedule.sliced import group_program
 from cascadesim.accelerators.mapping.text import parse_mapping
 from cascadesim.einsum_cascades.models.operation import linear
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, SpecError
 from cascadesim.einsum_cascades.notation.notation import cascade
+from cascadesim.einsum_cascades.texts import find
 from cascadesim.simulator.engine.engine import run
 
 SIZES = {"R": 8, "K": 8, "N": 8}
@@ -299,3 +306,30 @@ def test_a_memory_that_is_slower_than_dram_is_left_alone() -> None:
     group = resolved(parse_mapping(text), sized(PRODUCT, SIZES, 1), fast_dram)[0]
     assert not any(read.upstream for read in in_memories(group, "latency").reads)
     assert [read.upstream for read in in_memories(group, "dram").reads] == [(), (("far", 0),)]
+
+
+@given(st.integers(0, 10**6), st.sampled_from((9, 10, 12, 14)))
+@settings(max_examples=25, deadline=None)
+def test_what_is_counted_of_a_memory_on_many_sizes_is_what_each_mapping_moves(seed: int, bits: int) -> None:
+    """Of one size of some ways: words from DRAM where the memory keeps the tiles that save most, of all that fit."""
+    random = Random(seed)
+    of = sized(PRODUCT, {axis: random.randint(1, 40) for axis in "RNK"}, 1)
+    spec = layered(3, 2, 2, 2**8, 2**bits)
+    every = list(ways(of, spec, 0, overlapped=True))
+    for way in random.sample(every, min(len(every), 6)):
+        own = way.take(np.array([random.randrange(len(way.steps[0]))]))
+        group = in_memories(bound(own.draft().overlapped(2)), "dram")
+        if own.fits.item():
+            assert own.dram_words.item() == group.read_words + group.written_words
+            assert own.bound_cycles.item() == pytest.approx(group.busiest_cycles, rel=1e-12)
+
+
+def test_blocks_for_a_memory_are_found_where_the_channel_is_slow() -> None:
+    """1,000 x 1,100 of depth 1,200 at two bytes a cycle: a block of A behind the buffer lets W come twice at most, and
+    not as often as the buffer alone would ask for it; what is waited for at cycle level is what a search counted."""
+    spec = load("edge-array", ("memories.shared.capacity_bytes=2MiB", "memories.shared.row_bytes=64",
+                               "memories.shared.ports=1", "dram.bandwidth_bytes_per_s=2GB/s")).spec  # type: ignore[attr-defined]
+    found = searched(find("linear"), (("r", 1000), ("n", 1100), ("k", 1200)), spec)
+    assert found.dram_bytes / 2 <= 1000 * 1200 + 2 * 1200 * 1100 + 1000 * 1100
+    (group,) = found.groups
+    assert run(group_program(group)).cycles == pytest.approx(cost(group)[0], rel=0.05)
