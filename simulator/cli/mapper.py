@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from cascadesim.simulator import views
-from cascadesim.simulator.cli.options import LARGEST_BATCH, choice, extent, lengths, new_file, output_format, whole
+from cascadesim.simulator.cli.options import (
+    LARGEST_BATCH,
+    choice,
+    extent_or_setting,
+    lengths,
+    new_file,
+    output_format,
+    whole,
+)
 from cascadesim.simulator.result import Result, say_panels, write_lines
 from cascadesim.simulator.views.output import (
     aligned,
@@ -33,8 +41,9 @@ if TYPE_CHECKING:
 @click.option("--seq-len", "sequence_length", type=lengths, metavar="N", help="Tokens.  [the workload's]")
 @click.option("--batch", type=whole(1, LARGEST_BATCH, " sequences"), metavar="B",
               help="Sequences at once.  [the workload's]")
-@click.option("--set", "sizes", type=extent, multiple=True, metavar="RANK=N",
-              help="The size of a rank, in place of the workload's; repeatable.")
+@click.option("--set", "settings", type=extent_or_setting, multiple=True, metavar="RANK=N|FIELD=VALUE",
+              help="The size of a rank, in place of the workload's, or another value for a field of the architecture;\n"
+                   "repeatable.")
 @choice("--objective", of=("latency", "energy", "edp", "dram", "pareto"), default="latency",
         help_text="What is to be least; edp is energy times delay. pareto: every mapping that no other one beats\nin "
                   "cycles, energy and DRAM traffic; the fastest is the one that is written.")
@@ -44,7 +53,7 @@ if TYPE_CHECKING:
 @output_format("table", "json")
 def map_cascade(
     cascade: str, architecture: str, workload: str, sequence_length: tuple[int, ...] | None, batch: int | None,
-    sizes: tuple[tuple[str, int], ...], objective: str, output: Path | None, plot: Path | None,
+    settings: tuple[tuple[str, int] | str, ...], objective: str, output: Path | None, plot: Path | None,
     format_: str,
 ) -> Result[FoundMapping]:  # fmt: skip
     """The best mapping of CASCADE on ARCH that is found: what to fuse, tile sizes, what is kept where.
@@ -59,8 +68,10 @@ def map_cascade(
 
     with pending_files((output, plot)) as (file, picture):
         length = sequence_length[0] if sequence_length else None
-        operation = operation_of(cascade, workload, length, batch, dict(sizes))
-        found = find_mapping_of(operation, load(architecture), cast("MappingObjective", objective))
+        sizes = dict(each for each in settings if not isinstance(each, str))
+        array = load(architecture, [each for each in settings if isinstance(each, str)])
+        operation = operation_of(cascade, workload, length, batch, sizes)
+        found = find_mapping_of(operation, array, cast("MappingObjective", objective))
         if file is not None:
             with written_to(file) as stream:
                 stream.write(found.text)

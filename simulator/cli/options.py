@@ -179,6 +179,12 @@ def extent(text: str) -> tuple[str, int]:
     return name, _length(size)
 
 
+def extent_or_setting(text: str) -> tuple[str, int] | str:
+    """Read the size of a rank, `M=64K`, or a field of the architecture, whose name has a dot or an underscore."""
+    name = text.partition("=")[0]
+    return setting(text) if "." in name or "_" in name else extent(text)
+
+
 def mask(text: str) -> KeyInterval:
     """Read which keys a query attends."""
     try:

@@ -8,7 +8,7 @@ what is found, which has the last word. mapping.md 8.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import permutations
 from typing import NamedTuple
@@ -71,6 +71,7 @@ class Stretch:
     spec: SpatialArray
     members: tuple[int, ...]
     sides: Mapping[str, int]
+    compared: list[int] = field(default_factory=list, compare=False)  # mappings, each time
 
     @property
     def is_known(self) -> bool:
@@ -253,6 +254,7 @@ class Stretch:
     def streamed(self, loops: Shared, done: Placed, best: Nested | None) -> Nested | None:
         """The best choice of steps with these places, each Einsum with its best nest."""
         words, chosen = done.words, list[list[Stream]]()
+        self.compared.append(len(words))
         for number, work in enumerate(self.works):
             own = [tensor for tensor, place in zip(self.moving, done.places, strict=True)
                    if place == INSIDE and number in tensor.users]  # fmt: skip
@@ -277,10 +279,14 @@ def _at(values: Counts, number: int) -> int:
     return int(values[number] if len(values) > 1 else values[0])
 
 
-def nested(problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...]) -> BoundGroup | None:
-    """The group of these Einsums, one tile at a time, that moves fewest words; None where there is none of the kind."""
+def nested(
+    problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...]
+) -> tuple[BoundGroup | None, int]:  # fmt: skip
+    """The group of these Einsums, one tile at a time, that moves fewest words, None where there is none of the kind;
+    and how many mappings were compared."""
     sides = dict.fromkeys(problem.extents, 1)
     for member in members:
         for _, (_, space, _), _ in best_spaces(problem.work[member], spec, problem.whole()).values():
             sides |= {axis: max(sides[axis], size) for axis, _, size in space}
-    return Stretch(problem, spec, members, sides).group()
+    stretch = Stretch(problem, spec, members, sides)
+    return stretch.group(), sum(stretch.compared)

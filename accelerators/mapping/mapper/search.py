@@ -201,7 +201,7 @@ def best_group(
     below = below if in_nests.group is None else cost(in_nests.group, objective)
     if at_once and is_plain(problem, spec, members[0]):
         alone = _alone(problem, spec, members[0], objective, below, thorough)
-        return in_nests if alone.group is None else alone
+        return Best(alone.group or in_nests.group, alone.tried + in_nests.tried, alone.fits or in_nests.fits)
     found = in_nests
     neighbours = Neighbours(problem, spec, members, fine, squares=thorough, slices=slices)
     while True:
@@ -214,9 +214,9 @@ def best_group(
 
 def _nested(problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], below: Cost) -> Best:
     """The group that moves fewest words one tile at a time, each Einsum in a nest of its own, where that is less."""
-    few = len(problem.work) < MANY_EINSUMS
-    group = nested(problem, spec, members) if few else None
-    return Best(group, 1, True) if group is not None and cost(group, "dram") < below else Best(None, 1, False)
+    group, compared = nested(problem, spec, members) if len(problem.work) < MANY_EINSUMS else (None, 0)
+    better = group is not None and cost(group, "dram") < below
+    return Best(group if better else None, compared, group is not None)
 
 
 def _alone(
