@@ -135,8 +135,8 @@ def test_two_products_of_which_one_needs_the_room_of_the_other() -> None:
 
 @pytest.mark.slow
 def test_on_an_array_what_lies_side_by_side_moves_together() -> None:
-    """Attention beside 6,000 bytes on 4 x 8 elements: fewer words than any way of sharing loops alone, and what was counted
-    on many sizes at once is what the group moves."""
+    """Attention beside 6,000 bytes on 4 x 8 elements: what was counted on many sizes at once fits as a group, whose
+    Einsums take tiles of several words."""
     of = sized(find("attention-3pass"), {"H": 2, "P": 96, "M": 96, "E": 16, "F": 16, "B": 1}, 1)
     spec = array(4, 8, 8, 6_000)
     group, compared = nested(of, spec, tuple(range(6)))
