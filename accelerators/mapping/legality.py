@@ -138,8 +138,8 @@ def illegal(draft: Draft) -> Iterator[str]:
 def illegal_steps(draft: Draft) -> Iterator[str]:
     """Steps of loops that tiles of the text, or running values, do not allow."""
     leaf = draft.problem.whole() | {loop.axis: loop.step for loop in draft.loops}
-    for tensor, (depth, *_) in draft.kept.items():
-        if depth > (outside := outside_of_late(draft, tensor)) and outside < len(draft.loops):
+    for tensor, (depth, *_, passes) in draft.kept.items():
+        if not passes and (outside := outside_of_late(draft, tensor)) < depth <= len(draft.loops):
             yield f"{tensor} is read after {draft.loops[outside].part} alone; keep it outside of that loop"
     for member in draft.members:
         work = draft.work(member)
@@ -216,8 +216,8 @@ def _unsliced(draft: Draft, passing: Sequence[str]) -> Iterator[str]:
     """What does not go together with loops of single Einsums, words that pass by, sums that leave unfinished."""
     what = ("loops of single Einsums" if draft.own else f"words of {passing[0]} that pass by" if passing
             else "sums that leave unfinished")  # fmt: skip
-    if draft.after or any(draft.work(member).iterates for member in draft.members):
-        yield f"{what} and running values, or Einsums after a loop, do not go together"
+    if draft.in_flight != 1 and (draft.after or any(draft.work(member).iterates for member in draft.members)):
+        yield f"{what} and running values, or Einsums after a loop: one tile at a time then, 'overlap serial'"
     if any(run.fold is not None for run in draft.runs):
         yield f"{what} and folds that do not overlap do not go together"
     if draft.upstream:

@@ -140,7 +140,8 @@ class LayeredGroup(TiledGroup):
         turns = [(made, Held(self.kept_words(made), run, self.problem.readers.get(made.tensor, ()),
                              made.tensor in leaving))
                  for made, run in zip(self.made, self.runs, strict=True)
-                 if made.where == memory and made.depth >= innermost and made.tensor not in staying]  # fmt: skip
+                 if made.where == memory and made.depth >= innermost and made.tensor not in staying
+                 and not self.lies_in_a_state(run)]  # fmt: skip
         stays = sum(staying.values()) if memory == GLOBAL_BUFFER else 0
         if not (self.in_slices and self.in_flight == 1):
             whole = sum(map(self.room_words, kept))
@@ -149,6 +150,20 @@ class LayeredGroup(TiledGroup):
             sum(self.room_words(each) for each in kept if self.is_there(each, number))
             + most_room([held for made, held in turns if self.is_there(made, number)], self.ended)
             for number in range(len(self.parts)))  # fmt: skip
+
+    def lies_in_a_state(self, run: BoundRun) -> bool:
+        """Whether what an Einsum makes lies in the place of a running value, from the last reading of that to the next
+        writing: made of it element by element, and only it is made of that (`SPNV` of `RNV`), one tile at a time."""
+        work, states = run.work, [maker for maker, previous in self.feeding(run) if previous and maker.place > run.place]
+        if self.in_flight > 1 or work.reduced or len(states) != 1 or any(use.name == work.name for use in self.writes):
+            return False
+        state, (made, kept) = states[0], (work.output, states[0].work.output)
+        reads_it = [use for use in work.inputs if use.tensor == kept.tensor]
+        read_by_it = [use for use in state.work.inputs if use.tensor == made.tensor]
+        later = [other for other in self.runs if other.place > run.place and (state, True) in self.feeding(other)]
+        alike = [use.shape for use in reads_it] == [made.shape] == [use.shape for use in read_by_it] == [kept.shape]
+        alone = not later and self.problem.readers.get(made.tensor) == (state.place,)
+        return alike and alone and not state.work.reduced
 
     @cached_property
     def parts(self) -> Sequence[tuple[BoundRun, ...]]:

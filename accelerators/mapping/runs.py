@@ -149,7 +149,8 @@ def parts(runs: Sequence[BoundRun]) -> list[tuple[BoundRun, ...]]:
     """Einsums that work on one tile after another: each with a loop of its own, and those between two such."""
     found: list[tuple[BoundRun, ...]] = []
     for run in runs:
-        if found and not run.own and not found[-1][-1].own:
+        before = found[-1][-1] if found else None
+        if before is not None and not run.own and not before.own and run.after == before.after:
             found[-1] = (*found[-1], run)
         else:
             found.append((run,))

@@ -75,7 +75,11 @@ class TiledGroup:
         inside = resident.depth - len(self.loops)
         if inside <= 0:
             return ()
-        return next(run.own[:inside] for run in self.runs if resident.tensor == run.work.output.tensor
+        return self.user_of(resident).own[:inside]
+
+    def user_of(self, resident: Resident) -> BoundRun:
+        """The first Einsum that reads or makes a tensor."""
+        return next(run for run in self.runs if resident.tensor == run.work.output.tensor
                     or any(operand.tensor == resident.tensor for operand in run.work.inputs))  # fmt: skip
 
     def kept_tile(self, resident: Resident) -> dict[str, int]:
@@ -160,8 +164,9 @@ class TiledGroup:
             return sum(self.words_of(run, use, frozenset()) for run in self.runs for use in run.work.inputs
                        if use.tensor == resident.tensor)  # fmt: skip
         if resident.depth > len(self.loops):  # others have its room between two tiles
-            own, axes = self.own_loops(resident), resident.axes | {loop.axis for loop in self.loops}
-            inside = replace(resident, depth=len(own))
+            own, inside = self.own_loops(resident), replace(resident, depth=resident.depth - len(self.loops))
+            user = self.user_of(resident)
+            axes = resident.axes | (user.work.axes & {loop.axis for loop in self.loops})  # not what it comes after
             return sum(count * filled_words(own, inside, self.problem.whole() | tile)[0]
                        for tile, count in self.different_tiles(axes, len(self.loops)))  # fmt: skip
         if self.attended is None:

@@ -83,8 +83,8 @@ class _SlicedBuilder(Builder):
         return replace(task, after=tuple(after), gives_back=gives)
 
     def made(self, run: BoundRun) -> Iterator[After]:
-        """Values of another part are those of its last slice."""
-        for producer, _ in self.group.feeding(run):
+        """Values of another part are those of its last slice; those of an earlier tile have been made."""
+        for producer in (producer for producer, previous in self.group.feeding(run) if not previous):
             together = self.part_of[producer.place] == self.part_of[run.place]
             lag = producer.drain_cycles if producer.unit != run.unit else 0
             streaming = together and producer.streams_into(run)
@@ -95,7 +95,12 @@ class _SlicedBuilder(Builder):
         if self.group.in_flight > 1:
             self.places.append(places)
             return (TileRun(len(self.places) - 1, 1),)
-        return self.parts_between(places, 0, len(self.parts))
+        return tuple(item for number, part in enumerate(self.parts) if self.runs(part[0], places, edge)
+                     for item in self.part(places, number))  # fmt: skip
+
+    def in_columns(self, loop: BoundLoop) -> bool:
+        """Running values go from tile to tile in their order."""
+        return False
 
     def parts_between(self, places: tuple[Place, ...], first: int, past: int) -> Items:
         return tuple(item for number in range(first, past) for item in self.part(places, number))
@@ -167,7 +172,10 @@ class _SlicedBuilder(Builder):
         moving = [place for place, loop in enumerate(self.loops_of(number)[: kept.depth])
                   if loop.axis in kept.axes and not places[place].alone]  # fmt: skip
         outer = max((*moving, shared - 1 if kept.depth > shared else -1), default=-1)
-        return all(getattr(place, end) for place in places[outer + 1 :])
+        after = self.parts[number][0].after  # the part runs in the last iterations of that loop alone
+        late = frozenset() if after is None else {self.group.loops[after].axis}
+        return all(getattr(place, end) for loop, place in zip(self.loops_of(number)[outer + 1 :], places[outer + 1 :],
+                                                              strict=True) if loop.axis not in late)  # fmt: skip
 
     def loaded(self, read: Resident, places: tuple[Place, ...], number: int) -> int:
         """Words of a tensor that come for a slice."""
@@ -180,7 +188,7 @@ class _SlicedBuilder(Builder):
         return read.words(self.slice_of(places, number, read.depth))
 
     def gives_back(self, read: Resident, places: tuple[Place, ...], number: int) -> bool:
-        return self.readers(read)[-1] == number and self.moves(read, places, number, "last")
+        return self.part_of[self.last_reader(read).place] == number and self.moves(read, places, number, "last")
 
     def returned(self, use: TensorUse, made: Resident, places: tuple[Place, ...], number: int) -> int:
         """Words of a sum that come back for a slice: not where its tile is begun."""
@@ -199,7 +207,8 @@ class _SlicedBuilder(Builder):
         if made.kept:
             goes, depth = self.moves(made, places, number, "last"), made.depth
         else:
-            depth = made.depth if made.where else self.complete_inside(run)
+            each = bool(made.state & operand.axes)  # a history of states goes tile by tile
+            depth = len(self.group.loops) if each else made.depth if made.where else self.complete_inside(run)
             goes = all(place.last for place in places[depth:])
         return operand.words(self.slice_of(places, number, depth)) if goes else 0
 

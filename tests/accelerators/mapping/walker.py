@@ -206,6 +206,8 @@ def words_moved(group: BoundGroup, kept: Resident, again: bool = False) -> int:
                    if loop.axis in group.moving(kept) and loop.step < group.problem.extents[loop.axis]), default=-1)
     own = group.own_loops(kept)
     for number, ranges in enumerate(leaves(group)):
+        if own and not is_run(group, group.user_of(kept), ranges):
+            continue
         for tile in slices(ranges[min(kept.depth, len(group.loops))], own):
             needed = frozenset(places_of(execution, group, kept.tensor, tile))
             place = needed, tuple(ranges[outside + 1].values()) if again else (), number if own else 0
