@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
-from cascadesim.accelerators.mapping.problem import TensorUse
+from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse
 from cascadesim.accelerators.mapping.runs import ACCUMULATORS, DRAM, GLOBAL_BUFFER, BoundRun, Resident, parts
 from cascadesim.accelerators.mapping.tiling import TiledGroup
 
@@ -141,7 +141,7 @@ class LayeredGroup(TiledGroup):
                              made.tensor in leaving))
                  for made, run in zip(self.made, self.runs, strict=True)
                  if made.where == memory and made.depth >= innermost and made.tensor not in staying
-                 and not self.lies_in_a_state(run)]  # fmt: skip
+                 and (self.in_flight > 1 or run.place not in in_states(self.problem, tuple(self.by_place), leaving))]
         stays = sum(staying.values()) if memory == GLOBAL_BUFFER else 0
         if not (self.in_slices and self.in_flight == 1):
             whole = sum(map(self.room_words, kept))
@@ -151,24 +151,10 @@ class LayeredGroup(TiledGroup):
             + most_room([held for made, held in turns if self.is_there(made, number)], self.ended)
             for number in range(len(self.parts)))  # fmt: skip
 
-    def lies_in_a_state(self, run: BoundRun) -> bool:
-        """Whether what an Einsum makes lies in the place of a running value, from the last reading of that to the next
-        writing: made of it element by element, and only it is made of that (`SPNV` of `RNV`), one tile at a time."""
-        work, states = run.work, [maker for maker, previous in self.feeding(run) if previous and maker.place > run.place]
-        if self.in_flight > 1 or work.reduced or len(states) != 1 or any(use.name == work.name for use in self.writes):
-            return False
-        state, (made, kept) = states[0], (work.output, states[0].work.output)
-        reads_it = [use for use in work.inputs if use.tensor == kept.tensor]
-        read_by_it = [use for use in state.work.inputs if use.tensor == made.tensor]
-        later = [other for other in self.runs if other.place > run.place and (state, True) in self.feeding(other)]
-        alike = [use.shape for use in reads_it] == [made.shape] == [use.shape for use in read_by_it] == [kept.shape]
-        alone = not later and self.problem.readers.get(made.tensor) == (state.place,)
-        return alike and alone and not state.work.reduced
-
     @cached_property
     def parts(self) -> Sequence[tuple[BoundRun, ...]]:
-        """Einsums that work on one tile after another."""
-        return parts(self.runs)
+        """Einsums that work on one tile after another; where tiles do not overlap, those of one unit do anyway."""
+        return parts(self.runs, self.in_flight == 1)
 
     def is_there(self, resident: Resident, number: int) -> bool:
         """Whether a tensor has its room during a part of a tile: what each tile moves anew from the first part that
@@ -185,7 +171,9 @@ class LayeredGroup(TiledGroup):
         if resident.depth > len(self.loops) or not looping or (made and resident.depth == len(self.loops)):
             return True
         last, extent = looping[-1], self.problem.extents[looping[-1].axis]
-        alone = 0 < extent % last.outer <= last.step  # its last stretch has a single tile, which stays there
+        outside = [number for number, loop in enumerate(looping[:-1]) if loop.axis == last.axis]
+        between = looping[outside[-1] + 1 : -1] if outside else []  # a last stretch of a single tile stays for those
+        alone = 0 < extent % last.outer <= last.step and any(loop.axis not in resident.axes for loop in between)
         return resident.depth > self.loops.index(last) and last.axis in resident.axes and not alone
 
     @cached_property
@@ -237,6 +225,25 @@ class LayeredGroup(TiledGroup):
 def _share(words: int, room: int) -> float:
     """Share of a room that words take; a memory may be too small for any."""
     return words / room if room else float("inf") if words else 0.0
+
+
+def in_states(problem: MappingProblem, places: Sequence[int], leaving: Collection[str]) -> set[int]:
+    """Places of Einsums whose results lie in the place of a running value, from the last reading of that to the next
+    writing: made of it element by element, and only it is made of that (`SPNV` of `RNV`), one tile at a time."""
+    found = set()
+    for place in places:
+        work = problem.work[place]
+        states = [state for state, previous in problem.feeds[place] if previous and state > place and state in places]
+        if work.reduced or len(states) != 1 or work.output.tensor in leaving:
+            continue
+        state, made = problem.work[states[0]], work.output
+        later = any((states[0], True) in problem.feeds[other] for other in places if other > place)
+        only = problem.readers.get(made.tensor) == (states[0],) and not state.reduced and not later
+        of_it = [use.shape for use in work.inputs if use.tensor == state.output.tensor]
+        if only and of_it == [made.shape] == [state.output.shape] and made.shape in [
+            use.shape for use in state.inputs if use.tensor == made.tensor]:  # fmt: skip
+            found.add(place)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

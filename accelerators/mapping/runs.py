@@ -145,12 +145,16 @@ class BoundRun:
                 if axis in spatial or axis in time or axis not in self.time]  # fmt: skip
 
 
-def parts(runs: Sequence[BoundRun]) -> list[tuple[BoundRun, ...]]:
-    """Einsums that work on one tile after another: each with a loop of its own, and those between two such."""
+def parts(runs: Sequence[BoundRun], one_by_one: bool = False) -> list[tuple[BoundRun, ...]]:
+    """Einsums that work on one tile after another: each with loops of its own, and those between two such.
+
+    `one_by_one`: those of one unit apart.
+    """
     found: list[tuple[BoundRun, ...]] = []
     for run in runs:
         before = found[-1][-1] if found else None
-        if before is not None and not run.own and not before.own and run.after == before.after:
+        together = before is not None and not run.own and not before.own and run.after == before.after
+        if before is not None and together and not (one_by_one and run.unit == before.unit):
             found[-1] = (*found[-1], run)
         else:
             found.append((run,))

@@ -178,6 +178,13 @@ class TiledGroup:
         whole = self.problem.whole()
         return sum(count * resident.words(whole | tile) for tile, count in self.different_tiles(axes, depth))
 
+    def settled(self, kept: Resident) -> int:
+        """Loops outside of which what is kept stays: those that it lacks and that are outside of it are none."""
+        depth = kept.depth
+        while depth and self.loops[depth - 1].axis not in kept.axes:
+            depth -= 1
+        return depth
+
     def is_rare(self, run: BoundRun) -> bool:
         """Whether an Einsum comes after a loop, and so in few tiles."""
         return run.after is not None and not self.is_one(self.loops[run.after])

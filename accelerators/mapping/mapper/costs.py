@@ -26,7 +26,6 @@ from cascadesim.accelerators.mapping.runs import (
     DRAM,
     GLOBAL_BUFFER,
     BoundRun,
-    Resident,
     executed,
     home,
     operations_of,
@@ -103,7 +102,7 @@ def paced_cycles(group: BoundGroup) -> float:
     per_word = group.spec.word_bytes / group.spec.dram_bytes_per_cycle
     kept = [hop.kept for way in group.hops.values() for hop in way if hop.source == DRAM]
     moves = [(_rounded(group.arriving_words(each), group.filled(each), per_word), "first", frozenset(
-        number for number in range(_settled(group, each), each.piece) if group.loops[number].axis not in each.axes))
+        number for number in range(group.settled(each), each.piece) if group.loops[number].axis not in each.axes))
         for each in kept]  # fmt: skip
     for use in (use for use in group.writes if group.store_target(use) == DRAM):
         run = next(run for run in group.runs if run.work.output.tensor == use.tensor)
@@ -121,14 +120,6 @@ def paced_cycles(group: BoundGroup) -> float:
                     if all(stands.get(loop, when) == when for loop in own))  # fmt: skip
         total += share * max(group.bound_cycles, moved)
     return total
-
-
-def _settled(group: BoundGroup, kept: Resident) -> int:
-    """Loops outside of which what is kept stays: those that it lacks and that are outside of it are none."""
-    depth = kept.depth
-    while depth and group.loops[depth - 1].axis not in kept.axes:
-        depth -= 1
-    return depth
 
 
 def _channel_cycles(group: BoundGroup) -> int:
@@ -175,26 +166,27 @@ def is_plain(problem: MappingProblem, spec: SpatialArray, place: int) -> bool:
     return is_whole(problem, spec, place) and 1 <= len(looped_axes(problem, problem.work[place])) <= MOST_AXES
 
 
-def is_whole(problem: MappingProblem, spec: SpatialArray, place: int) -> bool:
+def is_whole(problem: MappingProblem, spec: SpatialArray, place: int, states: bool = False) -> bool:
     """Whether each coordinate of the tensors of an Einsum walks one axis, whole, with no state, mask or folds,
-    and none of them is made later."""
-    key = "whole", place, isinstance(spec.pe_array, FoldedPeArray) and spec.pe_array.stationary
+    and none of them is made later. `states`: but for running values, and axes that the text splits into single ones."""
+    key = "whole", place, states, isinstance(spec.pe_array, FoldedPeArray) and spec.pe_array.stationary
     if key not in problem.known:
         work = problem.work[place]
         later = any(problem.producers.get(use.tensor, -1) > place for use in work.inputs)  # of an earlier step
-        problem.known[key] = not key[-1] and not later and _is_whole(problem, work)
+        problem.known[key] = not key[-1] and not (later and not states) and _is_whole(problem, work, states)
     return bool(problem.known[key])
 
 
-def _is_whole(problem: MappingProblem, work: Work) -> bool:
+def _is_whole(problem: MappingProblem, work: Work, states: bool) -> bool:
     uses = (*work.inputs, work.output)
-    walks = [walk for own in work.walks.values() for walk in own]
     masked = problem.attended is not None and bool(work.axes & PAIRED)
+    whole = all(walk.grain == 1 for own in work.walks.values() for walk in own) and all(
+        (states or len(own) == 1) and max(walk.cap for walk in own) >= problem.extents[axis]
+        for axis, own in work.walks.items())  # fmt: skip
     return (
-        not work.iterates and not masked and not problem.staying
-        and len(walks) == len(work.axes) and all(_walks_all(walk.grain, walk.cap, problem, walk.axis) for walk in walks)
-        and len({use.tensor for use in work.inputs}) == len(work.inputs) and all(use.axes <= work.axes for use in uses)
-        and all(_is_alone(use, problem) for use in uses)
+        whole and not masked and not problem.staying and (states or not work.iterates)
+        and (states or len({use.tensor for use in work.inputs}) == len(work.inputs))
+        and all(use.axes <= work.axes for use in uses) and all(_is_alone(use, problem) for use in uses)
     )  # fmt: skip
 
 
@@ -203,12 +195,8 @@ def _is_alone(use: TensorUse, problem: MappingProblem) -> bool:
     terms = [each.walks for each in use.dimensions]
     return len(use.axes) == len(terms) and all(
         len(walks) == 1 and walks[0][1] == 1 and each.divisor == 1
-        and _walks_all(walks[0][0].grain, walks[0][0].cap, problem, walks[0][0].axis)
+        and walks[0][0].grain == 1 and walks[0][0].cap >= problem.extents[walks[0][0].axis]
         for walks, each in zip(terms, use.dimensions, strict=True))  # fmt: skip
-
-
-def _walks_all(grain: int, cap: int, problem: MappingProblem, axis: str) -> bool:
-    return grain == 1 and cap >= problem.extents[axis]
 
 
 def looped_axes(problem: MappingProblem, work: Work) -> list[str]:

@@ -31,9 +31,10 @@ from cascadesim.accelerators.mapping.mapper.streams import (
     steps_of,
     streams,
 )
+from cascadesim.accelerators.mapping.memories import in_states
 from cascadesim.accelerators.mapping.placing import bind, outside
-from cascadesim.accelerators.mapping.problem import MappingProblem, Work
-from cascadesim.accelerators.mapping.runs import ARRAY_2D, BoundLoop
+from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Work
+from cascadesim.accelerators.mapping.runs import ARRAY_2D, DRAM, BoundLoop
 from cascadesim.accelerators.spec import SpatialArray
 
 
@@ -45,7 +46,7 @@ class Option(NamedTuple):
     rooms: tuple[Counts | int, ...]
 
 
-class Placed(NamedTuple):
+class PlacedTensors(NamedTuple):
     """Places of the first tensors: words that they move, and the room that each Einsum has besides."""
 
     places: tuple[int, ...]
@@ -64,28 +65,46 @@ class Nested(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Neighbouring Einsums that may be fused, each whole (`is_whole`); `sides`: elements of axes side by side."""
+class NestSearch:
+    """Neighbouring Einsums that may be fused, each whole (`is_whole`) but for running values; `sides`: elements of axes
+    side by side. `closed`: the axis after whose loop the last Einsums come, `late` of them."""
 
     problem: MappingProblem
     spec: SpatialArray
     members: tuple[int, ...]
     sides: Mapping[str, int]
+    closed: str | None = None
+    late: int = 0
     compared: list[int] = field(default_factory=list, compare=False)  # mappings, each time
 
     @property
     def is_known(self) -> bool:
         """Whether all of this is known of them: one place for each tensor, one memory."""
-        alone = all(is_whole(self.problem, self.spec, member) for member in self.members)
+        alone = all(is_whole(self.problem, self.spec, member, states=True) for member in self.members)
         alike = all(len({use.axes for use in uses}) == 1 for uses in outside(self.problem, self.members)[0].values())
-        return alone and alike and not self.spec.memories and self.spec.accumulators is None
+        late = any(max(tensor.users) in self.after for tensor in self.moving)
+        begun = {tensor for tensor, _ in self.problem.starts} & {work.output.tensor for work in self.works}
+        return alone and alike and not late and not begun and not self.spec.memories and self.spec.accumulators is None
 
-    def group(self) -> BoundGroup | None:
-        """The group that moves fewest words; None where none has room."""
-        shapes = Neighbours(self.problem, self.spec, self.members).shapes()
-        shared = next((axes for _, closed, axes in shapes if closed is None), frozenset())
-        found = self.best(shared) if self.is_known else None
-        if found is None:
+    @property
+    def after(self) -> range:
+        """Numbers of the Einsums that come after a loop."""
+        return range(len(self.members) - self.late, len(self.members))
+
+    @cached_property
+    def stepped(self) -> frozenset[str]:
+        """Axes whose loop is shared and goes element by element: of running values, and those that the text splits."""
+        carried = frozenset().union(*(work.iterates for work in self.works))
+        walked = frozenset().union(*(work.axes for work in self.works))
+        return carried | (walked & self.problem.chains.keys())
+
+    def group(self, shared: frozenset[str], below: float) -> BoundGroup | None:
+        """The group that moves fewest words in loops over some of these axes; None where none has room and moves fewer
+        than so many."""
+        if not self.is_known:
+            return None
+        found = self.best(shared, int(min(below, NEVER)))
+        if not found.streams:
             return None
         try:
             group = bind(self.draft(found))
@@ -103,7 +122,8 @@ class Stretch:
             bound = []
             for axis, step in chosen:
                 number = len(parts[axis]) - parts[axis].index(step)
-                bound.append(BoundLoop(f"{axis}{number}", axis, step, tile[axis]))
+                alone = axis in self.stepped  # by its own name
+                bound.append(BoundLoop(axis if alone else f"{axis}{number}", axis, step, tile[axis]))
                 tile[axis] = step
             return tuple(bound)
 
@@ -120,7 +140,9 @@ class Stretch:
             if place != INSIDE:
                 kept[tensor.use.tensor] = Kept(max(place, 0), False, 0, place == PASSES)
         own = {member: nest for member, nest in own.items() if nest}
-        return Draft(self.problem, self.spec, self.members, shared, spaces, {}, kept, 1, own)
+        number = next((number for number, loop in enumerate(shared) if loop.axis == self.closed), 0)
+        after = {self.members[late]: number for late in self.after}
+        return Draft(self.problem, self.spec, self.members, shared, spaces, after, kept, 1, own)
 
     def nest(self, found: Nested, number: int) -> tuple[list[tuple[str, int]], dict[str, int]]:
         """Loops of an Einsum by axis and step, and the loops outside each tensor that moves inside of them."""
@@ -156,14 +178,18 @@ class Stretch:
         """Inputs, and results that nothing here reads."""
         inputs, results = outside(self.problem, self.members)
         found = [Moving(uses[0], self.readers(tensor), False) for tensor, uses in inputs.items()]
-        return (*found, *(Moving(use, (self.maker(use.tensor),), True) for use in results
-                          if not self.readers(use.tensor)))  # fmt: skip
+        return (*found, *(Moving(use, (self.maker(use.tensor),), True) for use in results if self.is_moving(use)))
+
+    def is_moving(self, use: TensorUse) -> bool:
+        """Whether a result only leaves, from inside all loops."""
+        maker = self.maker(use.tensor)
+        return not self.readers(use.tensor) and maker not in self.after and not self.works[maker].iterates
 
     @cached_property
     def stored(self) -> int:
-        """Words of results that leave and are read here, too: once each."""
+        """Words of other results that leave: once each."""
         _, results = outside(self.problem, self.members)
-        return sum(use.words(self.problem.extents) for use in results if self.readers(use.tensor))
+        return sum(use.words(self.problem.extents) for use in results if not self.is_moving(use))
 
     def readers(self, tensor: str) -> tuple[int, ...]:
         return tuple(number for number, work in enumerate(self.works)
@@ -172,53 +198,74 @@ class Stretch:
     def maker(self, tensor: str) -> int:
         return next(number for number, work in enumerate(self.works) if work.output.tensor == tensor)
 
+    @cached_property
+    def in_states(self) -> set[int]:
+        """Numbers of the Einsums whose results lie in the place of a running value."""
+        _, results = outside(self.problem, self.members)
+        found = in_states(self.problem, self.members, {use.tensor for use in results})
+        return {number for number, member in enumerate(self.members) if member in found}
+
     def alive(self, shared: Shared) -> list[Counts]:
-        """Words of results, during each Einsum, that are read here; one may be made in the place of another."""
-        found = []
+        """Words of results, during each Einsum, that are read here or carried on; one may be made in the place of
+        another."""
+        found, depths = [], [self.depth(work, shared) for work in self.works]
+        carried = sum((shared.room(work.output.axes - work.iterates, depth) for work, depth in zip(
+            self.works, depths, strict=True) if depth < len(shared.axes)), np.zeros(1, np.int64))  # fmt: skip
+        made = {other.output.tensor: other.output for number, other in enumerate(self.works)
+                if self.readers(other.output.tensor) and depths[number] == len(shared.axes)
+                and number not in self.in_states}  # fmt: skip
         for number, work in enumerate(self.works):
-            held = [other.output for maker, other in enumerate(self.works)
-                    if self.readers(other.output.tensor) and maker <= number <= self.readers(other.output.tensor)[-1]]
+            held = [use for use in made.values() if self.maker(use.tensor) <= number <= self.readers(use.tensor)[-1]]
             dead = [use for use in held if use.tensor != work.output.tensor and not work.reduced
                     and self.readers(use.tensor)[-1] == number and use.dimensions == work.output.dimensions
-                    and self.readers(work.output.tensor)]  # fmt: skip
+                    and work.output.tensor in made]  # fmt: skip
             held.remove(dead[0]) if dead else None
-            found.append(sum((shared.room(use.axes, len(shared.axes)) for use in held), np.zeros(1, np.int64)))
+            found.append(sum((shared.room(use.axes, len(shared.axes)) for use in held), carried))
         return found
+
+    def depth(self, work: Work, shared: Shared) -> int:
+        """Loops outside a result that is read here: those outside the first along which it is carried."""
+        if not self.readers(work.output.tensor) and not work.iterates:
+            return len(shared.axes)
+        axes = work.reduced | work.iterates
+        return next((number for number, axis in enumerate(shared.axes) if axis in axes), len(shared.axes))
 
     def sequences(self, shared: frozenset[str]) -> Iterator[Shared]:
         """Every order of loops over some of these axes, one of them twice, with their steps."""
         looped = [axis for axis in sorted(shared) if self.problem.extents[axis] > 1][:MOST_AXES]
         orders: list[tuple[str, ...]] = [order for count in range(len(looped) + 1)
                                          for order in permutations(looped, count)]  # fmt: skip
-        orders += [(order[-1], *order) for order in orders if len(order) > 1]
-        for order in orders:
-            steps = tuple(steps_of(self.problem.extents, order))
+        orders += [(order[-1], *order) for order in orders if len(order) > 1 and order[-1] not in self.stepped]
+        needed = self.stepped | ({self.closed} if self.closed else set())
+        for order in (order for order in orders if needed <= set(order)):
+            steps = tuple(steps_of(self.problem.extents, order, (), self.stepped))
             if all(map(len, steps)):
                 yield Shared(self.problem.extents, order, steps, self.sides)
 
-    def best(self, shared: frozenset[str]) -> Nested | None:
-        """What moves fewest words of all sequences of loops over some of these axes; None where nothing has room.
+    def best(self, shared: frozenset[str], below: int = NEVER) -> Nested:
+        """What moves fewest words of all sequences of loops over some of these axes; without streams where nothing has
+        room and moves fewer than so many.
 
         Of long axes many sizes first, then those next to the best as long as that is better.
         """
-        found: Nested | None = None
+        found = Nested(below, (), (), ())
         for loops in self.sequences(shared):
             found = self.in_loops(loops, found)
-        while found is not None and found.loops:
+        while found.loops:
             order, extents = tuple(axis for axis, _ in found.loops), self.problem.extents
-            near = Shared(extents, order, tuple(steps_of(extents, order, found.loops)), self.sides)
+            near = Shared(extents, order, tuple(steps_of(extents, order, found.loops, self.stepped)), self.sides)
             better = self.in_loops(near, found)
             if better is found:
                 break
             found = better
         return found
 
-    def in_loops(self, loops: Shared, best: Nested | None) -> Nested | None:
+    def in_loops(self, loops: Shared, best: Nested) -> Nested:
         """The best in these loops, if it moves fewer words than what is known."""
         words = np.full(max(map(len, loops.steps), default=1), self.stored, np.int64)
         rooms = tuple(self.spec.buffer_words - alive + 0 * words for alive in self.alive(loops))
         options = [[self.place(loops, tensor, place) for place in tensor.places(loops.axes)] for tensor in self.moving]
-        return self.placed(loops, options, Placed((), words, rooms), best)
+        return self.placed(loops, options, PlacedTensors((), words, rooms), best)
 
     def place(self, loops: Shared, tensor: Moving, place: int) -> Option:
         """What a tensor at a place moves; of one that moves inside a nest nothing yet. What each tile brings anew has
@@ -229,29 +276,28 @@ class Stretch:
         if place == PASSES:
             passing = [loops.passing(axes, self.works[user]) for user in tensor.users]
             return Option(place, np.sum(np.broadcast_arrays(*passing), axis=0), none)
-        room, stays = loops.room(axes, place), ~loops.moves(place)
+        room, stays = loops.room(axes, place), ~loops.moves(axes, place)
         used = range(tensor.users[0], tensor.users[-1] + 1)
         moved = tensor.cost(loops.moved(axes, place), loops.whole(axes))
         during = tuple(room if number in used else room * stays for number in range(len(self.works)))
         return Option(place, moved, during)
 
-    def placed(self, loops: Shared, options: list[list[Option]], done: Placed, best: Nested | None) -> Nested | None:
+    def placed(self, loops: Shared, options: list[list[Option]], done: PlacedTensors, best: Nested) -> Nested:
         """The best of all places of the tensors that have none yet, if it moves fewer words than what is known."""
         number = len(done.places)
-        limit = NEVER if best is None else best.words
         least = sum(loops.whole(tensor.use.axes) for tensor in self.moving[number:])
         possible = np.all([room >= 0 for room in done.rooms], axis=0)
-        if np.min(np.where(possible, done.words, NEVER)) + least >= limit:
+        if np.min(np.where(possible, done.words, NEVER)) + least >= best.words:
             return best
         if number == len(self.moving):
             return self.streamed(loops, done, best)
         for option in options[number]:
             rooms = tuple(room - own for room, own in zip(done.rooms, option.rooms, strict=True))
-            more = Placed((*done.places, option.place), done.words + option.words, rooms)
+            more = PlacedTensors((*done.places, option.place), done.words + option.words, rooms)
             best = self.placed(loops, options, more, best)
         return best
 
-    def streamed(self, loops: Shared, done: Placed, best: Nested | None) -> Nested | None:
+    def streamed(self, loops: Shared, done: PlacedTensors, best: Nested) -> Nested:
         """The best choice of steps with these places, each Einsum with its best nest."""
         words, chosen = done.words, list[list[Stream]]()
         self.compared.append(len(words))
@@ -265,7 +311,7 @@ class Stretch:
             if own:
                 words = words + np.min([np.broadcast_to(each.words, words.shape) for each in chosen[-1]], axis=0)
         at = int(np.argmin(words))
-        if words[at] >= (NEVER if best is None else best.words):
+        if words[at] >= best.words:
             return best
         blocks = []
         for options in chosen:
@@ -280,13 +326,23 @@ def _at(values: Counts, number: int) -> int:
 
 
 def nested(
-    problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...]
+    problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], below: float = NEVER
 ) -> tuple[BoundGroup | None, int]:  # fmt: skip
-    """The group of these Einsums, one tile at a time, that moves fewest words, None where there is none of the kind;
-    and how many mappings were compared."""
+    """The group of these Einsums, one tile at a time, that moves fewest words, and how many mappings were compared.
+
+    None where there is none of the kind that moves at most so many.
+    """
     sides = dict.fromkeys(problem.extents, 1)
     for member in members:
         for _, (_, space, _), _ in best_spaces(problem.work[member], spec, problem.whole()).values():
             sides |= {axis: max(sides[axis], size) for axis, _, size in space}
-    stretch = Stretch(problem, spec, members, sides)
-    return stretch.group(), sum(stretch.compared)
+    found, compared = None, 0
+    carried = frozenset().union(*(problem.work[member].iterates for member in members))
+    for inner, closed, shared in Neighbours(problem, spec, members).shapes():
+        if closed is None or closed in carried:
+            stretch = NestSearch(problem, spec, members, sides, closed, len(members) - len(inner))
+            group = stretch.group(shared, below + 1)
+            if group is not None:
+                found, below = group, sum(group.memory_words[DRAM]) - 1
+            compared += sum(stretch.compared)
+    return found, compared

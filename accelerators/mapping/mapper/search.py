@@ -28,7 +28,6 @@ from cascadesim.accelerators.mapping.mapper.costs import (
     total,
 )
 from cascadesim.accelerators.mapping.mapper.many_cycles import Way
-from cascadesim.accelerators.mapping.mapper.nests import nested
 from cascadesim.accelerators.mapping.mapper.residency import between, residents, shorter
 from cascadesim.accelerators.mapping.mapper.single import fastest
 from cascadesim.accelerators.mapping.mapper.staying import in_memories
@@ -37,6 +36,8 @@ from cascadesim.accelerators.mapping.placing import bound, does_not_fit
 from cascadesim.accelerators.mapping.problem import MappingProblem
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+
+MOST_IN_NESTS = 10  # assumed: of more Einsums nests are tried of the groups that are taken; all would take long
 
 
 class Best(NamedTuple):
@@ -197,7 +198,8 @@ def best_group(
     their own.
     """
     at_once = objective != "energy" and len(members) == 1 and (fine or len(problem.work) == 1)
-    in_nests = _nested(problem, spec, members, below) if objective == "dram" else Best(None, 0, False)
+    nests = objective == "dram" and len(problem.work) < (MANY_EINSUMS if fine else MOST_IN_NESTS)
+    in_nests = _nested(problem, spec, members, below) if nests else Best(None, 0, False)
     below = below if in_nests.group is None else cost(in_nests.group, objective)
     if at_once and is_plain(problem, spec, members[0]):
         alone = _alone(problem, spec, members[0], objective, below, thorough)
@@ -214,7 +216,9 @@ def best_group(
 
 def _nested(problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], below: Cost) -> Best:
     """The group that moves fewest words one tile at a time, each Einsum in a nest of its own, where that is less."""
-    group, compared = nested(problem, spec, members) if len(problem.work) < MANY_EINSUMS else (None, 0)
+    from cascadesim.accelerators.mapping.mapper.nests import nested  # of searches for traffic alone
+
+    group, compared = nested(problem, spec, members, below[0])
     better = group is not None and cost(group, "dram") < below
     return Best(group if better else None, compared, group is not None)
 

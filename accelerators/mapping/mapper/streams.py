@@ -99,13 +99,16 @@ class Shared:
             return total, stays | (one & np.where(whole > 0, single, alone))
         return whole * words + np.where(rest > 0, last, 0), one & np.where(whole > 0, single, alone)
 
-    def moves(self, place: int) -> Flags:
+    def moves(self, axes: frozenset[str], place: int) -> Flags:
         """Whether each tile of the shared loops brings another one of what is kept inside so many of them, the last of
-        which is along it: not where the last stretch of that has a single tile."""
+        which is along it: not where the last stretch of that is a single tile, for loops that it lacks."""
         if not self.axes or place < len(self.axes):
             return np.array([not self.axes])
         axis, step = self.axes[-1], self.steps[-1]
-        rest = self.extents[axis] % self.sizes(place - 1)[axis]
+        outside = [number for number, other in enumerate(self.axes[:-1]) if other == axis]
+        if not outside or set(self.axes[outside[-1] + 1 : -1]) <= axes:
+            return np.array([True])
+        rest = self.extents[axis] % self.steps[outside[-1]]
         found: Flags = (rest == 0) | (rest > step)
         return found
 
@@ -176,9 +179,11 @@ def _possible(words: Counts, fits: Flags) -> Counts:
 
 
 def steps_of(
-    extents: Mapping[str, int], order: tuple[str, ...], near: Sequence[tuple[str, int]] = ()
-) -> Iterator[Counts]:
-    """Choices of steps, balanced ones: for each loop one of each. `near`: around these steps of the same loops."""
+    extents: Mapping[str, int], order: tuple[str, ...], near: Sequence[tuple[str, int]] = (),
+    stepped: frozenset[str] = frozenset(),
+) -> Iterator[Counts]:  # fmt: skip
+    """Choices of steps, balanced ones: for each loop one of each. `near`: around these steps of the same loops;
+    `stepped`: axes that go element by element."""
     axes = list(dict.fromkeys(order))
     if not axes:
         return
@@ -186,7 +191,7 @@ def steps_of(
     choices: list[list[tuple[int, ...]]] = []
     for axis in axes:
         known = [step for other, step in near if other == axis]
-        inner = around(balanced(extents[axis]), known[-1:], most)
+        inner = [1] if axis in stepped else around(balanced(extents[axis]), known[-1:], most)
         if order.count(axis) == 1:
             choices.append([(size,) for size in inner])
             continue

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import combinations, product
+from itertools import combinations, pairwise, product
 
 Nest = tuple[tuple[str, int], ...]  # axis, step; outermost first
 Box = tuple[tuple[str, int], ...]  # axis, elements
@@ -21,15 +21,22 @@ NEVER = 1 << 60
 
 @dataclass(frozen=True)
 class Step:
-    """An Einsum by the axes of its tensors: `inputs` by name."""
+    """An Einsum by the axes of its tensors: `inputs` by name.
+
+    `over`: the axis along which its result is a running value, whose loop is shared and goes element by element; the
+    value stays outside of it. `in_place`: its result lies where a running value was. `late`: it comes after that loop.
+    """
 
     output: str
     axes: str
     inputs: tuple[tuple[str, str], ...]
+    over: str = ""
+    in_place: bool = False
+    late: bool = False
 
     @property
     def walked(self) -> str:
-        return "".join(sorted(set(self.axes).union(*(axes for _, axes in self.inputs))))
+        return "".join(sorted(set(self.axes + self.over).union(*(axes for _, axes in self.inputs))))
 
 
 def fewest_words(steps: Sequence[Step], extents: dict[str, int], words: int) -> int:
@@ -60,33 +67,39 @@ class Group:
     @property
     def shared(self) -> list[str]:
         """Axes that all walk, that what is read here has, and that nothing read here is summed over."""
-        axes = set.intersection(*(set(step.walked) for step in self.steps))
+        axes = set.intersection(*(set(step.walked) for step in self.steps if not step.late))
         for step in self.steps:
-            if self.readers(step.output):
+            if self.readers(step.output) and not step.over:
                 axes &= set(step.axes)
         return sorted(axes) if len(self.steps) > 1 else []
 
+    @property
+    def over(self) -> set[str]:
+        return {step.over for step in self.steps} - {""}
+
     def fewest(self, words: int) -> int:
         """Words that move at least."""
-        return min(self.of_nest(nest, words) for nest in nests(
-            tuple((axis, dict(self.extents)[axis]) for axis in self.shared), whole=True))
+        every = nests(tuple((axis, dict(self.extents)[axis]) for axis in self.shared), whole=True)
+        return min(self.of_nest(nest, words) for nest in every if all((axis, 1) in nest for axis in self.over))
 
     def of_nest(self, nest: Nest, words: int) -> int:
         """The least with these shared loops: every choice of what is held all the time, then the best nest of each."""
         leaf = inside(self.extents, nest)
-        alive = [sum(size(leaf, step.axes) for maker, step in enumerate(self.steps) if self.readers(step.output)
-                     and maker <= number <= self.readers(step.output)[-1]) - self.in_place(number, leaf)
-                 for number in range(len(self.steps))]  # fmt: skip
+        carried = sum(size(inside(self.extents, nest[: [axis for axis, _ in nest].index(step.over)]), step.axes)
+                      for step in self.steps if step.over)  # fmt: skip
+        alive = [carried + sum(size(leaf, step.axes) for maker, step in enumerate(self.steps) if self.readers(
+            step.output) and not step.over and not step.in_place and maker <= number <= self.readers(step.output)[-1])
+                 - self.in_place(number, leaf) for number in range(len(self.steps))]  # fmt: skip
         several = {name: axes for step in self.steps for name, axes in step.inputs
                    if name not in self.made and len(self.readers(name)) > 1}  # fmt: skip
         ways = [list(self.ways(number, nest)) for number in range(len(self.steps))]
-        both = [[(room, moved, (min(self.readers(name)), max(self.readers(name)))) for room, moved in
-                 held(nest, self.extents, axes)] + [(0, self.uses(name), (0, -1))] for name, axes in several.items()]
-        best, stored = NEVER, sum(size(self.extents, step.axes) for step in self.steps if self.readers(step.output)
-                                  and any(step.output in dict(later.inputs) for later in self.later))  # fmt: skip
+        both = [[(room, moved, (min(self.readers(name)), max(self.readers(name))) if always_moves(
+            nest, depth, self.extents, axes) else (0, len(self.steps))) for depth, (room, moved) in enumerate(
+                held(nest, self.extents, axes))] + [(0, self.uses(name), (0, -1))] for name, axes in several.items()]
+        best, stored = NEVER, sum(size(self.extents, step.axes) for step in self.steps if step.late or (
+            self.readers(step.output) and any(step.output in dict(later.inputs) for later in self.later)))  # fmt: skip
         for chosen in product(*both):
-            rooms = [words - alive[number] - sum(room for room, _, (first, last) in chosen
-                                                 if first <= number <= last or first == -1)
+            rooms = [words - alive[number] - sum(room for room, _, (first, last) in chosen if first <= number <= last)
                      for number in range(len(self.steps))]  # fmt: skip
             best = min(best, stored + sum(moved for _, moved, _ in chosen) + joined(ways, rooms, 0))
         return best
@@ -94,9 +107,10 @@ class Group:
     def in_place(self, number: int, leaf: Box) -> int:
         """Words of a result that is made, element by element, where one lies that nothing else reads any more."""
         step = self.steps[number]
+        lie = {other.output for other in self.steps if other.over or other.in_place}
         over = any(name in self.made and axes == step.axes == step.walked and self.readers(name)[-1] == number
-                   for name, axes in step.inputs)  # fmt: skip
-        return size(leaf, step.axes) if over and self.readers(step.output) else 0
+                   and name not in lie for name, axes in step.inputs)  # fmt: skip
+        return size(leaf, step.axes) if over and self.readers(step.output) and step.output not in lie else 0
 
     def uses(self, name: str) -> int:
         return sum(size(self.extents, self.steps[number].walked) for number in self.readers(name))
@@ -106,7 +120,7 @@ class Group:
         step = self.steps[number]
         own = [(name, axes, False) for name, axes in step.inputs
                if name not in self.made and len(self.readers(name)) == 1]  # fmt: skip
-        own += [] if self.readers(step.output) else [(step.output, step.axes, True)]
+        own += [] if self.readers(step.output) or step.late else [(step.output, step.axes, True)]
         if not own:
             yield 0, 0, 0
             return
@@ -188,6 +202,15 @@ def visits(nest: Nest, box: Box, axes: str) -> int:
                 words *= len(each)
             moved += words
     return moved
+
+
+@cache
+def always_moves(nest: Nest, depth: int, extents: Box, axes: str) -> bool:
+    """Whether each tile of all loops brings another one of what is kept inside so many of them."""
+    whole = tuple((axis, range(elements)) for axis, elements in extents)
+    outer = [tuple(each for axis, each in ranges if axis in axes) for ranges in tiles_of(nest[:depth], whole)]
+    alone = len(outer) == sum(leaves(extents, nest).values())  # no loop inside
+    return alone and all(one != other for one, other in pairwise(outer))
 
 
 @cache
