@@ -13,11 +13,13 @@ from typing import NamedTuple
 from cascadesim.accelerators.mapping.problem import Dimension, MappingProblem, TensorUse, Work
 from cascadesim.accelerators.mapping.runs import (
     ARRAY_2D,
+    GLOBAL_BUFFER,
     BoundLoop,
     BoundRun,
     bound_run,
     divides,
     executed,
+    home,
     operations_of,
     parts,
     stationary,
@@ -210,6 +212,8 @@ def _result(draft: Draft, tensor: str) -> Iterator[str]:
         yield f"{tensor} is made here, tile by tile: leave out what is said of the next tile"
     elif makers[0] in draft.after:
         yield f"{tensor} is made after {draft.loops[draft.after[makers[0]]].part}; leave the line out"
+    elif (where := home(draft.spec, draft.spaces[makers[0]][0])) != GLOBAL_BUFFER:
+        yield f"{tensor} is added up in {where} and stays there as its loops ask; leave the line out"
 
 
 def _unsliced(draft: Draft, passing: Sequence[str]) -> Iterator[str]:

@@ -135,13 +135,14 @@ class LayeredGroup(TiledGroup):
         """
         innermost, staying = len(self.loops), self.problem.staying
         leaving = {operand.tensor for operand in self.writes}
+        in_place = in_states(self.problem, tuple(self.by_place), leaving) if self.in_flight == 1 else ()
         kept = [each for each in (*self.reads, *(made for made in self.made if made.depth < innermost
                                                  and made.tensor not in staying)) if each.where == memory]  # fmt: skip
         turns = [(made, Held(self.kept_words(made), run, self.problem.readers.get(made.tensor, ()),
                              made.tensor in leaving))
                  for made, run in zip(self.made, self.runs, strict=True)
                  if made.where == memory and made.depth >= innermost and made.tensor not in staying
-                 and (self.in_flight > 1 or run.place not in in_states(self.problem, tuple(self.by_place), leaving))]
+                 and run.place not in in_place]  # fmt: skip
         stays = sum(staying.values()) if memory == GLOBAL_BUFFER else 0
         if not (self.in_slices and self.in_flight == 1):
             whole = sum(map(self.room_words, kept))
@@ -227,23 +228,28 @@ def _share(words: int, room: int) -> float:
     return words / room if room else float("inf") if words else 0.0
 
 
-def in_states(problem: MappingProblem, places: Sequence[int], leaving: Collection[str]) -> set[int]:
+def in_states(problem: MappingProblem, places: tuple[int, ...], leaving: Collection[str]) -> Collection[int]:
     """Places of Einsums whose results lie in the place of a running value, from the last reading of that to the next
     writing: made of it element by element, and only it is made of that (`SPNV` of `RNV`), one tile at a time."""
-    found = set()
-    for place in places:
-        work = problem.work[place]
-        states = [state for state, previous in problem.feeds[place] if previous and state > place and state in places]
-        if work.reduced or len(states) != 1 or work.output.tensor in leaving:
-            continue
-        state, made = problem.work[states[0]], work.output
-        later = any((states[0], True) in problem.feeds[other] for other in places if other > place)
-        only = problem.readers.get(made.tensor) == (states[0],) and not state.reduced and not later
-        of_it = [use.shape for use in work.inputs if use.tensor == state.output.tensor]
-        if only and of_it == [made.shape] == [state.output.shape] and made.shape in [
-            use.shape for use in state.inputs if use.tensor == made.tensor]:  # fmt: skip
-            found.add(place)
+    key = "in states", places, frozenset(leaving)
+    if key not in problem.known:
+        problem.known[key] = {place for place in places if problem.work[place].output.tensor not in leaving
+                              and _lies_in_a_state(problem, place, places)}  # fmt: skip
+    found: Collection[int] = problem.known[key]
     return found
+
+
+def _lies_in_a_state(problem: MappingProblem, place: int, places: tuple[int, ...]) -> bool:
+    work = problem.work[place]
+    states = [state for state, previous in problem.feeds[place] if previous and state > place and state in places]
+    if work.reduced or len(states) != 1:
+        return False
+    state, made = problem.work[states[0]], work.output
+    later = any((states[0], True) in problem.feeds[other] for other in places if other > place)
+    of_it = [use.shape for use in work.inputs if use.tensor == state.output.tensor]
+    into_it = [use.shape for use in state.inputs if use.tensor == made.tensor]
+    alone = problem.readers.get(made.tensor) == (states[0],) and not state.reduced and not later
+    return alone and of_it == [made.shape] == into_it == [state.output.shape]
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,11 +199,11 @@ class NestSearch:
         return next(number for number, work in enumerate(self.works) if work.output.tensor == tensor)
 
     @cached_property
-    def in_states(self) -> set[int]:
+    def in_states(self) -> frozenset[int]:
         """Numbers of the Einsums whose results lie in the place of a running value."""
         _, results = outside(self.problem, self.members)
         found = in_states(self.problem, self.members, {use.tensor for use in results})
-        return {number for number, member in enumerate(self.members) if member in found}
+        return frozenset(number for number, member in enumerate(self.members) if member in found)
 
     def alive(self, shared: Shared) -> list[Counts]:
         """Words of results, during each Einsum, that are read here or carried on; one may be made in the place of

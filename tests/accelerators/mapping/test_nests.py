@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from mapped_cases import CHAIN, PRODUCT, RUNNING, array, check_ports, check_schedule, sized
+from mapped_cases import CHAIN, PRODUCT, RUNNING, accumulating, array, check_ports, check_schedule, sized
 from test_group import Case, expected_of, inputs_of
 from walker import Execution, words_moved
 
+from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, Kept, outside_of_late
 from cascadesim.accelerators.mapping.mapper.candidates import Neighbours
@@ -19,7 +21,10 @@ from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.placing import bind
 from cascadesim.accelerators.mapping.resolve import resolved
 from cascadesim.accelerators.mapping.runs import BoundLoop
+from cascadesim.accelerators.mapping.schedule.sliced import group_program
 from cascadesim.accelerators.mapping.text import parse_mapping
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.texts import find
 
 TEXTS = [PRODUCT, CHAIN, RUNNING, *map(find, (
@@ -96,6 +101,83 @@ def check(group: BoundGroup) -> None:
     assert str(described("mine", (again,))) == str(text)
     assert (again.memory_words, again.footprint_words, again.bound_cycles) == (
         group.memory_words, group.footprint_words, group.bound_cycles)
+
+
+TWO = """mapping mine for two-products
+for n2:
+  split r: r1 by 2, r0
+  split n: n2 by 4, n1 by 3, n0
+  split j: j1 by 2, j0
+  array_2d [r0 over rows, n0 over columns]: Y for r1, n1, k
+  array_2d [r0 over rows, j0 over columns]: Z for r1, j1, n
+  keep A in global_buffer at r1
+  keep W in global_buffer at n2
+  keep Z in global_buffer at j1
+  bypass U
+  overlap serial
+"""
+SIZES = {"R": 4, "K": 3, "N": 8, "J": 6}
+
+
+def two(text: str, **spec: int) -> BoundGroup:
+    rows = {"rows": 2, "columns": 4, "lanes": 4, **spec}
+    return resolved(parse_mapping(text), sized(CHAIN, SIZES, 1), array(**rows))[0]
+
+
+def test_words_of_a_nest_by_hand() -> None:
+    """Two tiles of n, each with Y for all of r: A comes once for each, W once. 2 x 2 of Z come for each of 2 x 3 places
+    in the first tile of n, leave, come back in the second and leave again. U is read by each row of tiles of Z: of 4
+    columns by 2 of j, 2 times 3 tiles, all of it twice for two rows of r1. Y is in registers; A and W, or a tile of Z,
+    take the room."""
+    group = two(TWO)
+    reads = {read.tensor: group.filled(read) for read in group.reads}
+    assert reads == {"A": 2 * 4 * 3, "W": 3 * 8, "U": 2 * 8 * 6}
+    made = group.made[-1]
+    assert (group.stored(group.writes[0]), group.returned(made)) == (2 * 4 * 6, 4 * 6)
+    assert group.memory_words["dram"] == (24 + 24 + 96 + 24, 48)
+    assert group.memory_words["global_buffer"] == (0, 24 + 24 + 24)  # U goes straight to the elements
+    assert group.footprint_words == max(2 * 3 + 3 * 4, 2 * 2)
+    busy = group_program(group).busy_cycles()
+    assert {name: busy[name] for name in ("load A", "load W", "load U", "return Z", "store Z")} == {
+        "load A": 24, "load W": 24, "load U": 96, "return Z": 24, "store Z": 48}  # a word a cycle
+
+
+@pytest.mark.parametrize(("old", "new", "says"), [
+    ("bypass U", "bypass X", "no tensor 'X' comes from outside this group"),
+    ("bypass U", "bypass Y", "no tensor 'Y' comes from outside this group"),
+    ("bypass U", "bypass A", "A passes by; 'bypass' and 'keep' do not go together"),
+    ("overlap serial", "overlap interleave 2", "words of U pass by: one tile at a time then, 'overlap serial'"),
+    ("  bypass U\n  overlap serial", "  overlap interleave 2", "sums of Z leave unfinished: one tile at a time then"),
+    ("keep A in global_buffer at r1", "keep A in global_buffer at j1", "A cannot be kept inside a loop that only ano"),
+    ("keep W in global_buffer at n2", "keep W in global_buffer at r1\n  keep Y in global_buffer at n1", "Y"),
+    ("at j1", "at j1 double", "Z is made here, tile by tile"),
+    ("n1 by 3", "n1 by 4", "n1 advances by 4 of 4"),
+    ("Y for r1, n1, k", "Y for r1, k, n1", "Y has a loop of its own over n1: before its other ranks"),
+])  # fmt: skip
+def test_what_is_illegal_says_what_would_be_legal(old: str, new: str, says: str) -> None:
+    assert old in TWO
+    with pytest.raises(CascadeSimError, match=re.escape(says)):
+        two(TWO.replace(old, new))
+
+
+def test_sums_of_an_array_with_accumulators_stay_there() -> None:
+    spec = accumulating(array(2, 4, 4), 64)
+    with pytest.raises(CascadeSimError, match="Z is added up in accumulators and stays there as its loops ask"):
+        resolved(parse_mapping(TWO), sized(CHAIN, SIZES, 1), spec)
+
+
+def test_what_is_made_of_a_state_lies_in_its_place() -> None:
+    """16 states of one row: S, and nothing for what goes into its next value; with two tiles open, that too."""
+    text = cascade("decay", """
+        S[r,0]   = 0
+        D[r,n]   = G[r,n] * S[r,n]
+        S[r,n+1] = D[r,n] + X[r,n]
+    """)
+    of = sized(text, {"R": 16, "N": 3}, 1)
+    mapping, spec = "mapping mine for decay\nfor n:\n  array_2d: D for r; S for r\n  overlap ", load("one-element").spec  # type: ignore[attr-defined]
+    serial, both = (resolved(parse_mapping(mapping + how), of, spec)[0] for how in ("serial", "interleave 2"))
+    assert serial.footprint_words == 16 + 2 * 16  # S; G and X of a step
+    assert both.footprint_words == 16 + 2 * 2 * 16 + 2 * 16
 
 
 @pytest.mark.slow
