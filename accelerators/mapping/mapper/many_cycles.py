@@ -6,11 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
+from math import prod
+from typing import Any
 
 import numpy as np
 
+from cascadesim.accelerators.energy import Actions, dynamic_energy_j
 from cascadesim.accelerators.mapping.legality import Draft, Kept
 from cascadesim.accelerators.mapping.mapper.candidates import named_loops
+from cascadesim.accelerators.mapping.mapper.costs import priced
 from cascadesim.accelerators.mapping.mapper.many_sizes import (
     Bits,
     Counts,
@@ -20,7 +24,8 @@ from cascadesim.accelerators.mapping.mapper.many_sizes import (
     product_of,
     words_of,
 )
-from cascadesim.accelerators.mapping.runs import ARRAY_2D
+from cascadesim.accelerators.mapping.problem import TensorUse
+from cascadesim.accelerators.mapping.runs import ACCUMULATORS, ARRAY_2D, executed, operations_of
 from cascadesim.accelerators.mapping.schedule.pipeline import MOST_LEAD
 
 
@@ -236,6 +241,41 @@ class Way(ManyTiles):
         shared = [np.ceil(words * per_word) * ((period > 1) | (times == 0)) for words, period, times in loads]
         cycles: Floats = self.first_cycles - sum(shared, np.array(0.0))
         return cycles
+
+    @cached_property
+    def joules(self) -> Floats:
+        """What one instance takes, (ways,), as `costs.actions` counts it; operations without a price are left out."""
+        points = prod(self.problem.extents[axis] for axis in self.work.axes)
+        again = sum((np.round(points * self.new_words(use)) for use in self.work.inputs), np.array(0.0))
+        registers = points * (len(self.work.inputs) + bool(self.work.einsum.reduced_ranks)), points + again
+        stored = self.stored_words * (self.summed_words > 0)
+        summed = (self.summed_words - stored) / 2
+        through: tuple[Any, Any] = summed + stored, summed
+        own, beside = (through, (0, 0)) if self.accumulates else ((0, 0), through)
+        loads = [self.filled(use) for use in self.work.inputs]
+        behind = [words * (far < words) for words, far in zip(loads, self.from_dram, strict=True)]
+        fetched = [far * (far < words) for words, far in zip(loads, self.from_dram, strict=True)]
+        memory = self.behind.name if self.spec.memories else ""
+        can = operations_of(self.spec, self.run.unit)
+        operations = {kind: points * count for kind, count in (executed(can, self.work) or {}).items()}
+        in_2d = self.run.unit == ARRAY_2D
+        done: Any = (  # arrays, which prices are linear in
+            self.dram_words, sum(map(self.read_words, self.work.inputs), beside[0]), sum(loads, beside[1]),
+            *(registers if in_2d else (0, 0)), *((0, 0) if in_2d else registers),
+            operations if in_2d else {}, {} if in_2d else operations,
+            {memory: sum(behind), ACCUMULATORS: own[0]}, {memory: sum(fetched), ACCUMULATORS: own[1]},
+        )  # fmt: skip
+        joules: Any = sum(dynamic_energy_j(priced(Actions(*done)), self.spec).values())
+        return np.asarray(joules, np.float64)
+
+    def new_words(self, use: TensorUse) -> Floats:
+        """Share of the points at which an element gets another value of an operand: `costs._new`."""
+        spatial, share = {axis for axis, _, _ in self.run.space}, np.array(1.0)
+        for axis in reversed([axis for axis in self.run.time if axis not in spatial]):
+            if axis in use.axes:
+                break
+            share = share * self.number(axis) / self.problem.extents[axis]
+        return share
 
     def _with_first(self, bound: Floats) -> Floats:
         tiles = self.problem.instances * product_of(self.most)

@@ -59,7 +59,7 @@ class KnownGroups:
         fine: bool = False, below: Cost = NO_LIMIT, slices: bool = True,
     ) -> Best:  # fmt: skip
         """As `best_group`; nothing is compared twice."""
-        if len(problem.work) == 1 and objective != "energy" and is_plain(problem, spec, 0):
+        if len(problem.work) == 1 and is_plain(problem, spec, 0):
             fine, slices = False, True  # all sizes are tried at once
         works, attended = [problem.work[member] for member in members], problem.attended
         uses = (*(use for work in works for use in (*work.inputs, work.output)), *outputs_of(problem, members))
@@ -197,7 +197,7 @@ def best_group(
     then tiles of other sizes, one or two axes at a time, as long as that is better. `slices`: Einsums may have loops of
     their own.
     """
-    at_once = objective != "energy" and len(members) == 1 and (fine or len(problem.work) == 1)
+    at_once = len(members) == 1 and (fine or len(problem.work) == 1)
     nests = objective == "dram" and len(problem.work) < (MANY_EINSUMS if fine else MOST_IN_NESTS)
     in_nests = _nested(problem, spec, members, below) if nests else Best(None, 0, False)
     below = below if in_nests.group is None else cost(in_nests.group, objective)
@@ -232,7 +232,8 @@ def _alone(
     near, nearest = None, NO_LIMIT
     while True:
         limit = inf if thorough or spec.memories else least[0]
-        every = [fastest(problem, seen, member, objective, near, limit) for seen in spec.from_buffer()]
+        views = spec.from_buffer()[: 1 if objective == "energy" else None]
+        every = [fastest(problem, seen, member, objective, near, limit) for seen in views]
         tried += sum(ways.evaluated for ways in every)
         groups = [_bound_way(way, spec, objective) for ways in every for way in ways.best]
         found = [(cost(group, objective), number, group) for number, group in enumerate(groups) if group.fits]

@@ -29,12 +29,12 @@ BEST = 6  # assumed: ways that are bound exactly, for what is left out here: mor
 
 def ways(
     problem: MappingProblem, spec: SpatialArray, place: int, overlapped: bool, near: Mapping[str, int] | None = None,
-    limit: Callable[[], float] = lambda: inf,
+    limit: Callable[[], float] = lambda: inf, first: bool = True,
 ) -> Iterator[Way]:  # fmt: skip
     """Every order of loops on tiles of many sizes, each on the unit and with the ranks in space that take it first.
 
     Of many axes those that all tensors have are outside of the others: nothing is shared along them. `near`: tiles of
-    sizes around these; `limit`: cycles that matter now.
+    sizes around these; `limit`: cycles that matter now; not `first`: on every unit and with all ranks in space.
     """
     work = problem.work[place]
     axes = looped_axes(problem, work)
@@ -54,7 +54,7 @@ def ways(
         order = (*(axis for axis in common if axis not in inner), *inner)
         for number, run in enumerate(all_runs):
             for again in (False, True) if len(inner) > 1 else (False,):
-                which = (best == number) & (least[number] <= limit())
+                which = ((best == number) | (not first)) & (least[number] <= limit())
                 if not which.any():
                     continue
                 leaf = {axis: sizes[which] for axis, sizes in zip(axes, tiles, strict=True)}
@@ -147,7 +147,8 @@ def fastest(
 ) -> FastestWays:  # fmt: skip
     """The mappings of one Einsum that cost least by the closed form, of all ways and sizes, best first.
 
-    `latency`: cycles with the first tile by itself, then words; `dram`: words from and to DRAM, then cycles.
+    `latency`: cycles with the first tile by itself, then words; `dram`: words from and to DRAM, `energy`: joules, then
+    cycles.
     """
     found: list[tuple[float, float, int, Way]] = []
     evaluated = 0
@@ -159,17 +160,23 @@ def fastest(
     for overlapped in (True, False):
         if objective == "latency" and found:
             break  # one tile at a time is for room
-        for way in ways(problem, spec, place, overlapped, near, of_time):
+        for way in ways(problem, spec, place, overlapped, near, of_time, objective != "energy"):
             evaluated += len(way.steps[0]) if way.steps else 1
-            least = way.least_cycles if objective == "latency" else way.dram_words
+            least = way.least_cycles if objective == "latency" else _costs(way, objective)[0]
             useful = np.flatnonzero(way.fits & (least <= limit()))
             if not len(useful):
                 continue
             own = way.take(useful) if way.steps else way
-            costs = (own.cycles, own.dram_words) if objective == "latency" else (own.dram_words, own.cycles)
-            first, second = (np.broadcast_to(cost, useful.shape) for cost in costs)
+            first, second = (np.broadcast_to(cost, useful.shape) for cost in _costs(own, objective))
             alike = np.flatnonzero(first <= first.min() * ALIKE[objective])
             at = int(alike[np.lexsort((first[alike], second[alike]))[0]])
             alone = own.take(np.array([at])) if own.steps else own
             found = nsmallest(BEST, [*found, (float(first[at]), float(second[at]), evaluated, alone)])
     return FastestWays(tuple(way for *_, way in found), evaluated)
+
+
+def _costs(way: Way, objective: Objective) -> tuple[Counts | Floats, Counts | Floats]:
+    """What is to be least, and what decides between equals."""
+    if objective == "latency":
+        return way.cycles, way.dram_words
+    return (way.dram_words if objective == "dram" else way.joules), way.cycles

@@ -17,7 +17,7 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.energy import area_um2, dynamic_energy_j, sram_area_um2, sram_row_energy_pj
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import IllegalMapping
-from cascadesim.accelerators.mapping.mapper.costs import ALIKE, Objective, actions, cost, total
+from cascadesim.accelerators.mapping.mapper.costs import ALIKE, Objective, actions, cost, priced, total
 from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.mapper.search import every_group, search
 from cascadesim.accelerators.mapping.mapper.single import ways
@@ -323,6 +323,8 @@ def test_what_is_counted_of_a_memory_on_many_sizes_is_what_each_mapping_moves(se
         if own.fits.item():
             assert own.dram_words.item() == group.read_words + group.written_words
             assert own.bound_cycles.item() == pytest.approx(group.busiest_cycles, rel=1e-12)
+            joules = sum(dynamic_energy_j(priced(actions(group)), spec).values())
+            assert own.joules.item() == pytest.approx(joules, rel=1e-9)
 
 
 def test_blocks_for_a_memory_are_found_where_the_channel_is_slow() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import fsum
 from random import Random
 
 import numpy as np
@@ -11,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.energy import dynamic_energy_j
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.mapper.costs import actions, cost, is_plain, paced_cycles
+from cascadesim.accelerators.mapping.mapper.costs import actions, cost, is_plain, paced_cycles, priced
 from cascadesim.accelerators.mapping.mapper.many_cycles import Way
 from cascadesim.accelerators.mapping.mapper.single import fastest, ways
 from cascadesim.accelerators.mapping.placing import bound
@@ -77,6 +79,8 @@ def test_an_array_of_sizes_counts_what_each_mapping_does(
         assert own.port_words.item() == group.moved_words
         assert own.footprint_words.item() == group.footprint_words
         assert own.fits.item() == group.fits
+        joules = fsum(dynamic_energy_j(priced(actions(group)), spec).values()) / whole.instances
+        assert own.joules.item() == pytest.approx(joules, rel=1e-9)
         if own.accumulates:
             assert own.summed_words.item() == group.accumulated_words
             assert own.sum_words.item() == group.room_in("accumulators")
