@@ -180,6 +180,65 @@ def test_what_is_made_of_a_state_lies_in_its_place() -> None:
     assert both.footprint_words == 16 + 2 * 2 * 16 + 2 * 16
 
 
+def test_what_a_later_einsum_reads_of_a_state_keeps_its_place() -> None:
+    """E reads the state before after D was made of it: D has words of its own."""
+    text = cascade("decay", """
+        S[r,0]   = 0
+        D[r,n]   = G[r,n] * S[r,n]
+        E[r,n]   = H[r,n] * S[r,n]
+        S[r,n+1] = D[r,n] + E[r,n]
+    """)
+    of, spec = sized(text, {"R": 16, "N": 3}, 1), load("one-element").spec  # type: ignore[attr-defined]
+    mapping = "mapping mine for decay\nfor n:\n  array_2d: D for r; E for r; S for r\n  overlap serial"
+    (group,) = resolved(parse_mapping(mapping), of, spec)
+    assert group.footprint_words == 16 + 2 * 16 + 16  # S; G and H of a step; D, and E in the place of S
+
+
+@pytest.mark.parametrize(("at", "held"), [("n1", 4), ("j1", 0)])
+def test_what_stays_from_tile_to_tile_is_there_while_others_run(at: str, held: int) -> None:
+    """Two rows of Z stay while n1 moves on, and leave with n2: they are there while Y is made, unless they are kept
+    inside the nest of Z."""
+    text = f"""mapping mine for two-products
+for n2, r1, n1:
+  split r: r1 by 2, r0
+  split n: n2 by 4, n1 by 2, n0
+  split k: k1 by 1, k0
+  split j: j1 by 1, j0
+  array_2d: Y for k1, r, n0; Z for j1, r, n0
+  keep A, W in global_buffer at k1
+  keep U in global_buffer at j1
+  keep Z in global_buffer at {at}
+  overlap serial
+"""
+    of, spec = sized(CHAIN, {"R": 4, "K": 3, "N": 8, "J": 2}, 1), load("one-element").spec  # type: ignore[attr-defined]
+    (group,) = resolved(parse_mapping(text), of, spec)
+    assert group.footprint_words == 2 * 2 + 2 + 2 + held  # Y, a column of A and a row of W
+
+
+@pytest.mark.parametrize(("rows", "held"), [(3, 1), (4, 0)])
+def test_a_last_stretch_of_one_tile_stays_for_loops_that_it_lacks(rows: int, held: int) -> None:
+    """Three rows in stretches of two: the last one is alone, and stays while d moves on; IN is there while Z is made."""
+    text = cascade("scaled", """
+        N[r,d] = X[r,d] * IN[r]
+        Z[r,n] = N[r,d] * W[d,n]
+    """)
+    mapping = """mapping mine for scaled
+for r2, d2, r1:
+  split r: r2 by 2, r1 by 1, r0
+  split d: d2 by 2, d1 by 1, d0
+  split n: n1 by 1, n0
+  array_2d: N for d1; Z for n1, d1
+  keep IN in global_buffer at r1
+  keep Z in global_buffer at n1
+  bypass X, W
+  overlap serial
+"""
+    of, spec = sized(text, {"R": rows, "D": 4, "N": 3}, 1), load("one-element").spec  # type: ignore[attr-defined]
+    (group,) = resolved(parse_mapping(mapping), of, spec)
+    assert group.filled(next(read for read in group.reads if read.tensor == "IN")) == {3: 2 * 2 + 1, 4: 2 * 4}[rows]
+    assert group.footprint_words == 2 + 1 + held  # a row of N; IN, or a word of Z
+
+
 @pytest.mark.slow
 @given(nested())
 @settings(max_examples=40, deadline=None)
