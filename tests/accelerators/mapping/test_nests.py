@@ -217,7 +217,7 @@ for n2, r1, n1:
 
 @pytest.mark.parametrize(("rows", "held"), [(3, 1), (4, 0)])
 def test_a_last_stretch_of_one_tile_stays_for_loops_that_it_lacks(rows: int, held: int) -> None:
-    """Three rows in stretches of two: the last one is alone, and stays while d moves on; IN is there while Z is made."""
+    """Three rows in stretches of two: the last is alone, and stays while d moves on; IN is there while Z is made."""
     text = cascade("scaled", """
         N[r,d] = X[r,d] * IN[r]
         Z[r,n] = N[r,d] * W[d,n]
