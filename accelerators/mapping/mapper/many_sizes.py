@@ -76,32 +76,12 @@ class ManyTiles:
         return max((number + 1 for number, axis in enumerate(self.order) if axis in use.axes), default=0)
 
     def filled(self, use: TensorUse) -> Counts:
-        """Words of an input that come from DRAM: `runs.filled_words`."""
-        return self._filled(use.axes, self.tiles[0], 0, self.kept[use.tensor])[0]
+        """Words of an input that come into the buffer: `runs.filled_words`."""
+        return self.filled_inside(use, self.kept[use.tensor])
 
-    def _filled(self, axes: frozenset[str], sizes: Sizes, number: int, depth: int) -> tuple[Counts, Bits]:
-        """Words moved inside so many loops, and where that is a single tile."""
-        if number == depth:
-            return words_of(axes, sizes), np.array(True)
-        axis, step = self.order[number], self.steps[number]
-        again = axis in self.order[number + 1 : depth]
-        size = sizes[axis]
-        taken = np.minimum(step, size)
-        whole, rest = size // taken, size % taken
-        count = whole + (rest > 0)
-        if axis in axes and not again:
-            words, single = self._filled(axes, sizes, number + 1, depth)
-            return words, single & (count == 1)
-        words, single = self._filled(axes, {**sizes, axis: taken}, number + 1, depth)
-        if axis in axes or again:
-            of_rest, rest_single = self._filled(axes, {**sizes, axis: np.maximum(rest, 1)}, number + 1, depth)
-            total = whole * words + np.where(rest > 0, of_rest, 0)
-            single = np.where(rest > 0, rest_single, single)
-        else:
-            total = count * words
-        if axis in axes:
-            return np.where(count == 1, words, total), single & (count == 1)
-        return np.where(single | (count == 1), words, total), single
+    def filled_inside(self, use: TensorUse, depth: int) -> Counts:
+        """Words of an input that come to a tile inside so many loops."""
+        return filled_words_of(tuple(zip(self.order, self.steps, strict=True))[:depth], use.axes, self.tiles[0])[0]
 
     def in_pieces(self, use: TensorUse) -> Bits:
         """Where an input comes piece by piece, each with the first tile that uses it."""
@@ -173,7 +153,7 @@ class ManyTiles:
         for use, depths in zip(self.work.inputs, self.depths_behind, strict=True):
             words = self.filled(use)
             for depth in range(self.kept[use.tensor]):
-                words = np.where(depths == depth, self._filled(use.axes, self.tiles[0], 0, depth)[0], words)
+                words = np.where(depths == depth, self.filled_inside(use, depth), words)
             found.append(words)
         return found
 
@@ -189,7 +169,7 @@ class ManyTiles:
         for depths in product(*(range(depth + 1) for depth in inner)):
             words, taken = np.array(0), np.array(0)
             for use, depth, own in zip(self.work.inputs, depths, inner, strict=True):
-                words = words + self._filled(use.axes, self.tiles[0], 0, depth)[0]
+                words = words + self.filled_inside(use, depth)
                 taken = taken + (self.room_behind(use, depth) if depth < own else 0)
             better = (taken <= room) & (words < least)
             least = np.where(better, words, least)
@@ -247,6 +227,34 @@ class ManyTiles:
         """Some of the sizes."""
         leaf = {axis: sizes[which] for axis, sizes in self.leaf.items()}
         return replace(self, leaf=leaf, outer=None if self.outer is None else self.outer[which])
+
+
+def filled_words_of(
+    loops: Sequence[tuple[str, Counts]], axes: frozenset[str], sizes: Sizes
+) -> tuple[Counts, Bits]:  # fmt: skip
+    """Words of a tensor that come to a tile inside loops, by axis and steps, and where that is a single tile:
+    `runs.filled_words` of many sizes."""
+    if not loops:
+        return words_of(axes, sizes), np.array(True)
+    (axis, step), *inner = loops
+    again = axis in (other for other, _ in inner)
+    size = sizes[axis]
+    taken = np.minimum(step, size)
+    whole, rest = size // taken, size % taken
+    count = whole + (rest > 0)
+    if axis in axes and not again:
+        words, single = filled_words_of(inner, axes, sizes)
+        return words, single & (count == 1)
+    words, single = filled_words_of(inner, axes, {**sizes, axis: taken})
+    if axis in axes or again:
+        of_rest, rest_single = filled_words_of(inner, axes, {**sizes, axis: np.maximum(rest, 1)})
+        total = whole * words + np.where(rest > 0, of_rest, 0)
+        single = np.where(rest > 0, rest_single, single)
+    else:
+        total = count * words
+    if axis in axes:
+        return np.where(count == 1, words, total), single & (count == 1)
+    return np.where(single | (count == 1), words, total), single
 
 
 def words_of(axes: frozenset[str], sizes: Sizes) -> Counts:

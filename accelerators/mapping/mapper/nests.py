@@ -19,15 +19,14 @@ from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, Kept
 from cascadesim.accelerators.mapping.mapper.candidates import Neighbours, best_spaces, contracts
 from cascadesim.accelerators.mapping.mapper.costs import MOST_AXES, is_whole
+from cascadesim.accelerators.mapping.mapper.many_sizes import Counts
 from cascadesim.accelerators.mapping.mapper.streams import (
     INSIDE,
     NEVER,
     PASSES,
-    Counts,
     Moving,
     Shared,
     Stream,
-    product_of,
     steps_of,
     streams,
 )
@@ -272,7 +271,7 @@ class NestSearch:
         room while it is used."""
         axes, none = tensor.use.axes, (0,) * len(self.works)
         if place == INSIDE:
-            return Option(place, product_of([0]), none)
+            return Option(place, np.zeros(1, np.int64), none)
         if place == PASSES:
             passing = [loops.passing(axes, self.works[user]) for user in tensor.users]
             return Option(place, np.sum(np.broadcast_arrays(*passing), axis=0), none)
@@ -322,7 +321,8 @@ class NestSearch:
 
 
 def _at(values: Counts, number: int) -> int:
-    return int(values[number] if len(values) > 1 else values[0])
+    flat = np.atleast_1d(values)
+    return int(flat[number] if len(flat) > 1 else flat[0])
 
 
 def nested(

@@ -6,7 +6,7 @@ there a block of one tensor stays while another one streams. mapping.md 8.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -14,12 +14,10 @@ from math import prod
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cascadesim.accelerators.mapping.mapper.many_sizes import Bits, Counts, filled_words_of, product_of
 from cascadesim.accelerators.mapping.problem import TensorUse, Work
 
-Counts = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 MOST_CHOICES = 1 << 13  # assumed: of steps that are compared at once; of longer axes fewer sizes are
 INSIDE, PASSES = -1, -2  # places of a tensor beside those outside of so many shared loops
 NEVER = 1 << 60  # words of what has no room
@@ -80,26 +78,11 @@ class Shared:
         return prod(extent for axis, extent in self.extents.items() if axis in axes)
 
     def moved(self, axes: frozenset[str], depth: int) -> Counts:
-        """Words of a tensor that come to a tile inside so many loops, as `filled_words` counts them."""
-        return self._moved(axes, self.sizes(0), 0, depth)[0]
+        """Words of a tensor that come to a tile inside so many loops."""
+        loops = tuple(zip(self.axes, self.steps, strict=True))[:depth]
+        return filled_words_of(loops, axes, self.sizes(0))[0]
 
-    def _moved(self, axes: frozenset[str], sizes: dict[str, Counts], at: int, depth: int) -> tuple[Counts, Flags]:
-        """Words inside the loops from one on, in a stretch of these sizes, and whether they are of a single tile."""
-        if at == depth:
-            words = product_of(size for axis, size in sizes.items() if axis in axes)
-            return words, np.ones(len(words), np.bool_)
-        axis, step = self.axes[at], self.steps[at]
-        whole, rest = sizes[axis] // step, sizes[axis] % step
-        words, single = self._moved(axes, {**sizes, axis: step}, at + 1, depth)
-        last, alone = self._moved(axes, {**sizes, axis: np.maximum(rest, 1)}, at + 1, depth)
-        one = whole + (rest > 0) == 1
-        if axis not in axes:
-            stays = single & ~one
-            total = np.where(stays, words, whole * words + np.where(rest > 0, last, 0))
-            return total, stays | (one & np.where(whole > 0, single, alone))
-        return whole * words + np.where(rest > 0, last, 0), one & np.where(whole > 0, single, alone)
-
-    def moves(self, axes: frozenset[str], place: int) -> Flags:
+    def moves(self, axes: frozenset[str], place: int) -> Bits:
         """Whether each tile of the shared loops brings another one of what is kept inside so many of them, the last of
         which is along it: not where the last stretch of that is a single tile, for loops that it lacks."""
         if not self.axes or place < len(self.axes):
@@ -109,7 +92,7 @@ class Shared:
         if not outside or set(self.axes[outside[-1] + 1 : -1]) <= axes:
             return np.array([True])
         rest = self.extents[axis] % self.steps[outside[-1]]
-        found: Flags = (rest == 0) | (rest > step)
+        found: Bits = (rest == 0) | (rest > step)
         return found
 
     def tiles(self, axis: str, step: Counts) -> Counts:
@@ -124,15 +107,8 @@ class Shared:
 
     def passing(self, axes: frozenset[str], work: Work) -> Counts:
         """Words of a tensor of which every use of an Einsum is for itself."""
-        return product_of((self.whole(axes), *(self.tiles(axis, self.grains[axis]) for axis in work.axes
+        return product_of((np.array(self.whole(axes)), *(self.tiles(axis, self.grains[axis]) for axis in work.axes
                                                        if axis not in axes)))  # fmt: skip
-
-
-def product_of(sizes: Iterable[Counts | int]) -> Counts:
-    found: Counts = np.ones(1, np.int64)
-    for size in sizes:
-        found = found * size
-    return found
 
 
 class Stream(NamedTuple):
@@ -174,7 +150,7 @@ def streams(shared: Shared, work: Work, tensors: Sequence[Moving], room: Counts)
             yield Stream(_possible(words + tensors[moves].cost(whole * again, whole), fits), stays, axis, step)
 
 
-def _possible(words: Counts, fits: Flags) -> Counts:
+def _possible(words: Counts, fits: Bits) -> Counts:
     return np.where(fits, words, NEVER)
 
 
