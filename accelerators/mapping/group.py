@@ -13,7 +13,7 @@ from math import ceil, prod
 from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.memories import LayeredGroup
 from cascadesim.accelerators.mapping.problem import Tile
-from cascadesim.accelerators.mapping.runs import ACCUMULATORS, GLOBAL_BUFFER, UNITS, BoundRun, Resident
+from cascadesim.accelerators.mapping.runs import ACCUMULATORS, DRAM, GLOBAL_BUFFER, UNITS, BoundRun, Resident
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 
 
@@ -165,9 +165,20 @@ class BoundGroup(LayeredGroup):
         """Cycles that no schedule of one instance undercuts.
 
         The busiest of arrays, DRAM channel and buffer ports; latencies of tiles that are not open at once; steps of
-        running values.
+        running values; slices one after another.
         """
-        return max(self.busiest_cycles, self.open_cycles, float(self.waited_cycles))
+        return max(self.busiest_cycles, self.open_cycles, float(self.waited_cycles), self.sliced_cycles)
+
+    @property
+    def sliced_cycles(self) -> float:
+        """Cycles of slices one after another, where tiles do not overlap: of each what comes, then the ports, then its
+        last Einsum, then what leaves; what passes by streams into that."""
+        if not self.in_slices or self.in_flight > 1:
+            return 0.0
+        passing = sum(self.filled(read) for read in self.reads if not read.where)
+        moved = (self.read_words + self.written_words - passing) / self.words_per_cycle(DRAM)
+        ports = self.moved_words * self.spec.word_bytes / self.spec.global_buffer.bytes_per_cycle
+        return moved + ports + sum(self.cycles(part[-1]) for part in self.parts)
 
     @property
     def least_cycles(self) -> float:

@@ -177,8 +177,8 @@ class ManyTiles:
         return best
 
     def settled(self, use: TensorUse, depth: int) -> int:
-        """Loops outside of which a tile stays: those that it lacks and that are outside of it are none."""
-        while depth and self.order[depth - 1] not in use.axes:
+        """Loops outside of which a tile stays: those that it lacks, or of one iteration, outside of it are none."""
+        while depth and (self.order[depth - 1] not in use.axes or (self.most[depth - 1] == 1).all()):
             depth -= 1
         return depth
 
