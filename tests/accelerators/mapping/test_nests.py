@@ -215,6 +215,27 @@ for n2, r1, n1:
     assert group.footprint_words == 2 * 2 + 2 + 2 + held  # Y, a column of A and a row of W
 
 
+def test_what_a_nest_after_a_loop_keeps_comes_when_that_has_ended() -> None:
+    """Y is summed over three slices of k; U comes for each pair of rows, in slices of j, not for each slice of k."""
+    text = """mapping mine for two-products
+for r1, k1:
+  split r: r1 by 2, r0
+  split k: k1 by 1, k0
+  split j: j1 by 1, j0
+  array_2d: Y for r, n
+  after k1:
+    array_2d: Z for j1, r, n
+  keep U in global_buffer at j1
+  overlap serial
+"""
+    of, spec = sized(CHAIN, {"R": 4, "K": 3, "N": 8, "J": 5}, 1), load("one-element").spec  # type: ignore[attr-defined]
+    (group,) = resolved(parse_mapping(text), of, spec)
+    kept = next(read for read in group.reads if read.tensor == "U")
+    assert group.filled(kept) == words_moved(group, kept) == 2 * 8 * 5
+    busy = group_program(group).busy_cycles()
+    assert busy["load U"] == 2 * 5 * 2  # 8 words in two cycles
+
+
 @pytest.mark.parametrize(("rows", "held"), [(3, 1), (4, 0)])
 def test_a_last_stretch_of_one_tile_stays_for_loops_that_it_lacks(rows: int, held: int) -> None:
     """Three rows in stretches of two: the last is alone, and stays while d moves on; IN is there while Z is made."""
