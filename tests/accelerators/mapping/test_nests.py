@@ -215,6 +215,22 @@ for n2, r1, n1:
     assert group.footprint_words == 2 * 2 + 2 + 2 + held  # Y, a column of A and a row of W
 
 
+def test_what_a_nest_keeps_comes_again_with_each_tile_be_it_the_same() -> None:
+    """All of W, 3 x 8, stays for two rows of a tile; the next tile brings it again, as others may have had its room."""
+    text = """mapping mine for product
+for r2:
+  split r: r2 by 2, r1 by 1, r0
+  split n: n1 by 4, n0
+  array_2d: Z for r1, n1, n, k
+  keep W in global_buffer at r1
+  overlap serial
+"""
+    of, spec = sized(PRODUCT, {"R": 6, "K": 3, "N": 8}, 1), load("one-element").spec  # type: ignore[attr-defined]
+    (group,) = resolved(parse_mapping(text), of, spec)
+    assert group.filled(next(read for read in group.reads if read.tensor == "W")) == 3 * 24
+    assert group_program(group).busy_cycles()["load W"] == 3 * 24 / 4
+
+
 def test_what_a_nest_after_a_loop_keeps_comes_when_that_has_ended() -> None:
     """Y is summed over three slices of k; U comes for each pair of rows, in slices of j, not for each slice of k."""
     text = """mapping mine for two-products
