@@ -165,7 +165,10 @@ def trips(group: BoundGroup, depth: int) -> str:
 
 
 def kept(group: BoundGroup, depth: int) -> Mapping[str, list[str]]:
-    """Memory -> tensors whose tile stays while the loop at this depth stays where it is, with bytes and copies."""
+    """Memory -> tensors whose tile stays while the loop at this depth stays where it is, with bytes and copies.
+
+    By turns where Einsums run one after another and take each other's room.
+    """
     found: dict[str, list[str]] = {}
     written, staying = {use.tensor: group.store_target(use) for use in group.writes}, group.problem.staying
     whole = {tensor: (GLOBAL_BUFFER, words) for tensor, words in staying.items()} | dict(group.problem.resting)
@@ -181,7 +184,9 @@ def kept(group: BoundGroup, depth: int) -> Mapping[str, list[str]]:
         target = written.get(resident.tensor, "the reader")
         straight = f"straight to {'DRAM' if target == DRAM else target}"
         where = f"{resident.where}{', running' if resident.state else ''}" if resident.where else straight
-        found.setdefault(where, []).append(sized(group, resident) if resident.where else resident.tensor)
+        turns = depth == len(group.loops) and resident.where and group.in_slices and group.in_flight == 1
+        found.setdefault(f"{where}, by turns" if turns else where, []).append(
+            sized(group, resident) if resident.where else resident.tensor)
     return found
 
 

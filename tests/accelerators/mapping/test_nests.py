@@ -231,9 +231,11 @@ for r2:
     assert group_program(group).busy_cycles()["load W"] == 3 * 24 / 4
 
 
-def test_what_a_nest_after_a_loop_keeps_comes_when_that_has_ended() -> None:
-    """Y is summed over three slices of k; U comes for each pair of rows, in slices of j, not for each slice of k."""
-    text = """mapping mine for two-products
+@pytest.mark.parametrize("at", ["j1", "r1"])
+def test_what_an_einsum_after_a_loop_keeps_comes_when_that_has_ended(at: str) -> None:
+    """Y is summed over three slices of k; U comes for each pair of rows, in slices of j or whole, not for each slice of
+    k."""
+    text = f"""mapping mine for two-products
 for r1, k1:
   split r: r1 by 2, r0
   split k: k1 by 1, k0
@@ -241,7 +243,7 @@ for r1, k1:
   array_2d: Y for r, n
   after k1:
     array_2d: Z for j1, r, n
-  keep U in global_buffer at j1
+  keep U in global_buffer at {at}
   overlap serial
 """
     of, spec = sized(CHAIN, {"R": 4, "K": 3, "N": 8, "J": 5}, 1), load("one-element").spec  # type: ignore[attr-defined]
@@ -249,7 +251,7 @@ for r1, k1:
     kept = next(read for read in group.reads if read.tensor == "U")
     assert group.filled(kept) == words_moved(group, kept) == 2 * 8 * 5
     busy = group_program(group).busy_cycles()
-    assert busy["load U"] == 2 * 5 * 2  # 8 words in two cycles
+    assert busy["load U"] == 2 * 5 * 8 / 4
 
 
 @pytest.mark.parametrize(("rows", "held"), [(3, 1), (4, 0)])
