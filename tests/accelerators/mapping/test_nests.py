@@ -231,10 +231,10 @@ for r2:
     assert group_program(group).busy_cycles()["load W"] == 3 * 24 / 4
 
 
-@pytest.mark.parametrize("at", ["j1", "r1"])
-def test_what_an_einsum_after_a_loop_keeps_comes_when_that_has_ended(at: str) -> None:
-    """Y is summed over three slices of k; U comes for each pair of rows, in slices of j or whole, not for each slice of
-    k."""
+@pytest.mark.parametrize(("at", "times"), [("j1", 2), ("r1", 1)])
+def test_what_an_einsum_after_a_loop_keeps_comes_when_that_has_ended(at: str, times: int) -> None:
+    """Y is summed over three slices of k; U comes for each pair of rows, in slices of j, or once for all rows; not for
+    each slice of k."""
     text = f"""mapping mine for two-products
 for r1, k1:
   split r: r1 by 2, r0
@@ -249,9 +249,9 @@ for r1, k1:
     of, spec = sized(CHAIN, {"R": 4, "K": 3, "N": 8, "J": 5}, 1), load("one-element").spec  # type: ignore[attr-defined]
     (group,) = resolved(parse_mapping(text), of, spec)
     kept = next(read for read in group.reads if read.tensor == "U")
-    assert group.filled(kept) == words_moved(group, kept) == 2 * 8 * 5
+    assert group.filled(kept) == words_moved(group, kept) == times * 8 * 5
     busy = group_program(group).busy_cycles()
-    assert busy["load U"] == 2 * 5 * 8 / 4
+    assert busy["load U"] == times * 5 * 8 / 4
 
 
 @pytest.mark.parametrize(("rows", "held"), [(3, 1), (4, 0)])
