@@ -20,7 +20,7 @@ from cascadesim.accelerators.mapping.mapper.candidates import Neighbours
 from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.placing import bind
 from cascadesim.accelerators.mapping.resolve import resolved
-from cascadesim.accelerators.mapping.runs import BoundLoop
+from cascadesim.accelerators.mapping.runs import BoundLoop, cut
 from cascadesim.accelerators.mapping.schedule.sliced import group_program
 from cascadesim.accelerators.mapping.text import parse_mapping
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -213,6 +213,12 @@ for n2, r1, n1:
     of, spec = sized(CHAIN, {"R": 4, "K": 3, "N": 8, "J": 2}, 1), load("one-element").spec  # type: ignore[attr-defined]
     (group,) = resolved(parse_mapping(text), of, spec)
     assert group.footprint_words == 2 * 2 + 2 + 2 + held  # Y, a column of A and a row of W
+
+
+def test_steps_need_not_divide_each_other() -> None:
+    """Two tiles of 8 in stretches of 5 and 3, those in slices of 3: four of 3 and two of 2."""
+    loops = BoundLoop("n2", "n", 5, 8), BoundLoop("k1", "k", 2, 4), BoundLoop("n1", "n", 3, 5)
+    assert cut([({"n": 8}, 2)], loops) == [({"n": 3}, 4), ({"n": 2}, 2)]
 
 
 def test_what_a_nest_keeps_comes_again_with_each_tile_be_it_the_same() -> None:
