@@ -80,7 +80,8 @@ class NestSearch:
     def is_known(self) -> bool:
         """Whether all of this is known of them: one place for each tensor, one memory."""
         alone = all(is_whole(self.problem, self.spec, member, states=True) for member in self.members)
-        alike = all(len({use.axes for use in uses}) == 1 for uses in outside(self.problem, self.members)[0].values())
+        inputs, _ = outside(self.problem, self.members)
+        alike = all(len({use.dimensions for use in uses}) == 1 for uses in inputs.values())
         late = any(max(tensor.users) in self.after for tensor in self.moving)
         begun = {tensor for tensor, _ in self.problem.starts} & {work.output.tensor for work in self.works}
         return alone and alike and not late and not begun and not self.spec.memories and self.spec.accumulators is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -13,11 +14,15 @@ from hypothesis import strategies as st
 from mapped_cases import CHAIN, PRODUCT, array, sized
 
 from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.mapping.legality import IllegalMapping
+from cascadesim.accelerators.mapping.mapper.candidates import Neighbours
 from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.mapper.nests import NestSearch, nested
 from cascadesim.accelerators.mapping.mapper.streams import Shared
+from cascadesim.accelerators.mapping.placing import bind
 from cascadesim.accelerators.mapping.plan import given as given_mapping
 from cascadesim.accelerators.mapping.plan import searched
+from cascadesim.accelerators.mapping.resolve import resolved
 from cascadesim.accelerators.mapping.schedule.sliced import group_program
 from cascadesim.accelerators.mapping.text import parse_mapping
 from cascadesim.accelerators.spec import SpatialArray
@@ -139,6 +144,50 @@ def test_balanced_steps_are_as_good_as_all(data: st.DataObject) -> None:
         arrays = tuple(np.array([each[axis][level] for each in every], np.int64) for axis, level in taken)
         loops = Shared(of.extents, tuple(order), arrays, dict.fromkeys(of.extents, 1))
         assert not every or stretch.in_loops(loops, found) is found
+
+
+def test_of_long_axes_sizes_next_to_the_best_are_tried_too() -> None:
+    """30,011 x 29,989 of depth 64, then by 64, beside 9,000 words: one of 90 sizes has 68 rows, the next longer one has
+    room, too. A tile has a row of A and of Z for each of them, a column of Y, and a word of W or U."""
+    of = sized(CHAIN, {"R": 30_011, "K": 64, "N": 29_989, "J": 64}, 1)
+    search = NestSearch(of, one_element(9_000), (0, 1), dict.fromkeys(of.extents, 1))
+    found = search.best(frozenset("rn"))
+    assert found.loops == (("r", 69), ("n", 1))
+    assert found.words == 2 * 30_011 * 64 + 2 * 29_989 * 64 * -(-30_011 // 69)
+    assert 69 * (2 * 64 + 1) + 1 <= 9_000 < 70 * (2 * 64 + 1) + 1
+
+
+@pytest.mark.slow
+@given(st.integers(0, 10**6))
+@settings(max_examples=100, deadline=None)
+def test_what_is_counted_on_many_sizes_is_what_the_group_moves(seed: int) -> None:
+    random = Random(seed)
+    text = random.choice([PRODUCT, CHAIN, NORM, find("attention-3pass"), find("attention-1pass")])
+    of = sized(text, {axis: random.randint(2, 12) for axis in "MPEFRKNJD"} | {"H": 1}, 1)
+    first = random.randrange(len(of.work))
+    members = tuple(range(first, random.randint(first + 1, len(of.work))))
+    spec = one_element(random.randint(3, 150))
+    for inner, closed, shared in Neighbours(of, spec, members).shapes():
+        if closed is not None and closed not in "m":
+            continue
+        search = NestSearch(of, spec, members, dict.fromkeys(of.extents, 1), closed, len(members) - len(inner))
+        found = search.best(shared) if search.is_known else None
+        if found is not None and found.streams:
+            try:
+                group = bind(search.draft(found))
+            except IllegalMapping:  # Einsums that must share loops with others
+                continue
+            assert sum(group.memory_words["dram"]) == found.words
+            assert group.fits or not group.in_slices  # without a loop of its own a tile has room for all at once
+
+
+def test_without_registers_a_sum_lies_in_the_buffer() -> None:
+    """A row of 8 sums beside a row of A and all of W; on an array with registers a sum stays there."""
+    mapping = "mapping mine for product\nfor r:\n  array_2d: Z for n, k\n  keep W in global_buffer at top"
+    of = sized(PRODUCT, {"R": 5, "K": 3, "N": 8}, 1)
+    rooms = {spec.pe_array.register_words_per_pe > 0: resolved(parse_mapping(mapping), of, spec)[0].footprint_words
+             for spec in (one_element(100), array(1, 1, 1))}  # fmt: skip
+    assert rooms == {False: 3 + 3 * 8 + 8, True: 3 + 3 * 8}
 
 
 def test_two_products_of_which_one_needs_the_room_of_the_other() -> None:
