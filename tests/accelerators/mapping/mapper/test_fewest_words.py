@@ -86,15 +86,13 @@ def found_words(text: Cascade, extents: dict[str, int], words: int) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("text", "extents", "words"), [
-    (PRODUCT, {"r": 3, "n": 3, "k": 3}, (1, 2, 3, 4, 7, 9, 12, 13)),
-    (PRODUCT, {"r": 4, "n": 3, "k": 2}, (1, 3, 6, 7, 9)),
-    (PRODUCT, {"r": 2, "n": 3, "k": 4}, (3, 4, 7)),
-    (CHAIN, {"r": 3, "n": 3, "k": 3, "j": 3}, (1, 2, 3, 4, 9, 12, 15)),
-    (CHAIN, {"r": 3, "n": 4, "k": 2, "j": 3}, (4, 7, 9, 13)),
-    (NORM, {"r": 3, "d": 3, "n": 3}, (2, 3, 4, 5, 8, 10, 14, 20)),
-    (NORM, {"r": 4, "d": 3, "n": 2}, (3, 5, 8, 10)),
-    (find("attention-3pass"), {"p": 3, "m": 3, "e": 2, "f": 2}, (2, 3, 4, 7, 8, 10, 12, 14)),
-    (find("attention-3pass"), {"p": 4, "m": 3, "e": 1, "f": 2}, (4, 6, 9, 14)),
+    (PRODUCT, {"r": 3, "n": 3, "k": 3}, (1, 3, 9, 13)),
+    (PRODUCT, {"r": 4, "n": 3, "k": 2}, (6, 7)),
+    (CHAIN, {"r": 3, "n": 3, "k": 3, "j": 3}, (1, 4, 9, 15)),
+    (CHAIN, {"r": 3, "n": 4, "k": 2, "j": 3}, (7,)),
+    (NORM, {"r": 3, "d": 3, "n": 3}, (3, 5, 10, 20)),
+    (find("attention-3pass"), {"p": 3, "m": 3, "e": 2, "f": 2}, (3, 7, 10, 14)),
+    (find("attention-3pass"), {"p": 4, "m": 3, "e": 1, "f": 2}, (6,)),
 ], ids=lambda value: getattr(value, "name", None))  # fmt: skip
 def test_no_nest_of_loops_moves_fewer_words(text: Cascade, extents: dict[str, int], words: tuple[int, ...]) -> None:
     for room in words:
@@ -108,7 +106,7 @@ def test_no_loops_that_all_of_attention_in_one_pass_share_move_fewer_words(exten
     """All twelve Einsums, or all but the scores, key by key; running values stay outside the loop over keys."""
     of, steps = sized(find("attention-1pass"), {axis.upper(): size for axis, size in extents.items()} | {"H": 1}, 1), (
         STEPS["attention-1pass"][first:])  # fmt: skip
-    for words in (8, 10, 11, 12, 13, 14, 16, 18, 20, 24, 34):
+    for words in (8, 11, 14, 18, 34):
         group, _ = nested(of, one_element(words), tuple(range(first, 12)))
         least = Group(steps, (), tuple(sorted(extents.items()))).fewest(words)
         assert (NEVER if group is None else sum(group.memory_words["dram"])) == least, words
