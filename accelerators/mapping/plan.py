@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from itertools import product
 from math import prod
 
 from cascadesim.accelerators.energy import Actions, sourced_energy_j
@@ -18,7 +19,7 @@ from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS
 from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Cost, Objective, actions, cost
 from cascadesim.accelerators.mapping.mapper.described import described
-from cascadesim.accelerators.mapping.mapper.search import KnownGroups, search
+from cascadesim.accelerators.mapping.mapper.search import KnownGroups, OwnLoops, search
 from cascadesim.accelerators.mapping.mapper.staying import with_staying
 from cascadesim.accelerators.mapping.nest import MOST_FUSED, CascadeMapping
 from cascadesim.accelerators.mapping.problem import MappingProblem, problem
@@ -44,6 +45,9 @@ from cascadesim.einsum_cascades.notation.operators import charges
 from cascadesim.einsum_cascades.sparsity.masks import FULL, Mask
 
 SEARCHED = "searched"
+# Loops that Einsums may have of their own while stretches are compared, and in the groups that are taken: what stays
+# between groups is chosen after that, and may make another one of these the best.
+NESTED: tuple[tuple[OwnLoops, OwnLoops], ...] = (("one", "one"), ("one", "nests"), ("nests", "nests"))
 # Assumed: 64 tokens are a usual chunk of linear attention and state-space models (Mamba-2, FLA); shorter ones let a
 # small array, or one of odd sides, work on the chunks of another.
 CHUNKS = (64, 32, 16)
@@ -127,10 +131,11 @@ def searched(
     best = searched(cascade, extents, spec, mask, most_fused) if many else None
     evaluated, refusal, known = 0, None, _known(cascade, extents, spec, mask, objective)
     below = NO_LIMIT if best is None else best.cost(objective)
-    for choice in _choices(cascade, dict(extents), spec):
+    ways = NESTED if objective == "dram" else NESTED[:1]
+    for choice, (path, own) in product(_choices(cascade, dict(extents), spec), ways):
         try:
             bound, splits = _sized(cascade, dict(extents), choice, mask)
-            groups, tried = search(bound, spec, most_fused, objective, known, below, thorough)
+            groups, tried = search(bound, spec, most_fused, objective, known, below, thorough, own, path)
         except CascadeSimError as error:
             refusal = refusal or error
             continue

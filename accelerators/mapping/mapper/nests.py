@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import permutations
+from itertools import permutations, product
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +25,8 @@ from cascadesim.accelerators.mapping.mapper.streams import (
     NEVER,
     PASSES,
     Moving,
+    Option,
+    PlacedTensors,
     Shared,
     Stream,
     steps_of,
@@ -35,22 +37,6 @@ from cascadesim.accelerators.mapping.placing import bind, outside
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Work
 from cascadesim.accelerators.mapping.runs import ARRAY_2D, DRAM, BoundLoop
 from cascadesim.accelerators.spec import SpatialArray
-
-
-class Option(NamedTuple):
-    """A place of a tensor: words of each choice, and the room that it takes during each Einsum."""
-
-    place: int
-    words: Counts
-    rooms: tuple[Counts | int, ...]
-
-
-class PlacedTensors(NamedTuple):
-    """Places of the first tensors: words that they move, and the room that each Einsum has besides."""
-
-    places: tuple[int, ...]
-    words: Counts
-    rooms: tuple[Counts, ...]
 
 
 class Nested(NamedTuple):
@@ -339,11 +325,19 @@ def nested(
             sides |= {axis: max(sides[axis], size) for axis, _, size in space}
     found, compared = None, 0
     carried = frozenset().union(*(problem.work[member].iterates for member in members))
-    for inner, closed, shared in Neighbours(problem, spec, members).shapes():
+    shapes = Neighbours(problem, spec, members).shapes()
+    for (inner, closed, shared), width in product(shapes, widths(max(sides.values()))):
         if closed is None or closed in carried:
-            stretch = NestSearch(problem, spec, members, sides, closed, len(members) - len(inner))
-            group = stretch.group(shared, below + 1)
+            own = {axis: min(side, width) for axis, side in sides.items()}
+            search = NestSearch(problem, spec, members, own, closed, len(members) - len(inner))
+            group = search.group(shared, below + 1)
             if group is not None:
                 found, below = group, sum(group.memory_words[DRAM]) - 1
-            compared += sum(stretch.compared)
+            compared += sum(search.compared)
     return found, compared
+
+
+def widths(side: int) -> list[int]:
+    """Elements side by side that are used of a dimension, most first: all, or a power of two, as on smaller arrays,
+    whose tiles then are those of a larger one, too."""
+    return [side, *(1 << bits for bits in reversed(range((side - 1).bit_length())))]

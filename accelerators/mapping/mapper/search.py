@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, illegal, outputs_of
@@ -40,6 +40,9 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 MOST_IN_NESTS = 10  # assumed: of more Einsums nests are tried of the groups that are taken; all would take long
 
 
+OwnLoops = Literal["none", "one", "nests"]  # of single Einsums inside shared ones
+
+
 class Best(NamedTuple):
     """A best group, how many ways were compared, and whether any of them fits, be it worse than what was asked for."""
 
@@ -56,30 +59,36 @@ class KnownGroups:
 
     def best_group(
         self, problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], objective: Objective,
-        fine: bool = False, below: Cost = NO_LIMIT, slices: bool = True,
+        fine: bool = False, below: Cost = NO_LIMIT, own: OwnLoops = "one", thorough: bool = False,
     ) -> Best:  # fmt: skip
         """As `best_group`; nothing is compared twice."""
         if len(problem.work) == 1 and is_plain(problem, spec, 0):
-            fine, slices = False, True  # all sizes are tried at once
+            fine, own = False, "nests" if own == "nests" else "one"  # all sizes are tried at once
         works, attended = [problem.work[member] for member in members], problem.attended
         uses = (*(use for work in works for use in (*work.inputs, work.output)), *outputs_of(problem, members))
         axes = frozenset().union(*(use.axes for use in uses), *(work.axes for work in works))
-        key = (members, fine, slices, uses, tuple((axis, problem.extents[axis]) for axis in sorted(axes)),
+        key = (members, fine, own, thorough, uses, tuple((axis, problem.extents[axis]) for axis in sorted(axes)),
                tuple(tuple(sorted(work.walks.items())) for work in works),
                attended and (attended.first.tobytes(), attended.last.tobytes()))  # fmt: skip
         best, limit = self.found.get(key, (Best(None, 0, True), (0.0, 0.0)))
         best = best._replace(tried=0)
         if best.group is None and limit < below:
-            best = best_group(problem, spec, members, objective, fine, below, slices=slices)
+            if own == "nests":
+                known = self.best_group(problem, spec, members, objective, fine, below, "one", thorough)
+                best = with_nests(known, problem, spec, members, below, fine)
+            else:
+                best = best_group(problem, spec, members, objective, fine, below, thorough, own)
             self.found[key] = best, below
         return best if best.group is None else best._replace(group=replace(best.group, problem=problem))
 
 
 def search(
     problem: MappingProblem, spec: SpatialArray, most_fused: int = MOST_FUSED, objective: Objective = "latency",
-    known: KnownGroups | None = None, below: Cost = NO_LIMIT, thorough: bool = False,
+    known: KnownGroups | None = None, below: Cost = NO_LIMIT, thorough: bool = False, own: OwnLoops = "one",
+    path: OwnLoops | None = None,
 ) -> tuple[tuple[BoundGroup, ...] | None, int]:  # fmt: skip
-    """The groups that together cost least, and how many ways were compared.
+    """The groups that together cost least, and how many ways were compared. `own`: loops that Einsums may have; `path`:
+    while the stretches are compared, if others than in the end.
 
     Stretches are compared on tiles of the array's sides, and of all sizes where none of these fits; those that are
     taken then try tiles of all sizes (`thorough`: as `best_group`). Of many Einsums None where nothing costs less than
@@ -93,33 +102,32 @@ def search(
         alone, evaluated = _cheapest(problem, spec, 1, objective, known, below, fine=False)
         below = below if alone is None else total(alone, objective)
     many = len(problem.work) >= MANY_EINSUMS
-    found, more = _cheapest(problem, spec, most_fused, objective, known, below, fine=not many)
+    found, more = _cheapest(problem, spec, most_fused, objective, known, below, not many, path or own)
     found, evaluated = found or alone, evaluated + more
     if found is None and below == NO_LIMIT and many:
         found, more = _cheapest(problem, spec, most_fused, objective, known, below)
         evaluated += more
     if found is None and below == NO_LIMIT:
         raise _reason(problem, spec)
-    best, more = _refined(found or (), objective, known, thorough)
+    best, more = _refined(found or (), objective, known, thorough, own)
     evaluated += more
-    if any(group.in_slices for group in best):  # sizes of tiles may favour another path
-        found, more = _cheapest(problem, spec, most_fused, objective, known, below, not many, slices=False)
-        other, again = _refined(found or (), objective, known, thorough, slices=False)
+    if own == "one" and any(group.in_slices for group in best):  # sizes of tiles may favour another path
+        found, more = _cheapest(problem, spec, most_fused, objective, known, below, not many, "none")
+        other, again = _refined(found or (), objective, known, thorough, "none")
         evaluated += more + again
         best = min((each for each in (best, other) if each), key=lambda each: total(each, objective))
     return best or None, evaluated
 
 
 def _refined(
-    found: Sequence[BoundGroup], objective: Objective, known: KnownGroups, thorough: bool, slices: bool = True
+    found: Sequence[BoundGroup], objective: Objective, known: KnownGroups, thorough: bool, own: OwnLoops
 ) -> tuple[tuple[BoundGroup, ...], int]:
     """The same Einsums fused, in tiles of all sizes, and how many ways were compared."""
     refined, evaluated = [], 0
     for group in found:
         problem, spec, members = group.problem, group.spec, tuple(run.place for run in group.runs)
         limit = cost(group, objective)
-        better = (best_group(problem, spec, members, objective, True, limit, thorough, slices) if thorough
-                  else known.best_group(problem, spec, members, objective, True, limit, slices))  # fmt: skip
+        better = known.best_group(problem, spec, members, objective, True, limit, own, thorough)
         refined.append(group if better.group is None else better.group)
         evaluated += better.tried
     return tuple(refined), evaluated
@@ -127,7 +135,7 @@ def _refined(
 
 def _cheapest(
     problem: MappingProblem, spec: SpatialArray, most_fused: int, objective: Objective, known: KnownGroups, below: Cost,
-    fine: bool = True, slices: bool = True,
+    fine: bool = True, own: OwnLoops = "one",
 ) -> tuple[tuple[BoundGroup, ...] | None, int]:  # fmt: skip
     """The cheapest path through the Einsums, None where none costs less than `below`, and how many ways were compared.
 
@@ -151,15 +159,15 @@ def _cheapest(
             limit = limit if reached is None else min(limit, _less(reached[0], before[0]))
             if limit <= least_cost(problem, spec, members, objective):
                 continue
-            group, tried, fits = known.best_group(problem, spec, members, objective, False, limit, slices)
+            group, tried, fits = known.best_group(problem, spec, members, objective, False, limit, own)
             if not fits and fine:
-                group, more, _ = known.best_group(problem, spec, members, objective, True, limit, slices)
+                group, more, _ = known.best_group(problem, spec, members, objective, True, limit, own)
                 tried += more
             evaluated += tried
             if group is None:
                 continue
-            own = cost(group, objective)
-            total = before[0][0] + own[0], before[0][1] + own[1]
+            more_cost = cost(group, objective)
+            total = before[0][0] + more_cost[0], before[0][1] + more_cost[1]
             if reached is None or total < reached[0]:
                 best[end] = total, (*before[1], group)
     found = best[count]
@@ -189,23 +197,17 @@ def _reason(problem: MappingProblem, spec: SpatialArray) -> CascadeSimError:
 
 def best_group(
     problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], objective: Objective = "latency",
-    fine: bool = False, below: Cost = NO_LIMIT, thorough: bool = False, slices: bool = True,
+    fine: bool = False, below: Cost = NO_LIMIT, thorough: bool = False, own: OwnLoops = "one",
 ) -> Best:  # fmt: skip
-    """The best group of these Einsums that costs less than `below`, if there is one.
+    """The best group of these Einsums that costs less than `below`, if there is one; nests apart (`with_nests`).
 
     Of one plain Einsum that has no others to be fused with, or in `fine` tiles, very many sizes at once. `thorough`:
-    then tiles of other sizes, one or two axes at a time, as long as that is better. `slices`: Einsums may have loops of
-    their own.
+    then tiles of other sizes, one or two axes at a time, as long as that is better.
     """
-    at_once = len(members) == 1 and (fine or len(problem.work) == 1)
-    nests = objective == "dram" and len(problem.work) < (MANY_EINSUMS if fine else MOST_IN_NESTS)
-    in_nests = _nested(problem, spec, members, below) if nests else Best(None, 0, False)
-    below = below if in_nests.group is None else cost(in_nests.group, objective)
-    if at_once and is_plain(problem, spec, members[0]):
-        alone = _alone(problem, spec, members[0], objective, below, thorough)
-        return Best(alone.group or in_nests.group, alone.tried + in_nests.tried, alone.fits or in_nests.fits)
-    found = in_nests
-    neighbours = Neighbours(problem, spec, members, fine, squares=thorough, slices=slices)
+    if len(members) == 1 and (fine or len(problem.work) == 1) and is_plain(problem, spec, members[0]):
+        return _alone(problem, spec, members[0], objective, below, thorough)
+    found = Best(None, 0, False)
+    neighbours = Neighbours(problem, spec, members, fine, squares=thorough, slices=own != "none")
     while True:
         before = found.group
         found = _best_of(neighbours, objective, found, below if before is None else cost(before, objective))
@@ -214,13 +216,18 @@ def best_group(
         neighbours = replace(neighbours, near=found.group.leaf)
 
 
-def _nested(problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], below: Cost) -> Best:
-    """The group that moves fewest words one tile at a time, each Einsum in a nest of its own, where that is less."""
+def with_nests(
+    found: Best, problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], below: Cost, fine: bool
+) -> Best:  # fmt: skip
+    """The best group, or the one that moves fewer words one tile at a time, each Einsum in a nest of its own."""
+    if len(problem.work) >= (MANY_EINSUMS if fine else MOST_IN_NESTS):
+        return found
     from cascadesim.accelerators.mapping.mapper.nests import nested  # of searches for traffic alone
 
-    group, compared = nested(problem, spec, members, below[0])
-    better = group is not None and cost(group, "dram") < below
-    return Best(group if better else None, compared, group is not None)
+    limit = below if found.group is None else cost(found.group, "dram")
+    group, compared = nested(problem, spec, members, limit[0])
+    better = group is not None and cost(group, "dram") < limit
+    return Best(group if better else found.group, found.tried + compared, found.fits or group is not None)
 
 
 def _alone(

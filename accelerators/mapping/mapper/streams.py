@@ -121,6 +121,22 @@ class Stream(NamedTuple):
     step: Counts | None = None
 
 
+class Option(NamedTuple):
+    """A place of a tensor: words of each choice, and the room that it takes during each Einsum."""
+
+    place: int
+    words: Counts
+    rooms: tuple[Counts | int, ...]
+
+
+class PlacedTensors(NamedTuple):
+    """Places of the first tensors: words that they move, and the room that each Einsum has besides."""
+
+    places: tuple[int, ...]
+    words: Counts
+    rooms: tuple[Counts, ...]
+
+
 def streams(shared: Shared, work: Work, tensors: Sequence[Moving], room: Counts) -> Iterator[Stream]:
     """The ways to move one or two tensors in the nest of an Einsum that has so much room: (choices,) int64."""
     axes = [tensor.use.axes for tensor in tensors]

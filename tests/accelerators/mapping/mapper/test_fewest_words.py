@@ -16,12 +16,15 @@ from mapped_cases import CHAIN, PRODUCT, array, sized
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.mapper.candidates import Neighbours
+from cascadesim.accelerators.mapping.mapper.costs import total
 from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.mapper.nests import NestSearch, nested
+from cascadesim.accelerators.mapping.mapper.search import search
+from cascadesim.accelerators.mapping.mapper.staying import with_staying
 from cascadesim.accelerators.mapping.mapper.streams import Shared
 from cascadesim.accelerators.mapping.placing import bind
 from cascadesim.accelerators.mapping.plan import given as given_mapping
-from cascadesim.accelerators.mapping.plan import searched
+from cascadesim.accelerators.mapping.plan import searched, sized_problems
 from cascadesim.accelerators.mapping.resolve import resolved
 from cascadesim.accelerators.mapping.schedule.sliced import group_program
 from cascadesim.accelerators.mapping.text import parse_mapping
@@ -200,6 +203,35 @@ def test_two_products_of_which_one_needs_the_room_of_the_other() -> None:
     assert group.footprint_words == 8 * 7 + 7 + 1
     page = (Path(__file__).parents[4] / "docs" / "mapping.md").read_text(encoding="utf-8")
     assert str(described("two", (group,))).split("\n", 1)[1] in page
+
+
+@pytest.mark.slow
+@given(st.integers(0, 10**6))
+@settings(max_examples=12, deadline=None)
+def test_the_nests_of_a_larger_array_let_no_more_words_pass(seed: int) -> None:
+    """They may take the tiles of a smaller one."""
+    random = Random(seed)
+    text, extents = random.choice([CHAIN, NORM, find("attention-3pass")]), {"H": 1}
+    extents |= {axis: random.randint(4, 40) for axis in "MPEFRKNJD"}
+    of, room = sized(text, extents, 1), random.choice((600, 1_500, 6_000))
+    first = random.randrange(len(of.work) - 1)
+    members = tuple(range(first, random.randint(first + 2, len(of.work))))
+    moved = [NEVER if group is None else sum(group.memory_words["dram"]) for group, _ in (
+        nested(of, array(side, side, side, room), members) for side in (1, 3, 4, 8))]  # fmt: skip
+    assert moved == sorted(moved, reverse=True)
+
+
+@pytest.mark.slow
+def test_with_nests_a_search_is_never_worse_than_without() -> None:
+    """Attention of 200 tokens on 32 x 32 elements beside 4 KiB: what stays between groups, chosen last, favours groups
+    that were not the cheapest with nests."""
+    sizes = (("b", 1), ("h", 1), ("g", 1), ("p", 200), ("m", 200), ("e", 32), ("f", 32))
+    spec = load("edge-array", ("pe_array.rows=32", "pe_array.columns=32", "vector_array.lanes=32",
+                               "global_buffer.capacity_bytes=4096")).spec  # type: ignore[attr-defined]
+    ((of, _),) = sized_problems(find("attention-3pass"), sizes, spec)
+    groups, _ = search(of, spec, objective="dram")
+    alone, _ = total(with_staying(groups or (), "dram"), "dram")
+    assert searched(find("attention-3pass"), sizes, spec, objective="dram").dram_bytes / 2 <= alone
 
 
 @pytest.mark.slow
