@@ -53,6 +53,7 @@ class Task:
     `group`: neighbouring tasks of one unit with the same group share its issue slots round-robin, cycle by cycle,
     in list order; the group starts when every member may.
     `takes` / `gives_back`: queues whose slot this task acquires at its start / releases at its finish.
+    `early`: with `in_flight` it may also run for tiles that are not open yet (a load, where its queue has room).
     A task whose cycles are 0 in a tile's class is absent there: it starts nothing, takes nothing, gives nothing
     back, and a dependence on it is satisfied.
     """
@@ -64,6 +65,7 @@ class Task:
     group: str | None = None
     takes: tuple[str, ...] = ()
     gives_back: tuple[str, ...] = ()
+    early: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,8 @@ class Program:
     A tile class of nothing but zeros is a bubble: an epoch in which no tile enters the pipeline.
     `keeps`: per class, the queues whose slots its tiles do not give back (a key row of tiles shares one slot, and
     only its last tile returns it). With `in_flight`, stages and groups mean nothing: a window of that many
-    consecutive tiles is open, and each unit takes the task of the window that can start first.
+    consecutive tiles is open, and each unit takes the task of the window that can start first; `ahead`: so many tiles
+    after them are open for early tasks alone.
     """
 
     tasks: tuple[Task, ...]
@@ -105,6 +108,7 @@ class Program:
     stream: tuple[TileRun | Repeat, ...]
     queues: tuple[Queue, ...] = ()
     in_flight: int | None = None  # None: static order by stage; k: at most k tiles at once, greedily
+    ahead: int = 0
     drain_cycles: int = 0  # after the last task, until the last result has left the unit
     keeps: tuple[tuple[str, ...], ...] = ()  # per class; empty: every class gives everything back
 

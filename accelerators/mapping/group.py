@@ -5,14 +5,15 @@ Bounds that no schedule undercuts; `program` is a schedule. mapping.md 2.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from math import ceil, prod
 
 from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.memories import LayeredGroup
-from cascadesim.accelerators.mapping.problem import Tile
+from cascadesim.accelerators.mapping.problem import TensorUse, Tile
 from cascadesim.accelerators.mapping.runs import ACCUMULATORS, DRAM, GLOBAL_BUFFER, UNITS, BoundRun, Resident
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 
@@ -59,17 +60,17 @@ class BoundGroup(LayeredGroup):
         return max(self.moved_words * word / self.spec.global_buffer.bytes_per_cycle, accumulated)
 
     def path(
-        self, ready: Mapping[int, int], origin: int | None = None, tile: Tile | None = None
+        self, ready: Mapping[int, int], origin: int | None = None, tile: Tile | None = None, rare: bool = False
     ) -> dict[int, int]:  # fmt: skip
         """Earliest ends of the Einsums of a tile, by place, of which some are `ready` later than at 0.
 
-        From `origin`: of those that need it.
+        From `origin`: of those that need it. `rare`: with those that come after a loop.
         """
         tile = tile or self.leaf
         start: dict[int, int] = {}
         finish: dict[int, int] = {}
         for run in self.runs:
-            if self.is_rare(run) or (origin is not None and run.place < origin):
+            if (self.is_rare(run) and not rare) or (origin is not None and run.place < origin):
                 continue
             own, end = (ready.get(run.place, 0), 0) if origin is None or run.place == origin else (-1, 0)
             for producer, previous in self.feeding(run):
@@ -167,7 +168,69 @@ class BoundGroup(LayeredGroup):
         The busiest of arrays, DRAM channel and buffer ports; latencies of tiles that are not open at once; steps of
         running values; slices one after another.
         """
-        return max(self.busiest_cycles, self.open_cycles, float(self.waited_cycles), self.sliced_cycles)
+        return max(self.busiest_cycles, self.open_cycles, float(self.waited_cycles), self.sliced_cycles,
+                   float(self.serial_cycles))  # fmt: skip
+
+    @cached_property
+    def serial_cycles(self) -> int:
+        """Cycles of whole tiles one after another, each with the loads that come for it, with what comes after its loop
+        and with the store that adds most. Of those as many as there are in any case; what comes in pieces takes none.
+        """
+        if self.in_flight > 1 or self.in_slices or self.attended is not None:
+            return 0
+        counts = [max(1, loop.outer // loop.step) for loop in self.loops]  # iterations of whole tiles
+        starts = [*(self._loaded(inside, counts) for inside in range(len(counts) + 1)), ({}, 0)]
+        alone = [max(loaded, *self.path(ready).values()) for ready, loaded in starts]
+        whole = [self.path(ready, rare=True) for ready, _ in starts]
+        total = sum(alone[inside] * count for inside, count in self._begun_tiles(0, 0, self.problem.extents).items())
+        for after in {run.after for run in self.runs if run.after is not None and self.is_rare(run)}:
+            closed = self.loops[after].axis
+            ends = prod(count for loop, count in zip(self.loops, counts, strict=True) if loop.axis != closed)
+            total += ends * min(max(0, *(end - cycles for end in each.values()))
+                                for each, cycles in zip(whole, alone, strict=True))  # fmt: skip
+        return total + max((self._stored_after(use, whole, counts) for use in self.writes), default=0)
+
+    def _begun_tiles(self, depth: int, inside: int, sizes: Tile) -> Counter[int]:
+        """Whole tiles of a stretch that begins with the loop before `inside`: how many begin with each loop, and how
+        many, counted after all loops, are in stretches that are not whole."""
+        if depth == len(self.loops):
+            return Counter({inside: int(all(sizes[axis] == size for axis, size in self.leaf.items()))})
+        loop, apart, found = self.loops[depth], len(self.loops) + 1, Counter[int]()
+        whole, rest = divmod(sizes[loop.axis], loop.step)
+        begins = ((loop.step, inside, min(1, whole)), (loop.step, depth + 1, whole - 1), (
+            rest, apart if whole or rest < loop.outer else inside, 1))  # fmt: skip
+        for size, begun, times in begins:
+            if size and times > 0:
+                number = apart if inside == apart else begun
+                tiles = self._begun_tiles(depth + 1, number, {**sizes, loop.axis: size})
+                found.update({place: count * times for place, count in tiles.items()})
+        return found
+
+    def _loaded(self, inside: int, counts: Sequence[int]) -> tuple[dict[int, int], int]:
+        """When each Einsum of a tile has what comes for it, and when all of it is there: of a tile with which all loops
+        but so many begin again."""
+        arrives: dict[str, int] = {}
+        busy: Counter[str] = Counter()
+        for read in self.reads:
+            moved = inside == 0 or any(count > 1 and loop.axis in read.axes for loop, count in zip(
+                self.loops[inside - 1 : read.depth], counts[inside - 1 : read.depth], strict=True))  # fmt: skip
+            if moved and inside <= read.depth and not read.piece and not read.upstream:
+                busy[self.source(read)] += ceil(self.kept_words(read) * self.cycles_per_word(self.source(read)))
+                arrives[read.tensor] = busy[self.source(read)]
+        ready = {run.place: max((arrives.get(use.tensor, 0) for use in run.work.inputs), default=0)
+                 for run in self.runs}  # fmt: skip
+        return ready, max(busy.values(), default=0)
+
+    def _stored_after(self, use: TensorUse, whole: Sequence[Mapping[int, int]], counts: Sequence[int]) -> int:
+        """Cycles in which a result leaves after everything else of its tiles: at once, or in pieces."""
+        made = next(each for each in self.made if each.tensor == use.tensor)
+        run = next(run for run in self.runs if run.work.output.tensor == use.tensor)
+        pieces = prod(count for loop, count in zip(self.loops, counts, strict=True) if loop.axis in use.axes)
+        found = []
+        for times, tile in ((prod(counts[: made.depth]), self.tile(made.depth)), (pieces, self.leaf)):
+            leaves = run.drain_cycles + ceil(use.words(tile) * self.cycles_per_word(self.store_target(use)))
+            found.append(times * max(0, min(each[run.place] + leaves - max(each.values()) for each in whole)))
+        return min(found)
 
     @property
     def sliced_cycles(self) -> float:

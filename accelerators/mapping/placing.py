@@ -38,6 +38,7 @@ from cascadesim.accelerators.mapping.runs import (
 from cascadesim.accelerators.mapping.schedule.pipeline import fewest, lead, stages
 from cascadesim.accelerators.spec import SpatialArray
 
+STORED_LATER = 2  # epochs at most, of a pipeline, that a result stays after its last sum: it drains, then it leaves
 OVERLAPS = (8, 6, 4, 3, 2, 1)  # tiles in flight that are tried; assumed: more only wait for the busiest unit
 
 
@@ -182,7 +183,7 @@ def _made(draft: Draft) -> tuple[Resident, ...]:
         state, axes = work.iterates & draft.axes, (work.reduced | work.iterates) & draft.axes
         if axes:  # carried from tile to tile
             depth = next(number for number, loop in enumerate(draft.loops) if loop.axis in axes)
-            copies = 2 if draft.in_flight != 1 and any(loop.most > 1 for loop in draft.loops[:depth]) else 1
+            copies = 2 if _is_doubled(draft, run, depth) else 1
         tensor = work.output.tensor
         held, evicted = tensor in draft.kept, draft.comes_back(tensor)
         if held:
@@ -191,6 +192,18 @@ def _made(draft: Draft) -> tuple[Resident, ...]:
         where = GLOBAL_BUFFER if tensor in draft.problem.staying else home(draft.spec, run.unit) if buffered else ""
         found.append(Resident(tensor, (work.output,), depth, copies, where, state, kept=held, evicted=evicted))
     return tuple(found)
+
+
+def _is_doubled(draft: Draft, run: BoundRun, depth: int) -> bool:
+    """Whether a result that is carried over the tiles inside so many loops has a second place where tiles overlap.
+
+    Not where it has as many pieces as tiles are open: those of the next one are made where these have left.
+    """
+    carried, readers = run.work.reduced | run.work.iterates, draft.problem.readers.get(run.work.output.tensor, ())
+    pieces = prod(loop.most for loop in draft.loops[depth:] if loop.axis in run.work.output.axes - carried)
+    later = 0 if set(readers) & set(draft.members) else STORED_LATER
+    return draft.in_flight != 1 and any(loop.most > 1 for loop in draft.loops[:depth]) and (
+        pieces < (draft.in_flight or 2) + later)
 
 
 def _with_registers(group: BoundGroup) -> Iterator[Resident]:

@@ -216,7 +216,7 @@ def enter(m: EngineState, tile: int, tile_class: int, column: int, fresh: bool) 
     m.tiles[at.CLASS, slot] = tile_class
     m.tiles[at.COLUMN, slot] = column
     m.tiles[at.LEFT, slot] = m.tiles[at.END, slot] = 0
-    m.tiles[at.OPENS, slot] = m.rows[at.PROGRESS, at.GATE]
+    m.tiles[at.OPENS, slot] = m.tiles[at.NEARS, slot] = m.rows[at.PROGRESS, at.GATE]
     for task in range(m.rows[at.SIZE, at.TASKS]):
         present = m.classes[at.CYCLES, tile_class, task] > 0
         m.tiles[at.LEFT, slot] += present
@@ -265,7 +265,7 @@ def push(m: EngineState, tile_class: int, column: int, fresh: bool) -> int:
     m.rows[at.PROGRESS, at.TILE] += 1
     enter(m, tile, tile_class, column, fresh)
     if m.rows[at.SIZE, at.IN_FLIGHT]:
-        fault = fill_window(m, tile - m.rows[at.SIZE, at.IN_FLIGHT] + 1)
+        fault = fill_window(m, tile - m.rows[at.SIZE, at.IN_FLIGHT] - m.rows[at.SIZE, at.AHEAD] + 1)
     else:
         fault = m.rows[at.PROGRESS, at.FAULT]
         advance_all(m, tile)
@@ -282,6 +282,9 @@ def fill_window(m: EngineState, last: int) -> int:
         if m.tiles[at.LEFT, slot] == 0:
             m.rows[at.PROGRESS, at.GATE] = max(m.rows[at.PROGRESS, at.GATE], m.tiles[at.END, slot])
             m.rows[at.PROGRESS, at.OLDEST] += 1
+            opened = m.rows[at.PROGRESS, at.OLDEST] + m.rows[at.SIZE, at.IN_FLIGHT] - 1
+            if opened < m.rows[at.PROGRESS, at.TILE]:
+                m.tiles[at.OPENS, opened & mask] = m.rows[at.PROGRESS, at.GATE]
         elif not dispatch(m):
             return DEADLOCK
     return DONE
@@ -291,10 +294,14 @@ def fill_window(m: EngineState, last: int) -> int:
 def dispatch(m: EngineState) -> bool:
     """Run the task of the window that can start first (then: of the oldest tile, first in the list)."""
     mask = m.ring.shape[1] - 1
+    closed = m.rows[at.PROGRESS, at.OLDEST] + m.rows[at.SIZE, at.IN_FLIGHT]  # but for early tasks
     best, best_tile, best_task = int64(NEVER), int64(-1), int64(-1)
     for tile in range(m.rows[at.PROGRESS, at.OLDEST], m.rows[at.PROGRESS, at.TILE]):
         for task in range(m.rows[at.SIZE, at.TASKS]):
-            bound = max(m.rows[at.CLOCK, m.rows[at.UNIT, task]], m.tiles[at.OPENS, tile & mask])
+            opens = m.tiles[at.NEARS if m.rows[at.EARLY, task] else at.OPENS, tile & mask]
+            bound = max(m.rows[at.CLOCK, m.rows[at.UNIT, task]], opens)
+            if tile >= closed and not m.rows[at.EARLY, task]:
+                continue
             if bound < best and m.ring[at.FINISH, tile & mask, task] == PENDING:
                 bound = earliest(m, task, tile, bound)
                 if bound != PENDING:

@@ -54,22 +54,23 @@ SOURCE, LAG, BACK, STREAMS, CARRIER, USED, NEEDED = range(16, 23)
 READER_UNIT, READER_LAG, CARRIER_TASK, BY_COLUMN, TAKE, GIVE = range(23, 29)
 # by queue
 CAPACITY, TAKER_UNIT, GIVER_UNIT, TAKEN, GIVEN = range(29, 34)
-SIZE, PROGRESS, STEADY = range(34, 37)
-ROWS = 37
+SIZE, PROGRESS, STEADY, EARLY = range(34, 38)  # EARLY by task
+ROWS = 38
 
 # SIZE
-TASKS, UNITS, EDGES, CARRIERS, QUEUES, CLASSES, IN_FLIGHT, LAST_STAGE, LONGEST_BACK, EXTRAPOLATE, COLUMNWISE = range(11)
+TASKS, UNITS, EDGES, CARRIERS, QUEUES, CLASSES, IN_FLIGHT, LAST_STAGE, LONGEST_BACK, EXTRAPOLATE, COLUMNWISE, AHEAD = (
+    range(12))  # fmt: skip
 # PROGRESS: the next tile, tiles entered (skipped ones too), skips, the oldest tile under way, when the window opens
 TILE, ENTERED, SKIPS, OLDEST, GATE, FAULT = range(6)
 # STEADY
 FIRST_TILE, PERIOD_TILES, PERIOD_CYCLES, REPEATED_TILES = range(4)
-SIZES = 11
+SIZES = 12
 
 # ring; FINISH and START also in columns, where FROM is the tile that will bring the value
 FINISH, START, CARRIED, CARRIED_START, CARRIED_TILE = range(5)
 FROM = 2
-# tiles: OPENS is when the window reached it
-CLASS, COLUMN, LEFT, END, OPENS = range(5)
+# tiles: OPENS is when the window reached it, NEARS when it did for early tasks
+CLASS, COLUMN, LEFT, END, OPENS, NEARS = range(6)
 CYCLES, KEEPS = range(2)
 # loops; one field more per unit, from CLOCKS on
 ITERATION, SAVED_TILE, SAVED_ENTERED, POWER, SINCE, LENGTH, SAVED_SKIPS, SETTLED, CLOCKS = range(9)
@@ -88,13 +89,13 @@ def encode(program: Program, code: Sequence[Instruction], ring: int, log_tiles: 
     columnwise = any(by_column for _, by_column in carriers)
     columns = max([1, *(place // 2 + tiles for kind, _, place, tiles in code if kind == RUN)]) if columnwise else 1
     gifts = max((queue.capacity for queue in queues), default=0) + ring * max(sum(len(t.gives_back) for t in tasks), 1)
-    snapshot = 16 + 2 * len(program.units) + ring * (2 * len(tasks) + 3 * len(carriers) + 4)
+    snapshot = 16 + 2 * len(program.units) + ring * (2 * len(tasks) + 3 * len(carriers) + 5)
     snapshot += len(queues) * (gifts + 1) + 2 * len(carriers) * columns
     levels = [(kind == BEGIN) - (kind == REPEAT) for kind, *_ in code]
     depth = max([1, *accumulate(levels)])
     state = EngineState(
         rows=_rows(program, carriers), ring=_full(ABSENT, 5, ring, max(len(tasks), len(carriers))),
-        tiles=_full(0, 5, ring), columns=_full(ABSENT, 3, len(carriers), columns),
+        tiles=_full(0, 6, ring), columns=_full(ABSENT, 3, len(carriers), columns),
         gifts=_full(ABSENT, len(queues), gifts), classes=_classes(program),
         code=np.array(code, np.int64).reshape(len(code), 4), loops=_full(0, depth + 1, CLOCKS + len(program.units)),
         saved=np.empty((depth + 2, snapshot), np.int64), log=_full(ABSENT, 2, log_tiles, len(tasks)),
@@ -113,6 +114,7 @@ def _rows(program: Program, carriers: list[tuple[int, int]]) -> Ints:
         QUEUES: len(program.queues), CLASSES: len(program.tile_classes), IN_FLIGHT: program.in_flight or 0,
         LAST_STAGE: 0 if program.in_flight else max(task.stage for task in program.tasks),
         LONGEST_BACK: max((edge.tiles_back for edge in edges), default=0),
+        AHEAD: program.ahead if program.in_flight else 0,
     }  # fmt: skip
     fields = {
         **_unit_and_task_rows(program, carriers), **_edge_and_queue_rows(program, carriers),
@@ -140,7 +142,7 @@ def _unit_and_task_rows(program: Program, carriers: list[tuple[int, int]]) -> di
         CARRIERS_OF: _firsts([sum(task == index for task, _ in carriers) for index in range(len(tasks))]),
         CARRIER_TASK: [task for task, _ in carriers], BY_COLUMN: [by_column for _, by_column in carriers],
         TAKES_OF: _firsts([len(task.takes) for task in tasks]),
-        GIVES_OF: _firsts([len(task.gives_back) for task in tasks]),
+        GIVES_OF: _firsts([len(task.gives_back) for task in tasks]), EARLY: [int(task.early) for task in tasks],
     }  # fmt: skip
 
 
@@ -237,7 +239,7 @@ def floor(m: EngineState) -> int:
     """No task still to run starts before this cycle."""
     if not m.rows[SIZE, IN_FLIGHT]:
         return 0
-    return m.tiles[OPENS, m.rows[PROGRESS, OLDEST] & (m.ring.shape[1] - 1)]
+    return m.tiles[NEARS, m.rows[PROGRESS, OLDEST] & (m.ring.shape[1] - 1)]
 
 
 @compiled
@@ -306,7 +308,8 @@ def snapshot_tile(m: EngineState, tile: int, in_flight: bool, column: int, size:
         if m.rows[SIZE, IN_FLIGHT]:
             out[size] = m.tiles[OPENS, slot] - origin(m, int64(0))
             out[size + 1] = m.tiles[END, slot] - origin(m, int64(0)) if m.tiles[END, slot] else ABSENT
-            size += 2
+            out[size + 2] = m.tiles[NEARS, slot] - origin(m, int64(0))
+            size += 3
         for carrier in range(m.rows[SIZE, CARRIERS]):
             size = snapshot_carried(m, slot, carrier, size)
     return size

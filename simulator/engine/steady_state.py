@@ -150,6 +150,7 @@ def skip(m: EngineState, depth: int, periods: int, within_run: bool) -> None:
     if m.rows[at.SIZE, at.IN_FLIGHT]:
         for slot in range(m.tiles.shape[1]):
             m.tiles[at.OPENS, slot] += periods * period
+            m.tiles[at.NEARS, slot] += periods * period
             m.tiles[at.END, slot] += periods * period
         m.rows[at.PROGRESS, at.GATE] += periods * period
     tiles = m.rows[at.PROGRESS, at.ENTERED] - loop[at.SAVED_ENTERED]

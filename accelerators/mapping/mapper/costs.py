@@ -54,7 +54,7 @@ def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
     tiles = group.problem.instances * prod(loop.most for loop in group.loops)
     plain = len(group.problem.work) == 1 and is_plain(group.problem, group.spec, 0)
     short = plain or _is_short(group.problem, group.spec)
-    alone = (group.in_flight == 1 or tiles == 1) and not group.in_slices  # slices one after another have it already
+    alone = (group.in_flight == 1 or tiles == 1) and not group.in_slices and not group.serial_cycles  # those have it
     cycles = group.bound_cycles + (group.dram_cycles if alone and not (short and tiles == 1) else 0.0)
     if group.stages is not None:
         cycles = max(cycles, group.whole_tiles * epoch_cycles(group, group.stages))

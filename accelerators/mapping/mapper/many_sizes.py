@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from cascadesim.accelerators.mapping.legality import outputs_of
 from cascadesim.accelerators.mapping.memories import PIECES_AHEAD
+from cascadesim.accelerators.mapping.placing import STORED_LATER
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Work
 from cascadesim.accelerators.mapping.runs import ACCUMULATORS, BoundRun, home
 from cascadesim.accelerators.spec import OnChipMemory, SpatialArray
@@ -115,7 +116,9 @@ class ManyTiles:
             sums = words_of(made, self.tiles[-1])
         for number in reversed(range(len(self.order))):
             if self.order[number] in self.work.reduced:
-                moves = any_of(each > 1 for each in self.most[:number]) & self.overlapped
+                pieces = product_of(self.most[inner] for inner, axis in enumerate(self.order) if inner >= number
+                                    and axis in made)  # fmt: skip
+                moves = any_of(each > 1 for each in self.most[:number]) & self.overlapped & (pieces < 2 + STORED_LATER)
                 sums = np.where(self.most[number] > 1, (1 + moves) * words_of(made, self.tiles[number]), sums)
         return sums
 

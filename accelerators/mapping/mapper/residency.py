@@ -38,8 +38,8 @@ def residents(
 ) -> Iterator[BoundGroup]:
     """The group with tiles overlapped; where that does not fit, with what one Einsum alone reads passing in slices.
 
-    For other objectives than latency also with one tile at a time, which leaves more room for what moves: where even so
-    more words move than `least`, and two tiles fit, nothing else does better.
+    Also with one tile at a time, which leaves more room for what moves: for latency where the channel is the slow one;
+    for words, where even so more move than `least` and two tiles fit, nothing else does better.
     """
     fits = least_room(draft, draft.leaf) <= draft.spec.buffer_words
     if objective != "latency" and fits:
@@ -51,6 +51,8 @@ def residents(
     group = _resident(draft) if fits else None
     if group is not None and (objective == "latency" or group.overlap != 1):
         yield group
+    if objective == "latency" and fits and (group is None or waits_for_dram(group)):
+        yield from _alone(draft)
     many = len(draft.problem.work) >= MANY_EINSUMS
     if many or not neighbours.slices or (group is not None and group.in_flight > 1):
         return
@@ -169,13 +171,19 @@ def _resident(draft: Draft) -> BoundGroup | None:
         if in_flight is None and group.stages is None:
             continue
         if group.fits:
-            if best is None or cost(group) < cost(best):
-                best = group
-            if cost(group)[0] <= (group.busiest_cycles if group.stages else group.least_cycles):
+            waits, moved = waits_for_dram(group), _further_out(group)
+            if best is None or cost(moved) < cost(best):
+                best = moved
+            if not waits and cost(group)[0] <= (group.busiest_cycles if group.stages else group.least_cycles):
                 break  # fewer tiles that are open at once are no faster
         elif group.stages is None and not bound(draft.overlapped(1)).fits:
             break
-    return None if best is None else _further_out(best)
+    return best
+
+
+def waits_for_dram(group: BoundGroup) -> bool:
+    """Whether the channel is the busiest of all: then room for what moves saves more than tiles that overlap."""
+    return group.dram_cycles >= max(*group.busy_cycles.values(), group.memory_cycles, group.port_cycles)
 
 
 def _further_out(group: BoundGroup) -> BoundGroup:

@@ -162,21 +162,21 @@ def fastest(
             break  # one tile at a time is for room
         for way in ways(problem, spec, place, overlapped, near, of_time, objective != "energy"):
             evaluated += len(way.steps[0]) if way.steps else 1
-            least = way.least_cycles if objective == "latency" else _costs(way, objective)[0]
+            least = way.least_cycles if objective == "latency" else _cost(way, objective)
             useful = np.flatnonzero(way.fits & (least <= limit()))
             if not len(useful):
                 continue
             own = way.take(useful) if way.steps else way
-            first, second = (np.broadcast_to(cost, useful.shape) for cost in _costs(own, objective))
-            alike = np.flatnonzero(first <= first.min() * ALIKE[objective])
-            at = int(alike[np.lexsort((first[alike], second[alike]))[0]])
-            alone = own.take(np.array([at])) if own.steps else own
-            found = nsmallest(BEST, [*found, (float(first[at]), float(second[at]), evaluated, alone)])
+            costs = np.broadcast_to(_cost(own, objective), useful.shape)
+            alike = np.flatnonzero(costs <= costs.min() * ALIKE[objective])
+            best = own.take(alike) if own.steps else own
+            second = np.broadcast_to(best.dram_words if objective == "latency" else best.cycles, alike.shape)
+            at = int(np.lexsort((costs[alike], second))[0])
+            alone = best.take(np.array([at])) if best.steps else best
+            found = nsmallest(BEST, [*found, (float(costs[alike[at]]), float(second[at]), evaluated, alone)])
     return FastestWays(tuple(way for *_, way in found), evaluated)
 
 
-def _costs(way: Way, objective: Objective) -> tuple[Counts | Floats, Counts | Floats]:
-    """What is to be least, and what decides between equals."""
-    if objective == "latency":
-        return way.cycles, way.dram_words
-    return (way.dram_words if objective == "dram" else way.joules), way.cycles
+def _cost(way: Way, objective: Objective) -> Counts | Floats:
+    """What is to be least; words decide between equals of cycles, cycles between all others."""
+    return {"latency": lambda: way.cycles, "dram": lambda: way.dram_words, "energy": lambda: way.joules}[objective]()

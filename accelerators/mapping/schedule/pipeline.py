@@ -25,6 +25,14 @@ def lead(group: BoundGroup) -> int:
     return min(max((1, *epochs)), MOST_LEAD)
 
 
+def loads_ahead(group: BoundGroup) -> int:
+    """Tiles that are not open yet for which loads may come, where tiles are taken as they come: one that is used for
+    several may take longer to come than the open ones last."""
+    if group.stages is not None or group.in_flight == 1 or group.attended is not None:
+        return 0
+    return max(0, lead(group) - (group.in_flight - 1))
+
+
 def loads(group: BoundGroup) -> Iterator[tuple[int, float, float, int]]:
     """Of each input that comes several times: tiles that use what comes at once, cycles that it takes to come, those of
     an epoch that the other transfers leave to it, and how often it comes."""

@@ -16,7 +16,7 @@ from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.memories import PIECES_AHEAD, Hop
 from cascadesim.accelerators.mapping.problem import TensorUse, Tile
 from cascadesim.accelerators.mapping.runs import ACCUMULATORS, DRAM, GLOBAL_BUFFER, BoundRun, Resident, divides
-from cascadesim.accelerators.mapping.schedule.pipeline import stores_at
+from cascadesim.accelerators.mapping.schedule.pipeline import loads_ahead, stores_at
 from cascadesim.accelerators.mapping.schedule.rounds import Items, Place, Rounds, repeated
 from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY
@@ -32,7 +32,8 @@ def program(group: BoundGroup) -> Program:
     queues = tuple(Queue(read.tensor, group.places(read)) for read in group.reads) + tuple(
         Queue(queue_of(hop), PIECES_AHEAD if group.in_flight > 1 else 1) for hop in builder.fetches)
     return Program(builder.tasks, tuple(builder.classes), stream, queues, in_flight=group.overlap,
-                   drain_cycles=group.runs[-1].drain_cycles, keeps=tuple(builder.kept))  # fmt: skip
+                   ahead=loads_ahead(group), drain_cycles=group.runs[-1].drain_cycles,
+                   keeps=tuple(builder.kept))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,12 @@ class Builder(Rounds):
     def fetch(self, hop: Hop) -> Task:
         """A piece comes to a memory when it has room for one more that has not gone on yet."""
         return Task(f"fetch {queue_of(hop)}", hop.source, tuple(self.fetched(hop)), takes=(queue_of(hop),),
-                    gives_back=tuple(queue_of(other) for other in self.before(hop)))  # fmt: skip
+                    gives_back=tuple(queue_of(other) for other in self.before(hop)), early=True)  # fmt: skip
 
     def load(self, hop: Hop) -> Task:
         takes = (hop.kept.tensor,) if hop.target else ()
         return Task(f"load {hop.kept.tensor}", hop.source, tuple(self.fetched(hop)), takes=takes,
-                    gives_back=tuple(queue_of(other) for other in self.before(hop)))  # fmt: skip
+                    gives_back=tuple(queue_of(other) for other in self.before(hop)), early=True)  # fmt: skip
 
     def before(self, hop: Hop) -> tuple[Hop, ...]:
         """The hop to where another one starts; nothing where that is the first."""

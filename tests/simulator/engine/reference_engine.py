@@ -103,25 +103,27 @@ class Reference:
         return True
 
     def _run_greedily(self, window: int) -> None:
-        oldest = 0
-        gate = [0] * len(self.tiles)
+        oldest, further = 0, window + self.program.ahead
+        gate, early = ([0] * len(self.tiles) for _ in range(2))  # when a tile is open for all tasks, for early ones
         while oldest < len(self.tiles):
             ops = [op for op in self._ops(oldest) if op not in self.finish]
             if not ops:
                 ends = [self.finish[op] for op in self._ops(oldest)]
-                for later in range(oldest + window, len(self.tiles)):
-                    gate[later] = max([gate[later], *ends])
+                for opens, distance in ((gate, window), (early, further)):
+                    for later in range(oldest + distance, len(self.tiles)):
+                        opens[later] = max([opens[later], *ends])
                 oldest += 1
-            elif not self._dispatch(oldest, min(oldest + window, len(self.tiles)), gate):
+            elif not self._dispatch(oldest, oldest + window, gate, early):
                 self.deadlock = True
                 return
 
-    def _dispatch(self, first: int, last: int, gate: list[int]) -> bool:
+    def _dispatch(self, first: int, last: int, gate: list[int], early: list[int]) -> bool:
         choices = []
-        for tile in range(first, last):
+        for tile in range(first, min(last + self.program.ahead, len(self.tiles))):
             for op in self._ops(tile):
-                if op not in self.finish:
-                    start = self._start([op], max(self.free[self._task(op).unit], gate[tile]))
+                if op not in self.finish and (tile < last or self._task(op).early):
+                    opens = early if self._task(op).early else gate
+                    start = self._start([op], max(self.free[self._task(op).unit], opens[tile]))
                     if start is not None:
                         choices.append((start, tile, op))
         if not choices:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -136,6 +136,23 @@ def test_a_window_of_tiles_is_filled_greedily() -> None:
     two = timeline(program(*tasks, cycles=(1, 10, 1), tiles=3, in_flight=2))
     two.assert_starts("a", tile=1, at=1)
     two.assert_starts("a", tile=2, at=12)
+
+
+def test_loads_run_ahead_of_the_window_as_far_as_there_is_room() -> None:
+    """A load of 25 cycles for each three tiles of 10, one of which is open. The second one comes while the first tiles
+    run if it may do so two tiles early, the third one when the first place is free; else each is waited for."""
+    tasks = (Task("load", "dram", takes=("kv",), early=True),
+             Task("QK", "array", (After("load", latest=True),), gives_back=("kv",)))  # fmt: skip
+    row = (TileRun(0, 1), TileRun(1, 1), TileRun(2, 1))
+    rows = Program(tasks, ((25, 10), (0, 10), (0, 10)), (Repeat(3, row),), (Queue("kv", 2),), in_flight=1,
+                   keeps=(("kv",), ("kv",), ()))  # fmt: skip
+    assert run(rows).cycles == 3 * (25 + 3 * 10)
+    time = timeline(replace(rows, ahead=2))
+    time.assert_starts("load", tile=3, at=35)  # tile 1 is open
+    time.assert_starts("QK", tile=3, at=60)
+    time.assert_starts("load", tile=6, at=70)  # tile 4 is open, and the place of the first load is free since 55
+    assert time.schedule.cycles == 3 * (25 + 10) + 2 * 10
+    assert run(replace(rows, ahead=8)).cycles == 25 + 9 * 10
 
 
 def test_units_that_wait_for_each_other_are_named() -> None:

@@ -80,6 +80,7 @@ def programs(draw: st.DrawFn) -> Program:
             group=draw(st.sampled_from([None, "g", "h"])),
             takes=("q",) if queued and index == taker else (),
             gives_back=("q",) if queued and index == giver else (),
+            early=draw(st.booleans()),
         )
         for index in range(count)
     )
@@ -91,6 +92,7 @@ def programs(draw: st.DrawFn) -> Program:
         draw(streams(classes)),
         (Queue("q", draw(st.integers(1, 4))),) if queued else (),
         in_flight=draw(st.sampled_from([None, None, 1, 3])),
+        ahead=draw(st.sampled_from([0, 1, 4])),
         drain_cycles=draw(st.sampled_from([0, 7])),
         keeps=keeps if queued else (),
     )
