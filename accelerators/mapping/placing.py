@@ -34,6 +34,7 @@ from cascadesim.accelerators.mapping.runs import (
     BoundRun,
     Resident,
     home,
+    pieces_in_turn,
 )
 from cascadesim.accelerators.mapping.schedule.pipeline import fewest, lead, stages
 from cascadesim.accelerators.spec import SpatialArray
@@ -199,11 +200,10 @@ def _is_doubled(draft: Draft, run: BoundRun, depth: int) -> bool:
 
     Not where it has as many pieces as tiles are open: those of the next one are made where these have left.
     """
-    carried, readers = run.work.reduced | run.work.iterates, draft.problem.readers.get(run.work.output.tensor, ())
-    pieces = prod(loop.most for loop in draft.loops[depth:] if loop.axis in run.work.output.axes - carried)
-    later = 0 if set(readers) & set(draft.members) else STORED_LATER
+    readers = draft.problem.readers.get(run.work.output.tensor, ())
+    open_tiles = (draft.in_flight or 2) + (0 if set(readers) & set(draft.members) else STORED_LATER)
     return draft.in_flight != 1 and any(loop.most > 1 for loop in draft.loops[:depth]) and (
-        pieces < (draft.in_flight or 2) + later)
+        pieces_in_turn(draft.loops[depth:], run.work) < open_tiles)
 
 
 def _with_registers(group: BoundGroup) -> Iterator[Resident]:

@@ -25,13 +25,14 @@ from cascadesim.accelerators.mapping.runs import (
     ARRAY_2D,
     DRAM,
     GLOBAL_BUFFER,
+    UNITS,
     BoundRun,
     executed,
     home,
     operations_of,
     sizes_of,
 )
-from cascadesim.accelerators.mapping.schedule.pipeline import epoch_cycles, load_wait_cycles, loads
+from cascadesim.accelerators.mapping.schedule.pipeline import epoch_cycles, load_wait_cycles, loads, several_tiles
 from cascadesim.accelerators.spec import FoldedPeArray, SpatialArray
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 
@@ -60,6 +61,8 @@ def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
         cycles = max(cycles, group.whole_tiles * epoch_cycles(group, group.stages))
     if plain:
         cycles = max(cycles, paced_cycles(group))
+    elif group.in_flight > 1 and not group.in_slices:
+        cycles = max(cycles, last_round_cycles(group), held_up_cycles(group))
     if short:
         cycles = max(cycles, _channel_cycles(group))
     if plain and group.in_flight > 1:
@@ -120,6 +123,40 @@ def paced_cycles(group: BoundGroup) -> float:
                     if all(stands.get(loop, when) == when for loop in own))  # fmt: skip
         total += share * max(group.bound_cycles, moved)
     return total
+
+
+def last_round_cycles(group: BoundGroup) -> float:
+    """Cycles where what comes after a loop is more, for one unit, than what others do meanwhile: all rounds of the loop,
+    and what its last one takes longer, but for the tiles that are open by then."""
+    rare = [run for run in group.runs if group.is_rare(run)]
+    if not rare or group.attended is not None:
+        return 0.0
+    number = max(run.after for run in rare if run.after is not None)
+    closed = group.loops[number].axis
+    rounds = prod(loop.most for loop in group.loops if loop.axis == closed)
+    blocks = prod(loop.most for loop in group.loops[:number] if loop.axis != closed)
+    stores = sum(group.stored(use) * group.cycles_per_word(DRAM) for use in group.writes
+                 if group.store_target(use) == DRAM and any(run.work.output.tensor == use.tensor for run in rare))
+    last = {DRAM: stores} | {unit: float(sum(group.cycles(run) for run in rare if run.unit == unit)) for unit in UNITS}
+    every = {unit: cycles - last[unit] for unit, cycles in (*group.busy_cycles.items(), (DRAM, group.dram_cycles))}
+    steady = max(*every.values(), group.port_cycles)
+    longer = max(cycles / rounds + last[unit] for unit, cycles in every.items()) - steady / rounds
+    return steady + max(0.0, longer - blocks * group.in_flight * steady / group.all_tiles)
+
+
+def held_up_cycles(group: BoundGroup) -> float:
+    """Cycles where a result holds the channel for longer than what was loaded before lasts: the arrays wait for more."""
+    apart = max(*group.busy_cycles.values(), group.port_cycles, group.memory_cycles)
+    lasts = [(group.places(read) - 1) * period * group.busiest_cycles / group.all_tiles for read in group.reads
+             for period in several_tiles(group, read) if group.source(read) == DRAM]  # fmt: skip
+    if not lasts or group.attended is not None:
+        return 0.0
+    for use in (use for use in group.writes if group.store_target(use) == DRAM):
+        made = next(each for each in group.made if each.tensor == use.tensor)
+        words = use.words(group.tile(len(group.loops) if made.state else made.depth))
+        waits = words * group.cycles_per_word(DRAM) - min(lasts)
+        apart += max(0.0, waits) * (group.stored(use) // words)
+    return apart
 
 
 def _channel_cycles(group: BoundGroup) -> int:

@@ -116,11 +116,20 @@ class ManyTiles:
             sums = words_of(made, self.tiles[-1])
         for number in reversed(range(len(self.order))):
             if self.order[number] in self.work.reduced:
-                pieces = product_of(self.most[inner] for inner, axis in enumerate(self.order) if inner >= number
-                                    and axis in made)  # fmt: skip
-                moves = any_of(each > 1 for each in self.most[:number]) & self.overlapped & (pieces < 2 + STORED_LATER)
+                moves = any_of(each > 1 for each in self.most[:number]) & self.overlapped & (
+                    self.pieces_in_turn(number) < 2 + STORED_LATER)  # fmt: skip
                 sums = np.where(self.most[number] > 1, (1 + moves) * words_of(made, self.tiles[number]), sums)
         return sums
+
+    def pieces_in_turn(self, depth: int) -> Counts:
+        """Pieces of what is added up inside so many loops: `runs.pieces_in_turn`."""
+        pieces, outside = np.array(1), np.array(False)
+        for number in reversed(range(depth, len(self.order))):
+            if self.order[number] in self.work.reduced:
+                outside = outside | (self.most[number] > 1)
+            else:
+                pieces = np.where(outside, pieces, pieces * self.most[number])
+        return pieces
 
     @cached_property
     def carried(self) -> Bits:

@@ -13,7 +13,7 @@ from math import ceil, prod
 
 from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, BoundRun
+from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, BoundRun, Resident
 
 MOST_STAGES = 12  # assumed: longer pipelines would not fit registers
 MOST_LEAD = 8  # assumed: epochs that loads run ahead of the arrays, which take room for as many tiles
@@ -41,10 +41,15 @@ def loads(group: BoundGroup) -> Iterator[tuple[int, float, float, int]]:
         words, filled, source = group.arriving_words(read), group.filled(read), group.source(read)
         per_word = group.cycles_per_word(source)
         others = (sum(group.memory_words[source]) * per_word - filled * per_word) / group.all_tiles
-        if filled == words and group.problem.instances == 1:
-            continue
+        for period in several_tiles(group, read):
+            yield period, words * per_word, epoch - others, filled // words
+
+
+def several_tiles(group: BoundGroup, read: Resident) -> Iterator[int]:
+    """Tiles that use what comes of an input at once, if it comes several times."""
+    if group.filled(read) > group.arriving_words(read) or group.problem.instances > 1:
         moving = [number for number in range(read.piece or read.depth) if group.loops[number].axis in read.axes]
-        yield fewest(group, max(moving, default=-1) + 1), words * per_word, epoch - others, filled // words
+        yield fewest(group, max(moving, default=-1) + 1)
 
 
 def load_wait_cycles(group: BoundGroup) -> float:
@@ -126,9 +131,7 @@ def fewest(group: BoundGroup, depth: int) -> int:
 
 
 def columns(group: BoundGroup) -> int:
-    """Tiles between two steps of a running value, at least: those of the loops inside the one that carries it."""
+    """Tiles between two steps of a running value, at least: those of the loops inside the last that carries it."""
     axes = frozenset().union(*(run.work.iterates for run in group.runs))
-    place = next((number for number, loop in enumerate(group.loops) if loop.axis in axes), None)
-    if place is None:
-        return 2**62
-    return fewest(group, place + 1)
+    places = [number for number, loop in enumerate(group.loops) if loop.axis in axes]
+    return fewest(group, places[-1] + 1) if places else 2**62

@@ -14,13 +14,24 @@ from math import ceil
 
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.memories import PIECES_AHEAD, Hop
+from cascadesim.accelerators.mapping.placing import reads
 from cascadesim.accelerators.mapping.problem import TensorUse, Tile
-from cascadesim.accelerators.mapping.runs import ACCUMULATORS, DRAM, GLOBAL_BUFFER, BoundRun, Resident, divides
+from cascadesim.accelerators.mapping.runs import (
+    ACCUMULATORS,
+    DRAM,
+    GLOBAL_BUFFER,
+    BoundRun,
+    Resident,
+    divides,
+    pieces_in_turn,
+)
 from cascadesim.accelerators.mapping.schedule.pipeline import loads_ahead, stores_at
 from cascadesim.accelerators.mapping.schedule.rounds import Items, Place, Rounds, repeated
 from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY
 
+AFTER = "{} after a loop"
+MOST_WATCHED = 64  # assumed: pieces after which one has left long ago: no unit is so far ahead of another
 ROWS = {GLOBAL_BUFFER: "buffer rows", ACCUMULATORS: "accumulator rows"}  # memory -> its ports at work
 
 
@@ -49,7 +60,8 @@ class Builder(Rounds):
         stores = [self.store(use, stores_at(group, self.producer(use))) for use in group.writes]
         loads = [self.load(hop) for hop in self.loads]
         loads += [Task(f"begin {state}", DRAM) for state, _ in self.group.begins]  # before their first step
-        ports = self.ports(loads, min(1, len(stages)))
+        stage = min(1, len(stages))
+        ports = (*self.ports(loads, stage), *self.ports_after(stage))
         return (*stores, *map(self.fetch, self.fetches), *loads, *ports, *(self.task(run) for run in group.runs))
 
     @cached_property
@@ -61,6 +73,20 @@ class Builder(Rounds):
     def ports(self, loads: Sequence[Task], stage: int = 0) -> Iterator[Task]:
         after = tuple(After(load.name) for load in loads)
         return (Task(name, memory, after, stage) for memory, name in self.rows.items())
+
+    def ports_after(self, stage: int) -> Iterator[Task]:
+        """The ports for what comes after a loop, behind those for its tile."""
+        for memory, name in self.rows.items() if self.rare else ():
+            yield Task(AFTER.format(name), memory, (After(name),), stage)
+
+    @property
+    def rare(self) -> list[BoundRun]:
+        """Einsums that come after a loop."""
+        return [run for run in self.group.runs if run.after is not None]
+
+    @cached_property
+    def often(self) -> list[BoundRun]:
+        return [run for run in self.group.runs if run.after is None]
 
     def row_cycles(
         self, running: Sequence[BoundRun], sizes: Tile, loaded: int, stored: Sequence[int]
@@ -125,11 +151,25 @@ class Builder(Rounds):
         after += self.made(run)
         if run.work.reduced & {loop.axis for loop in self.group.loops}:
             after.append(After(run.work.name, tiles_back=1))  # a sum over tiles is added up in their order
-        last = [each for each in self.group.runs if each.after is None][-1]
-        if run is last:
-            after += map(After, self.rows.values())
+        after += self.left(run)
+        if run is self.often[-1]:
+            after += (After(name, streaming=True) for name in self.rows.values())
+        if self.rare and run is self.rare[-1]:
+            after += (After(AFTER.format(name), streaming=True) for name in self.rows.values())
         gives = tuple(read.tensor for read in self.group.reads if self.last_reader(read) is run)
         return Task(run.work.name, run.unit, tuple(dict.fromkeys(after)), self.stage(run), gives_back=gives)
+
+    def left(self, run: BoundRun) -> Iterator[After]:
+        """What a software pipeline waits for before it makes a piece of a result: the one whose place it takes."""
+        group, made = self.group, next(each for each in self.group.made if each.tensor == run.work.output.tensor)
+        pieces = pieces_in_turn(group.loops[made.depth :], run.work)
+        moves = any(loop.most > 1 for loop in group.loops[: made.depth])
+        if group.stages is None or made.copies > 1 or made.depth == len(group.loops) or not moves:
+            return
+        readers = [each for each in group.runs if reads(each, made.tensor)]
+        gone = self.stage(readers[-1]) if readers else stores_at(group, run)  # a result that drains for long has left
+        if gone - self.stage(run) < pieces <= MOST_WATCHED:
+            yield After(readers[-1].work.name if readers else f"store {made.tensor}", tiles_back=pieces)
 
     def stage(self, run: BoundRun) -> int:
         """Epochs after the loads of its tile; 0 where tiles are taken as they come."""
@@ -180,7 +220,12 @@ class Builder(Rounds):
         fetched, loaded = ([self.arriving(hop, places) for hop in hops] for hops in (self.fetches, self.loads))
         begun = self.begun(places)
         running = [run for run in group.runs if self.runs(run, places, edge)]
-        ports = self.row_cycles(running, sizes, sum(loaded) + sum(begun), stored)
+        rare = [self.producer(use).after is not None for use in group.writes]
+        ports = [*self.row_cycles([run for run in running if run.after is None], sizes, sum(loaded) + sum(begun),
+                                  [words * (not late) for words, late in zip(stored, rare, strict=True)])]
+        if self.rare:
+            ports += self.row_cycles([run for run in running if run.after is not None], sizes, 0,
+                                     [words * late for words, late in zip(stored, rare, strict=True)])
         moves = [*zip(map(group.store_target, group.writes), stored, strict=True),
                  *((hop.source, self.both_ways(hop, words, places))
                    for hop, words in zip((*self.fetches, *self.loads), (*fetched, *loaded), strict=True)),

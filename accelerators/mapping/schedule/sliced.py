@@ -51,6 +51,11 @@ class _SlicedBuilder(Builder):
     def parts(self) -> Sequence[tuple[BoundRun, ...]]:
         return self.group.parts
 
+    @property
+    def rare(self) -> list[BoundRun]:
+        """None: what comes after a loop is a part of its own, whose ports are those of that part."""
+        return []
+
     @cached_property
     def part_of(self) -> dict[int, int]:
         return {run.place: number for number, part in enumerate(self.parts) for run in part}

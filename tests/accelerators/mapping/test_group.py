@@ -22,6 +22,7 @@ from cascadesim.accelerators.mapping.placing import bind
 from cascadesim.accelerators.mapping.problem import MappingProblem, problem
 from cascadesim.accelerators.mapping.resolve import resolved
 from cascadesim.accelerators.mapping.runs import Resident, divides
+from cascadesim.accelerators.mapping.schedule.pipeline import columns
 from cascadesim.accelerators.mapping.schedule.program import program
 from cascadesim.accelerators.mapping.schedule.sliced import group_program
 from cascadesim.accelerators.mapping.text import parse_mapping
@@ -213,6 +214,32 @@ def test_the_order_of_many_more_mappings(case: Case) -> None:
 def test_no_schedule_is_shorter_than_the_bound_and_the_engine_does_all_of_the_work(case: Case) -> None:
     check_ports(case.group)
     check_schedule(case.group)
+
+
+STEPS = """mapping steps for attention-1pass
+for h, m2, e1, m1:
+  split m: m2 by 8, m1 by 2, m0
+  split e: e1 by 2, e0
+  array_2d [m0 over rows, p over columns]: QK for e0
+  after e1:
+    array_2d [m0 over rows, p over columns]: LM; SLN; SLD; SLNV for f
+    array_1d [p over lanes]: RM; PRM; SPD; RD; SPNV for f; RNV for f
+  keep K in global_buffer at m1 double
+  overlap pipeline
+for h:
+  array_1d [p over lanes]: AV for f
+  overlap serial
+"""
+
+
+def test_steps_of_a_running_value_are_as_far_apart_as_its_innermost_loop_lets_them() -> None:
+    """Keys are looped over twice, and after e1 four of their tiles follow each other, each with a step: a pipeline that
+    had RD a tile later than SPD, which needs the one before, would wait for ever."""
+    of = sized(find("attention-1pass"), {"H": 2, "P": 4, "M": 16, "E": 4, "F": 2}, 2)
+    group, _ = resolved(parse_mapping(STEPS), of, array(4, 4, 4))
+    assert columns(group) == 1
+    assert group.stages is None
+    check_schedule(group)
 
 
 def started(order: Iterable[TileRun | Repeat]) -> int:

@@ -21,7 +21,7 @@ from cascadesim.einsum_cascades.notation.ir import Cascade
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval
 from cascadesim.einsum_cascades.texts import find
-from cascadesim.simulator.engine.engine import run
+from cascadesim.simulator.engine.engine import record, run
 
 BLOCKS = """mapping blocks for product
 for r2, n1, r1:
@@ -91,6 +91,27 @@ def test_a_sum_leaves_piece_by_piece_in_the_last_round_of_the_loop_that_it_is_ov
     assert set(stores) == {0, 8}
     assert made.busy_cycles()["store Z"] == 64
     check_schedule(group)
+
+
+def test_sums_of_which_as_many_pieces_take_turns_as_tiles_are_open_have_one_place() -> None:
+    """4 rows and 8 columns of sums in pieces of 2 columns: 4 of them, two tiles open, and two epochs until one has
+    left. Of 2 pieces, or where three tiles are open, the next block begins in a second place."""
+    two, a, w, z = SLICES.replace("pipeline", "interleave 2"), 2 * 4 * 4, 2 * 4 * 2, 4 * 8
+    assert group_of(two).footprint_words == a + w + z
+    assert group_of(two.replace("n1 by 2", "n1 by 4")).footprint_words == a + 2 * w + 2 * z
+    assert group_of(two.replace("interleave 2", "interleave 3")).footprint_words == a + w + 2 * z
+    alone = group_of(two.replace("interleave 2", "serial").replace(" double", ""))
+    assert alone.footprint_words == a // 2 + w // 2 + z
+
+
+@pytest.mark.parametrize("overlap", ["pipeline", "interleave 2"])
+@pytest.mark.parametrize("words_per_cycle", [1, 2, 16])
+def test_a_piece_has_left_before_another_one_takes_its_place(overlap: str, words_per_cycle: int) -> None:
+    """Of two blocks of four pieces never more than four are there, from the first sum until it is stored."""
+    made = program(group_of(SLICES.replace("pipeline", overlap), words_per_cycle=words_per_cycle))
+    runs = {(each.task, each.tile): each for each in record(made, 16)}
+    pieces = [(runs["Z", tile].start, runs["store Z", tile + 4].finish) for tile in (0, 1, 2, 3, 8, 9, 10, 11)]
+    assert max(sum(start <= now < end for start, end in pieces) for now, _ in pieces) == 4
 
 
 def test_loads_run_ahead_by_as_many_epochs_as_a_tile_takes_to_come() -> None:
