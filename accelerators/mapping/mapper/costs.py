@@ -55,8 +55,10 @@ def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
     tiles = group.problem.instances * prod(loop.most for loop in group.loops)
     plain = len(group.problem.work) == 1 and is_plain(group.problem, group.spec, 0)
     short = plain or _is_short(group.problem, group.spec)
-    alone = (group.in_flight == 1 or tiles == 1) and not group.in_slices and not group.serial_cycles  # those have it
-    cycles = group.bound_cycles + (group.dram_cycles if alone and not (short and tiles == 1) else 0.0)
+    alone = (group.in_flight == 1 or tiles == 1) and not group.in_slices  # slices one after another have it already
+    cycles = group.bound_cycles
+    if alone and not (short and tiles == 1):
+        cycles = max(cycles, group.dram_cycles + (group.serial_cycles and worked_cycles(group) or cycles))
     if group.stages is not None:
         cycles = max(cycles, group.whole_tiles * epoch_cycles(group, group.stages))
     if plain:
@@ -123,6 +125,15 @@ def paced_cycles(group: BoundGroup) -> float:
                     if all(stands.get(loop, when) == when for loop in own))  # fmt: skip
         total += share * max(group.bound_cycles, moved)
     return total
+
+
+def worked_cycles(group: BoundGroup) -> float:
+    """Cycles of the arrays, tiles one after another, partial ones by their share; what moves apart."""
+    often, all_of = (max(group.path({}, rare=rare).values()) for rare in (False, True))
+    tiles = prod(extent / group.leaf[axis] for axis, extent in group.problem.extents.items())
+    closed = {group.loops[run.after].axis for run in group.runs if run.after is not None and group.is_rare(run)}
+    ends = prod(group.leaf[axis] / group.problem.extents[axis] for axis in closed)
+    return tiles * (often + ends * (all_of - often))
 
 
 def last_round_cycles(group: BoundGroup) -> float:

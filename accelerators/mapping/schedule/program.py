@@ -167,6 +167,8 @@ class Builder(Rounds):
         if group.stages is None or made.copies > 1 or made.depth == len(group.loops) or not moves:
             return
         readers = [each for each in group.runs if reads(each, made.tensor)]
+        if not readers and made.tensor not in {use.tensor for use in group.writes}:  # it stays
+            return
         gone = self.stage(readers[-1]) if readers else stores_at(group, run)  # a result that drains for long has left
         if gone - self.stage(run) < pieces <= MOST_WATCHED:
             yield After(readers[-1].work.name if readers else f"store {made.tensor}", tiles_back=pieces)
