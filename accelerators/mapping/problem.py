@@ -36,7 +36,8 @@ class AxisWalk:
     cap: int
 
     def points(self, elements: int) -> int:
-        return -(-min(elements, self.cap) // self.grain)
+        inside = elements if elements < self.cap else self.cap
+        return inside if self.grain == 1 else -(-inside // self.grain)
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,22 @@ class TensorUse:
         return frozenset(axis for dimension in self.dimensions for axis in dimension.axes)
 
     def words(self, tile: Tile) -> int:
-        return prod(dimension.span(tile) for dimension in self.dimensions)
+        if self.sides is None:
+            return prod(dimension.span(tile) for dimension in self.dimensions)
+        words = 1
+        for axis, cap in self.sides:  # a search asks this millions of times
+            elements = tile[axis]
+            words *= elements if elements < cap else cap
+        return words
+
+    @cached_property
+    def sides(self) -> tuple[tuple[str, int], ...] | None:
+        """Axis and longest stretch of each coordinate that walks one axis element by element; None where one does not.
+        """
+        walks = [each for dimension in self.dimensions for each in dimension.walks]
+        alone = all(len(dimension.walks) < 2 and dimension.divisor == 1 for dimension in self.dimensions)
+        plain = alone and all(walk.grain == factor == 1 for walk, factor in walks)
+        return tuple((walk.axis, walk.cap) for walk, _ in walks) if plain else None
 
     @cached_property
     def shape(self) -> tuple[Dimension, ...]:

@@ -51,7 +51,7 @@ def residents(
     group = _resident(draft) if fits else None
     if group is not None and (objective == "latency" or group.overlap != 1):
         yield group
-    if objective == "latency" and fits and (group is None or waits_for_dram(group)):
+    if objective == "latency" and fits and (group is None or (waits_for_dram(group) and comes_again(group))):
         yield from _alone(draft)
     many = len(draft.problem.work) >= MANY_EINSUMS
     if many or not neighbours.slices or (group is not None and group.in_flight > 1):
@@ -171,19 +171,26 @@ def _resident(draft: Draft) -> BoundGroup | None:
         if in_flight is None and group.stages is None:
             continue
         if group.fits:
-            waits, moved = waits_for_dram(group), _further_out(group)
+            waits = waits_for_dram(group) and comes_again(group)
+            moved = _further_out(group) if waits else group
             if best is None or cost(moved) < cost(best):
                 best = moved
             if not waits and cost(group)[0] <= (group.busiest_cycles if group.stages else group.least_cycles):
                 break  # fewer tiles that are open at once are no faster
         elif group.stages is None and not bound(draft.overlapped(1)).fits:
             break
-    return best
+    return None if best is None else _further_out(best)
 
 
 def waits_for_dram(group: BoundGroup) -> bool:
     """Whether the channel is the busiest of all: then room for what moves saves more than tiles that overlap."""
     return group.dram_cycles >= max(*group.busy_cycles.values(), group.memory_cycles, group.port_cycles)
+
+
+def comes_again(group: BoundGroup) -> bool:
+    """Whether words of an input come more than once: with more room fewer would."""
+    whole = group.problem.whole()
+    return any(group.filled(read) > read.words(whole) for read in group.reads)
 
 
 def _further_out(group: BoundGroup) -> BoundGroup:
