@@ -25,16 +25,16 @@ from cascadesim.accelerators.mapping.legality import (
     outputs_of,
     outside_of_late,
 )
-from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile
+from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile, Work
 from cascadesim.accelerators.mapping.runs import (
     ACCUMULATORS,
     ARRAY_1D,
     ARRAY_2D,
     GLOBAL_BUFFER,
+    BoundLoop,
     BoundRun,
     Resident,
     home,
-    pieces_in_turn,
 )
 from cascadesim.accelerators.mapping.schedule.pipeline import fewest, lead, stages
 from cascadesim.accelerators.spec import SpatialArray
@@ -204,6 +204,16 @@ def _is_doubled(draft: Draft, run: BoundRun, depth: int) -> bool:
     open_tiles = (draft.in_flight or 2) + (0 if set(readers) & set(draft.members) else STORED_LATER)
     return draft.in_flight != 1 and any(loop.most > 1 for loop in draft.loops[:depth]) and (
         pieces_in_turn(draft.loops[depth:], run.work) < open_tiles)
+
+
+def pieces_in_turn(loops: Sequence[BoundLoop], work: Work) -> int:
+    """Tiles of loops inside the innermost one along which a result is carried: each adds to another piece of it."""
+    pieces = 1
+    for loop in reversed(loops):
+        if loop.most > 1 and loop.axis in work.reduced | work.iterates:
+            break
+        pieces *= loop.most
+    return pieces
 
 
 def _with_registers(group: BoundGroup) -> Iterator[Resident]:

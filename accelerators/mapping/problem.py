@@ -36,8 +36,7 @@ class AxisWalk:
     cap: int
 
     def points(self, elements: int) -> int:
-        inside = elements if elements < self.cap else self.cap
-        return inside if self.grain == 1 else -(-inside // self.grain)
+        return min(elements, self.cap) if self.grain == 1 else -(-min(elements, self.cap) // self.grain)
 
 
 @dataclass(frozen=True)
@@ -88,19 +87,14 @@ class TensorUse:
     def words(self, tile: Tile) -> int:
         if self.sides is None:
             return prod(dimension.span(tile) for dimension in self.dimensions)
-        words = 1
-        for axis, cap in self.sides:  # a search asks this millions of times
-            elements = tile[axis]
-            words *= elements if elements < cap else cap
-        return words
+        return prod([min(tile[axis], cap) for axis, cap in self.sides])  # a search asks this millions of times
 
     @cached_property
     def sides(self) -> tuple[tuple[str, int], ...] | None:
-        """Axis and longest stretch of each coordinate that walks one axis element by element; None where one does not.
-        """
+        """Axis and longest stretch of each coordinate, where each walks one axis element by element."""
         walks = [each for dimension in self.dimensions for each in dimension.walks]
         alone = all(len(dimension.walks) < 2 and dimension.divisor == 1 for dimension in self.dimensions)
-        plain = alone and all(walk.grain == factor == 1 for walk, factor in walks)
+        plain = alone and all(walk.grain * factor == 1 for walk, factor in walks)
         return tuple((walk.axis, walk.cap) for walk, _ in walks) if plain else None
 
     @cached_property
@@ -250,17 +244,13 @@ def problem(
     """Bind a cascade. `given`: extents by name in upper case, inner extents of its partitions (M0) included.
 
     `stacked_heads`: query heads that are stacked along the queries; what each head has for itself (a sink) comes so
-    many times.
-
-    Raises CascadeSimError for extents that are missing, and for texts that no loop nest has: gathered coordinates,
-    operators on whole fibers.
+    many times. Raises CascadeSimError for extents that are missing, and for texts that no loop nest has: gathered
+    coordinates, operators on whole fibers.
     """
     sizes = dict(wholly_bound(cascade, given, FULL).extents)
     chains = _chains(cascade)
     walks = _walks(cascade, chains, sizes)
-    extents = {walk.axis: max(walk.cap, 1) for walk in walks.values()}
-    for axis in chains:
-        extents[axis] = sizes[axis.upper()]
+    extents = {walk.axis: max(walk.cap, 1) for walk in walks.values()} | {axis: sizes[axis.upper()] for axis in chains}
     sources = _sources(cascade)
     if stacked_heads > 1:
         extents[STACKED] = stacked_heads
@@ -294,10 +284,7 @@ def _walks(cascade: Cascade, chains: Mapping[str, tuple[str, ...]], sizes: Mappi
             found[part] = AxisWalk(axis, grain, cap)
             cap = grain
         found.setdefault(axis, AxisWalk(axis, 1, sizes[axis.upper()]))
-    for rank in cascade.ranks:
-        if rank not in found:
-            found[rank] = AxisWalk(rank, 1, sizes[rank.upper()])
-    return found
+    return found | {rank: AxisWalk(rank, 1, sizes[rank.upper()]) for rank in cascade.ranks if rank not in found}
 
 
 def _sources(cascade: Cascade) -> dict[str, str]:
@@ -330,8 +317,8 @@ class _Reader:
             walks[walk.axis] = (*walks.get(walk.axis, ()), walk)
         inputs = tuple(dict.fromkeys(self.operand(access, where) for access in einsum.inputs))
         iterates = frozenset(self.ranks[rank].axis for rank in einsum.iterates)
-        operations = dict(point_operations(einsum))
-        return Work(number, einsum, walks, self.operand(einsum.output, where), inputs, operations, iterates)
+        output = self.operand(einsum.output, where)
+        return Work(number, einsum, walks, output, inputs, dict(point_operations(einsum)), iterates)
 
     def operand(self, access: Access, where: str) -> TensorUse:
         if any(index.gather is not None for index in access.indices):

@@ -287,16 +287,6 @@ class Resident:
         return frozenset().union(*(operand.axes for operand in self.operands)) - self.state
 
 
-def pieces_in_turn(loops: Sequence[BoundLoop], work: Work) -> int:
-    """Tiles of loops inside the innermost one along which a result is carried: each adds to another piece of it."""
-    pieces = 1
-    for loop in reversed(loops):
-        if loop.most > 1 and loop.axis in work.reduced | work.iterates:
-            break
-        pieces *= loop.most
-    return pieces
-
-
 def divides(operands: Sequence[TensorUse], axis: str, extent: int) -> bool:
     """Whether tiles along an axis have no word of a tensor in common: each of its uses walks one coordinate of it, all
     of the axis, and none reads its neighbours, too."""

@@ -115,7 +115,8 @@ def _simulated(program: Program, log_tiles: int = 0) -> EngineState:
     """Run to the last tile, or through the first `log_tiles`; the ring grows until the slowest unit fits."""
     stage = max(task.stage for task in program.tasks)
     back = max((edge.tiles_back for task in program.tasks for edge in task.after), default=0)
-    under_way = 2 * (stage + back + (program.in_flight or 0) + program.ahead + 8)  # unless a unit falls far behind another
+    open_tiles = (program.in_flight or 0) + program.ahead
+    under_way = 2 * (stage + back + open_tiles + 8)  # unless a unit falls far behind another
     ring = 1 << under_way.bit_length()
     columnwise = any(edge.same_column for task in program.tasks for edge in task.after)
     code = list(_code(program.stream, 0, not columnwise))

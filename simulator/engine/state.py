@@ -58,13 +58,12 @@ SIZE, PROGRESS, STEADY, EARLY = range(34, 38)  # EARLY by task
 ROWS = 38
 
 # SIZE
-TASKS, UNITS, EDGES, CARRIERS, QUEUES, CLASSES, IN_FLIGHT, LAST_STAGE, LONGEST_BACK, EXTRAPOLATE, COLUMNWISE, AHEAD = (
-    range(12))  # fmt: skip
+TASKS, UNITS, EDGES, CARRIERS, QUEUES, CLASSES, IN_FLIGHT, LAST_STAGE, LONGEST_BACK, EXTRAPOLATE, COLUMNWISE = range(11)
+AHEAD, SIZES = 11, 12
 # PROGRESS: the next tile, tiles entered (skipped ones too), skips, the oldest tile under way, when the window opens
 TILE, ENTERED, SKIPS, OLDEST, GATE, FAULT = range(6)
 # STEADY
 FIRST_TILE, PERIOD_TILES, PERIOD_CYCLES, REPEATED_TILES = range(4)
-SIZES = 12
 
 # ring; FINISH and START also in columns, where FROM is the tile that will bring the value
 FINISH, START, CARRIED, CARRIED_START, CARRIED_TILE = range(5)
@@ -102,8 +101,7 @@ def encode(program: Program, code: Sequence[Instruction], ring: int, log_tiles: 
     )  # fmt: skip
     state.tiles[CLASS] = len(program.tile_classes)
     state.ring[CARRIED_TILE] = state.columns[FROM] = -1
-    state.rows[SIZE, EXTRAPOLATE] = log_tiles == 0
-    state.rows[SIZE, COLUMNWISE] = columnwise
+    state.rows[SIZE, EXTRAPOLATE], state.rows[SIZE, COLUMNWISE] = log_tiles == 0, columnwise
     return state
 
 
@@ -113,8 +111,7 @@ def _rows(program: Program, carriers: list[tuple[int, int]]) -> Ints:
         TASKS: len(program.tasks), UNITS: len(program.units), EDGES: len(edges), CARRIERS: len(carriers),
         QUEUES: len(program.queues), CLASSES: len(program.tile_classes), IN_FLIGHT: program.in_flight or 0,
         LAST_STAGE: 0 if program.in_flight else max(task.stage for task in program.tasks),
-        LONGEST_BACK: max((edge.tiles_back for edge in edges), default=0),
-        AHEAD: program.ahead if program.in_flight else 0,
+        LONGEST_BACK: max((edge.tiles_back for edge in edges), default=0), AHEAD: program.ahead,
     }  # fmt: skip
     fields = {
         **_unit_and_task_rows(program, carriers), **_edge_and_queue_rows(program, carriers),

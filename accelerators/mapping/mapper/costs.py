@@ -15,10 +15,9 @@ from typing import Literal
 from cascadesim.accelerators.energy import OPERATION_PJ, Actions, dynamic_energy_j
 from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality import Draft, inputs_of, outputs_of
+from cascadesim.accelerators.mapping.legality import inputs_of, outputs_of
 from cascadesim.accelerators.mapping.mapper.candidates import FEW_EINSUMS, units_of
-from cascadesim.accelerators.mapping.placing import goes_straight, outside, reads, register_words
-from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile, Work
+from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Work
 from cascadesim.accelerators.mapping.runs import (
     ACCUMULATORS,
     ARRAY_1D,
@@ -28,9 +27,7 @@ from cascadesim.accelerators.mapping.runs import (
     UNITS,
     BoundRun,
     executed,
-    home,
     operations_of,
-    sizes_of,
 )
 from cascadesim.accelerators.mapping.schedule.pipeline import epoch_cycles, load_wait_cycles, loads, several_tiles
 from cascadesim.accelerators.spec import FoldedPeArray, SpatialArray
@@ -58,7 +55,7 @@ def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
     alone = (group.in_flight == 1 or tiles == 1) and not group.in_slices  # slices one after another have it already
     cycles = group.bound_cycles
     if alone and not (short and tiles == 1):
-        cycles = max(cycles, group.dram_cycles + (group.serial_cycles and worked_cycles(group) or cycles))
+        cycles = max(cycles, group.dram_cycles + (worked_cycles(group) if group.serial_cycles else cycles))
     if group.stages is not None:
         cycles = max(cycles, group.whole_tiles * epoch_cycles(group, group.stages))
     if plain:
@@ -72,7 +69,7 @@ def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
     if plain and group.stages is None and group.in_flight > 1:
         cycles = max(cycles, group.all_tiles * alone_cycles(group) / group.in_flight)
     if short:
-        cycles = max(cycles, _first(group) / group.problem.instances + cycles * (tiles - 1) / tiles)
+        cycles = max(cycles, _first_cycles(group) / group.problem.instances + cycles * (tiles - 1) / tiles)
     words = float(group.read_words + group.written_words)
     if objective == "energy":
         joules = fsum(dynamic_energy_j(priced(actions(group)), group.spec).values())
@@ -137,8 +134,8 @@ def worked_cycles(group: BoundGroup) -> float:
 
 
 def last_round_cycles(group: BoundGroup) -> float:
-    """Cycles where what comes after a loop is more, for one unit, than what others do meanwhile: all rounds of the loop,
-    and what its last one takes longer, but for the tiles that are open by then."""
+    """Cycles where what comes after a loop is more, for one unit, than what others do meanwhile: all rounds of it, and
+    what its last one takes longer, but for the tiles that are open by then."""
     rare = [run for run in group.runs if group.is_rare(run)]
     if not rare or group.attended is not None:
         return 0.0
@@ -156,7 +153,7 @@ def last_round_cycles(group: BoundGroup) -> float:
 
 
 def held_up_cycles(group: BoundGroup) -> float:
-    """Cycles where a result holds the channel for longer than what was loaded before lasts: the arrays wait for more."""
+    """Cycles where a result holds the channel for longer than what was loaded before lasts: the arrays wait for it."""
     apart = max(*group.busy_cycles.values(), group.port_cycles, group.memory_cycles)
     lasts = [(group.places(read) - 1) * period * group.busiest_cycles / group.all_tiles for read in group.reads
              for period in several_tiles(group, read) if group.source(read) == DRAM]  # fmt: skip
@@ -184,7 +181,7 @@ def _rounded(words: int, total: int, per_word: float) -> int:
     return ceil(words * per_word) * (total // words)
 
 
-def _first(group: BoundGroup) -> float:
+def _first_cycles(group: BoundGroup) -> float:
     """Cycles of the first tile by itself, with its loads one after another, drains and stores; and of all that comes
     after a loop, for which the tiles of the next round wait."""
     arrives = dict(zip((read.tensor for read in group.reads), accumulate(
@@ -341,52 +338,3 @@ def least_words(problem: MappingProblem, members: Sequence[int]) -> float:
             words *= (masked.pairs(1) if QUERY in axes else spanned) / (masked.queries * masked.keys)
         total += words
     return total
-
-
-def least_room(draft: Draft, leaf: Tile) -> int:
-    """Words that the buffer holds at least while such tiles are worked on: one of each input."""
-    known, key = draft.problem.known, ("room", draft.members, tuple(leaf.values()))
-    if key not in known:
-        inputs, _ = outside(draft.problem, draft.members)
-        known[key] = sum(max(use.words(leaf) for use in uses) for uses in inputs.values())
-    return int(known[key])
-
-
-def least_of_tiles(draft: Draft, leaf: Tile) -> float:
-    """Cycles at least of the busiest of both arrays and the ports of the buffer, whatever the order of the loops.
-
-    Through the ports goes, for each whole tile that a mask does not leave out, what Einsums read of inputs, and what
-    they make where a tile of it alone is more than registers hold.
-    """
-    problem, spec, busy, words = draft.problem, draft.spec, {ARRAY_2D: 0, ARRAY_1D: 0}, 0
-    buffered: dict[str, frozenset[str]] = dict.fromkeys(outside(problem, draft.members)[0], frozenset())
-    for run in draft.runs:
-        made, state = run.work.output, dict.fromkeys(run.work.iterates, 1)
-        readers = [reader for reader in draft.runs if reads(reader, made.tensor)]
-        written = made.words({**leaf, **state})
-        spilled = readers and written > register_words(spec, run.unit) and not goes_straight(run, readers, leaf)
-        tiles = _whole_tiles(problem, run.work, leaf)
-        busy[run.unit] += _cycles(problem, run, leaf)
-        words += tiles * written if spilled and home(spec, run.unit) == GLOBAL_BUFFER else 0
-        for operand in run.work.inputs:
-            if operand.tensor in buffered:
-                words += tiles * run.operand_reads(operand, leaf, buffered[operand.tensor])
-        if spilled and home(spec, run.unit) == GLOBAL_BUFFER:
-            buffered[made.tensor] = run.work.iterates
-    return max(*busy.values(), words * spec.word_bytes / spec.global_buffer.bytes_per_cycle)
-
-
-def _cycles(problem: MappingProblem, run: BoundRun, leaf: Tile) -> int:
-    """Cycles of an Einsum in all tiles, as a group counts them where it visits those alone that a mask attends."""
-    masked = problem.attended if run.work.axes >= PAIRED else None
-    pairs = None if masked is None else masked.visited(leaf[QUERY], leaf[KEY])
-    return run.all_cycles(sizes_of(run.work.axes, problem.extents, leaf, pairs))
-
-
-def _whole_tiles(problem: MappingProblem, work: Work, leaf: Tile) -> int:
-    """Tiles that an Einsum runs on and nothing is missing of, those that its mask visits."""
-    masked = problem.attended if work.axes >= PAIRED else None
-    if masked is None:
-        return prod(problem.extents[axis] // leaf[axis] for axis in work.axes)
-    visited = dict(masked.visited(leaf[QUERY], leaf[KEY])).get((leaf[QUERY], leaf[KEY]), 0)
-    return visited * prod(problem.extents[axis] // leaf[axis] for axis in work.axes - PAIRED)

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import islice
+from math import prod
 
+from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import (
     Draft,
@@ -23,11 +25,31 @@ from cascadesim.accelerators.mapping.mapper.costs import (
     Cost,
     Objective,
     cost,
-    least_of_tiles,
-    least_room,
 )
-from cascadesim.accelerators.mapping.placing import OVERLAPS, bound, input_copies, outside, pieces_ahead
-from cascadesim.accelerators.mapping.runs import ARRAY_2D, BoundLoop, Resident, divides, layouts
+from cascadesim.accelerators.mapping.placing import (
+    OVERLAPS,
+    bound,
+    goes_straight,
+    input_copies,
+    outside,
+    pieces_ahead,
+    reads,
+    register_words,
+)
+from cascadesim.accelerators.mapping.problem import MappingProblem, Tile, Work
+from cascadesim.accelerators.mapping.runs import (
+    ARRAY_1D,
+    ARRAY_2D,
+    GLOBAL_BUFFER,
+    BoundLoop,
+    BoundRun,
+    Resident,
+    divides,
+    home,
+    layouts,
+    sizes_of,
+)
+from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 
 SLICES = (16, 8, 4, 2, 1)  # times the side of the array; assumed: longer slices hold less of the rest of a tile
 MOST_BETWEEN = 8  # assumed: longest first, and the longest one that fits moves fewest words
@@ -250,3 +272,52 @@ def _own_loop(draft: Draft, member: int, times: int) -> BoundLoop | None:
     longest = max(layouts(draft.spec, ARRAY_2D)[0])
     step = times * next((size for each, _, size in draft.spaces[member][1] if each == axis), longest)
     return BoundLoop(f"{axis}1", axis, step, draft.leaf[axis]) if step < draft.leaf[axis] else None
+
+
+def least_room(draft: Draft, leaf: Tile) -> int:
+    """Words that the buffer holds at least while such tiles are worked on: one of each input."""
+    known, key = draft.problem.known, ("room", draft.members, tuple(leaf.values()))
+    if key not in known:
+        inputs, _ = outside(draft.problem, draft.members)
+        known[key] = sum(max(use.words(leaf) for use in uses) for uses in inputs.values())
+    return int(known[key])
+
+
+def least_of_tiles(draft: Draft, leaf: Tile) -> float:
+    """Cycles at least of the busiest of both arrays and the ports of the buffer, whatever the order of the loops.
+
+    Through the ports goes, for each whole tile that a mask does not leave out, what Einsums read of inputs, and what
+    they make where a tile of it alone is more than registers hold.
+    """
+    problem, spec, busy, words = draft.problem, draft.spec, {ARRAY_2D: 0, ARRAY_1D: 0}, 0
+    buffered: dict[str, frozenset[str]] = dict.fromkeys(outside(problem, draft.members)[0], frozenset())
+    for run in draft.runs:
+        made, state = run.work.output, dict.fromkeys(run.work.iterates, 1)
+        readers = [reader for reader in draft.runs if reads(reader, made.tensor)]
+        written = made.words({**leaf, **state})
+        spilled = readers and written > register_words(spec, run.unit) and not goes_straight(run, readers, leaf)
+        tiles = _whole_tiles(problem, run.work, leaf)
+        busy[run.unit] += _cycles(problem, run, leaf)
+        words += tiles * written if spilled and home(spec, run.unit) == GLOBAL_BUFFER else 0
+        for operand in run.work.inputs:
+            if operand.tensor in buffered:
+                words += tiles * run.operand_reads(operand, leaf, buffered[operand.tensor])
+        if spilled and home(spec, run.unit) == GLOBAL_BUFFER:
+            buffered[made.tensor] = run.work.iterates
+    return max(*busy.values(), words * spec.word_bytes / spec.global_buffer.bytes_per_cycle)
+
+
+def _cycles(problem: MappingProblem, run: BoundRun, leaf: Tile) -> int:
+    """Cycles of an Einsum in all tiles, as a group counts them where it visits those alone that a mask attends."""
+    masked = problem.attended if run.work.axes >= PAIRED else None
+    pairs = None if masked is None else masked.visited(leaf[QUERY], leaf[KEY])
+    return run.all_cycles(sizes_of(run.work.axes, problem.extents, leaf, pairs))
+
+
+def _whole_tiles(problem: MappingProblem, work: Work, leaf: Tile) -> int:
+    """Tiles that an Einsum runs on and nothing is missing of, those that its mask visits."""
+    masked = problem.attended if work.axes >= PAIRED else None
+    if masked is None:
+        return prod(problem.extents[axis] // leaf[axis] for axis in work.axes)
+    visited = dict(masked.visited(leaf[QUERY], leaf[KEY])).get((leaf[QUERY], leaf[KEY]), 0)
+    return visited * prod(problem.extents[axis] // leaf[axis] for axis in work.axes - PAIRED)

@@ -24,11 +24,10 @@ from cascadesim.accelerators.mapping.mapper.costs import (
     cost,
     is_plain,
     least_of_all,
-    least_of_tiles,
     total,
 )
 from cascadesim.accelerators.mapping.mapper.many_cycles import Way
-from cascadesim.accelerators.mapping.mapper.residency import between, residents, shorter
+from cascadesim.accelerators.mapping.mapper.residency import between, least_of_tiles, residents, shorter
 from cascadesim.accelerators.mapping.mapper.single import fastest
 from cascadesim.accelerators.mapping.mapper.staying import in_memories
 from cascadesim.accelerators.mapping.nest import MOST_FUSED

@@ -179,4 +179,6 @@ def fastest(
 
 def _cost(way: Way, objective: Objective) -> Counts | Floats:
     """What is to be least; words decide between equals of cycles, cycles between all others."""
-    return {"latency": lambda: way.cycles, "dram": lambda: way.dram_words, "energy": lambda: way.joules}[objective]()
+    if objective == "latency":
+        return way.cycles
+    return way.dram_words if objective == "dram" else way.joules

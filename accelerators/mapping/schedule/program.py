@@ -14,7 +14,7 @@ from math import ceil
 
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.memories import PIECES_AHEAD, Hop
-from cascadesim.accelerators.mapping.placing import reads
+from cascadesim.accelerators.mapping.placing import pieces_in_turn, reads
 from cascadesim.accelerators.mapping.problem import TensorUse, Tile
 from cascadesim.accelerators.mapping.runs import (
     ACCUMULATORS,
@@ -23,7 +23,6 @@ from cascadesim.accelerators.mapping.runs import (
     BoundRun,
     Resident,
     divides,
-    pieces_in_turn,
 )
 from cascadesim.accelerators.mapping.schedule.pipeline import loads_ahead, stores_at
 from cascadesim.accelerators.mapping.schedule.rounds import Items, Place, Rounds, repeated
