@@ -86,10 +86,13 @@ class BoundGroup(LayeredGroup):
     def latency(self, tile: Tile) -> int:
         """Cycles of one tile by itself: the longest path through its loads, its Einsums and what leaves the array.
 
-        Loads of a tile that is worked on in slices may come while an earlier part of it runs.
+        Loads of a tile that is worked on in slices may come while an earlier part of it runs; where tiles overlap and
+        one of an input is used for several of them, loads may come before a tile is open.
         """
+        early = self.in_slices or (
+            self.in_flight > 1 and any(self.settled(read) < len(self.loops) for read in self.reads))
         loads = {read.tensor: ceil(read.words(tile) * self.cycles_per_word(self.source(read))) for read in self.reads
-                 if read.depth == len(self.loops) and not self.in_slices}  # fmt: skip
+                 if read.depth == len(self.loops) and not early}  # fmt: skip
         ready = {run.place: max((loads.get(use.tensor, 0) for use in run.work.inputs), default=0) for run in self.runs}
         return max(self.path(ready, tile=tile).values())
 

@@ -35,6 +35,7 @@ from cascadesim.einsum_cascades.notation.ir import Cascade, Index
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval
 from cascadesim.einsum_cascades.texts import find
+from cascadesim.simulator.engine.engine import run
 
 
 def inputs_of(of: MappingProblem) -> dict[str, np.ndarray]:
@@ -214,6 +215,29 @@ def test_the_order_of_many_more_mappings(case: Case) -> None:
 def test_no_schedule_is_shorter_than_the_bound_and_the_engine_does_all_of_the_work(case: Case) -> None:
     check_ports(case.group)
     check_schedule(case.group)
+
+
+SERIAL = """mapping alone for product
+for n1, r1:
+  split r: r1 by 2, r0
+  split n: n1 by 4, n0
+  array_2d [r0 over rows, n0 over columns]: Z for k
+  keep A in global_buffer at r1
+  keep W in global_buffer at n1
+  overlap serial
+"""
+
+
+@pytest.mark.parametrize("rows", [6, 7])
+def test_tiles_one_after_another_take_their_loads_and_stores_too(rows: int) -> None:
+    """Two columns of tiles of 2 x 4, depth 3, a word a cycle from and to DRAM. A tile takes 6 cycles for its rows of A,
+    3 on the array, 2 to drain and 8 to leave; the first one of a column also 12 for W. Of seven rows the last one, a
+    tile that is not whole, does not count. A program ends a drain after its last task, be that a store."""
+    of = sized(PRODUCT, {"R": rows, "K": 3, "N": 8}, 1)
+    (group,) = resolved(parse_mapping(SERIAL), of, array(2, 4, 4))
+    assert group.serial_cycles == group.bound_cycles == 2 * (12 + 3 * (6 + 3 + 2 + 8))
+    rest = 2 * (3 + 3 + 2 + 4) if rows == 7 else 0
+    assert run(group_program(group)).cycles == group.serial_cycles + rest + 2
 
 
 STEPS = """mapping steps for attention-1pass
