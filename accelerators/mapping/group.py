@@ -183,9 +183,11 @@ class BoundGroup(LayeredGroup):
             return 0
         counts = [max(1, loop.outer // loop.step) for loop in self.loops]  # iterations of whole tiles
         starts = [*(self._loaded(inside, counts) for inside in range(len(counts) + 1)), ({}, 0)]
-        alone = [max(loaded, *self.path(ready).values()) for ready, loaded in starts]
-        whole = [self.path(ready, rare=True) for ready, _ in starts]
-        total = sum(alone[inside] * count for inside, count in self._begun_tiles(0, 0, self.problem.extents).items())
+        paths = [self.path(ready) for ready, _ in starts]
+        alone = [max(loaded, *path.values()) for path, (_, loaded) in zip(paths, starts, strict=True)]
+        late = any(self.is_rare(run) for run in self.runs)
+        whole = [self.path(ready, rare=True) for ready, _ in starts] if late else paths
+        total = sum(alone[inside] * count for inside, count in self._begun_tiles().items())
         for after in {run.after for run in self.runs if run.after is not None and self.is_rare(run)}:
             closed = self.loops[after].axis
             ends = prod(count for loop, count in zip(self.loops, counts, strict=True) if loop.axis != closed)
@@ -193,21 +195,25 @@ class BoundGroup(LayeredGroup):
                                 for each, cycles in zip(whole, alone, strict=True))  # fmt: skip
         return total + max((self._stored_after(use, whole, counts) for use in self.writes), default=0)
 
-    def _begun_tiles(self, depth: int, inside: int, sizes: Tile) -> Counter[int]:
-        """Whole tiles of a stretch that begins with the loop before `inside`: how many begin with each loop, and how
-        many, counted after all loops, are in stretches that are not whole."""
-        if depth == len(self.loops):
-            return Counter({inside: int(all(sizes[axis] == size for axis, size in self.leaf.items()))})
-        loop, apart, found = self.loops[depth], len(self.loops) + 1, Counter[int]()
-        whole, rest = divmod(sizes[loop.axis], loop.step)
-        begins = ((loop.step, inside, min(1, whole)), (loop.step, depth + 1, whole - 1), (
-            rest, apart if whole or rest < loop.outer else inside, 1))  # fmt: skip
-        for size, begun, times in begins:
-            if size and times > 0:
-                number = apart if inside == apart else begun
-                tiles = self._begun_tiles(depth + 1, number, {**sizes, loop.axis: size})
-                found.update({place: count * times for place, count in tiles.items()})
-        return found
+    def _begun_tiles(self) -> Counter[int]:
+        """Whole tiles that begin with each loop: how many. Those in stretches that are not whole, after all loops."""
+        axes, apart = list(self.leaf), len(self.loops) + 1
+        tiles = Counter({(0, tuple(self.problem.extents[axis] for axis in axes)): 1})
+        for depth, loop in enumerate(self.loops):
+            found, place = Counter[tuple[int, tuple[int, ...]]](), axes.index(loop.axis)
+            for (inside, sizes), count in tiles.items():
+                whole, rest = divmod(sizes[place], loop.step)
+                begins = [(loop.step, inside, min(1, whole)), (loop.step, depth + 1, whole - 1), (
+                    rest, apart if whole or rest < loop.outer else inside, 1)]  # fmt: skip
+                for size, begun, times in begins:
+                    if size and times > 0:
+                        tile = *sizes[:place], size, *sizes[place + 1 :]
+                        found[apart if inside == apart else begun, tile] += count * times
+            tiles = found
+        leaf, begun_with = tuple(self.leaf.values()), Counter[int]()
+        for (inside, sizes), count in tiles.items():
+            begun_with[inside] += count * (sizes == leaf)
+        return begun_with
 
     def _loaded(self, inside: int, counts: Sequence[int]) -> tuple[dict[int, int], int]:
         """When each Einsum of a tile has what comes for it, and when all of it is there: of a tile with which all loops

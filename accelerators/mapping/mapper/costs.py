@@ -70,11 +70,18 @@ def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
         cycles = max(cycles, group.all_tiles * alone_cycles(group) / group.in_flight)
     if short:
         cycles = max(cycles, _first_cycles(group) / group.problem.instances + cycles * (tiles - 1) / tiles)
-    words = float(group.read_words + group.written_words)
-    if objective == "energy":
-        joules = fsum(dynamic_energy_j(priced(actions(group)), group.spec).values())
-        return joules / group.problem.instances, cycles
-    return (words, cycles) if objective == "dram" else (cycles, words)
+    if objective == "latency":
+        return cycles, float(group.read_words + group.written_words)
+    return least_of(group, objective), cycles
+
+
+def least_of(group: BoundGroup, objective: Objective) -> float:
+    """The objective of one instance, or of latency what is known of it at once."""
+    if objective == "latency":
+        return group.busiest_cycles
+    if objective == "dram":
+        return float(group.read_words + group.written_words)
+    return fsum(dynamic_energy_j(priced(actions(group)), group.spec).values()) / group.problem.instances
 
 
 def total(groups: Sequence[BoundGroup], objective: Objective) -> Cost:

@@ -25,6 +25,7 @@ from cascadesim.accelerators.mapping.mapper.costs import (
     Cost,
     Objective,
     cost,
+    least_of,
 )
 from cascadesim.accelerators.mapping.placing import (
     OVERLAPS,
@@ -67,10 +68,10 @@ def residents(
     if objective != "latency" and fits:
         alone = list(_alone(draft))
         yield from alone
-        fewest = min((cost(group, objective)[0] for group in alone), default=0.0)
+        fewest = min((least_of(group, objective) for group in alone), default=0.0)
         if objective == "dram" and fewest > least[0] and bound(draft.overlapped(2)).fits:
             return
-    group = _resident(draft) if fits else None
+    group = _resident(draft, objective) if fits else None
     if group is not None and (objective == "latency" or group.overlap != 1):
         yield group
     if objective == "latency" and fits and (group is None or (waits_for_dram(group) and comes_again(group))):
@@ -79,13 +80,13 @@ def residents(
     if many or not neighbours.slices or (group is not None and group.in_flight > 1):
         return
     for number, each in enumerate(in_slices(draft)):
-        sliced = _resident(each)
+        sliced = _resident(each, objective)
         if sliced is not None:
             yield sliced
         if sliced is None or sliced.in_flight == 1:
             shorter = neighbours.narrowed(draft, _widest(each)) if draft.loops else ()
-            found = (_resident(other) for narrow in shorter for other in islice(in_slices(narrow), number, number + 1))
-            yield from (narrow for narrow in found if narrow is not None)
+            same = (other for narrow in shorter for other in islice(in_slices(narrow), number, number + 1))
+            yield from (found for other in same if (found := _resident(other, objective)) is not None)
 
 
 def shorter(neighbours: Neighbours, draft: Draft, least: Cost) -> Iterator[BoundGroup]:
@@ -183,8 +184,11 @@ def _widest(draft: Draft) -> int:
     return low
 
 
-def _resident(draft: Draft) -> BoundGroup | None:
-    """Overlap tiles as far as helps and the buffer goes, then keep inputs further out where that saves traffic."""
+def _resident(draft: Draft, objective: Objective = "latency") -> BoundGroup | None:
+    """Overlap tiles as far as helps and the buffer goes, then keep inputs further out where that saves traffic.
+
+    For latency less overlap is tried, too, where the channel is the slow one and more room would save words.
+    """
     best = first = None
     for in_flight in ((2, 1) if draft.pairs_tiles else (1,)) if draft.own else (None, *OVERLAPS):
         group = bound(draft.overlapped(in_flight))
@@ -193,7 +197,7 @@ def _resident(draft: Draft) -> BoundGroup | None:
         if in_flight is None and group.stages is None:
             continue
         if group.fits:
-            waits = waits_for_dram(group) and comes_again(group)
+            waits = objective == "latency" and waits_for_dram(group) and comes_again(group)
             moved = _further_out(group) if waits else group
             if best is None or cost(moved) < cost(best):
                 best = moved

@@ -23,6 +23,7 @@ from cascadesim.accelerators.mapping.mapper.costs import (
     Objective,
     cost,
     is_plain,
+    least_of,
     least_of_all,
     total,
 )
@@ -285,7 +286,7 @@ def _best_of(neighbours: Neighbours, objective: Objective, known: Best, least: C
         for each in residents(neighbours, draft, objective, least):
             group = in_memories(each, objective)
             fits = fits or not group.in_slices  # smaller tiles may fit whole
-            if (own := cost(group, objective)) < least:
+            if least_of(group, objective) <= least[0] and (own := cost(group, objective)) < least:
                 best, least, chosen = group, own, draft
         if least <= floor:
             return Best(best, tried, fits)
