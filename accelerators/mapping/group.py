@@ -190,7 +190,7 @@ class BoundGroup(LayeredGroup):
         total = sum(alone[inside] * count for inside, count in self._begun_tiles().items())
         for after in {run.after for run in self.runs if run.after is not None and self.is_rare(run)}:
             closed = self.loops[after].axis
-            ends = prod(count for loop, count in zip(self.loops, counts, strict=True) if loop.axis != closed)
+            ends = prod(self.problem.extents[axis] // size for axis, size in self.leaf.items() if axis != closed)
             total += ends * min(max(0, *(end - cycles for end in each.values()))
                                 for each, cycles in zip(whole, alone, strict=True))  # fmt: skip
         return total + max((self._stored_after(use, whole, counts) for use in self.writes), default=0)

@@ -36,10 +36,9 @@ from cascadesim.accelerators.mapping.runs import (
     Resident,
     home,
 )
-from cascadesim.accelerators.mapping.schedule.pipeline import fewest, lead, stages
+from cascadesim.accelerators.mapping.schedule.pipeline import fewest, lead, stages, stores_at
 from cascadesim.accelerators.spec import SpatialArray
 
-STORED_LATER = 2  # epochs at most, of a pipeline, that a result stays after its last sum: it drains, then it leaves
 OVERLAPS = (8, 6, 4, 3, 2, 1)  # tiles in flight that are tried; assumed: more only wait for the busiest unit
 
 
@@ -83,6 +82,7 @@ def _pipelined(draft: Draft) -> BoundGroup:
     while True:
         later = {place: epochs + ahead - 1 for place, epochs in found.items()}
         staged = replace(base, stages=later)
+        staged = replace(staged, made=tuple(_in_places(staged)))
         reads = tuple(replace(read, ahead=pieces_ahead(staged, read)) if read.piece else
                       replace(read, copies=input_copies(staged, read.depth)) for read in staged.reads)  # fmt: skip
         staged = replace(staged, reads=reads)
@@ -200,10 +200,33 @@ def _is_doubled(draft: Draft, run: BoundRun, depth: int) -> bool:
 
     Not where it has as many pieces as tiles are open: those of the next one are made where these have left.
     """
-    readers = draft.problem.readers.get(run.work.output.tensor, ())
-    open_tiles = (draft.in_flight or 2) + (0 if set(readers) & set(draft.members) else STORED_LATER)
-    return draft.in_flight != 1 and any(loop.most > 1 for loop in draft.loops[:depth]) and (
-        pieces_in_turn(draft.loops[depth:], run.work) < open_tiles)
+    moves = draft.in_flight != 1 and any(loop.most > 1 for loop in draft.loops[:depth])
+    return moves and pieces_in_turn(draft.loops[depth:], run.work) < (draft.in_flight or 2)
+
+
+def _in_places(group: BoundGroup) -> Iterator[Resident]:
+    """Results of a software pipeline: in a second place where a piece is still to be read, or to leave, when the tile
+    that would take its place comes."""
+    for made, run in zip(group.made, group.runs, strict=True):
+        depth = made.depth
+        if depth < len(group.loops) and made.copies == 1 and any(loop.most > 1 for loop in group.loops[:depth]):
+            last = last_use(group, made, run)
+            late = last is not None and last[1] >= pieces_in_turn(group.loops[depth:], run.work)
+            yield replace(made, copies=2) if late else made
+        else:
+            yield made
+
+
+def last_use(group: BoundGroup, made: Resident, run: BoundRun) -> tuple[str, int] | None:
+    """The last task of a software pipeline that uses a result, and how many epochs after it was made; None where it
+    stays when the group ends."""
+    assert group.stages is not None
+    readers = [each for each in group.runs if reads(each, made.tensor)]
+    if readers:
+        return readers[-1].work.name, group.stages[readers[-1].place] - group.stages[run.place]
+    if made.tensor not in {use.tensor for use in group.writes}:
+        return None
+    return f"store {made.tensor}", stores_at(group, run) - group.stages[run.place]
 
 
 def pieces_in_turn(loops: Sequence[BoundLoop], work: Work) -> int:

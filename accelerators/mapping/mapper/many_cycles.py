@@ -47,8 +47,13 @@ class Way(ManyTiles):
         """Cycles of the channel that other transfers leave, in an epoch, to each input."""
         per_word = self.spec.word_bytes / self.spec.dram_bytes_per_cycle
         number = product_of(map(self.number, self.work.axes))
-        epoch = np.maximum(self.tile_cycles, self.bound_cycles // number)
-        return [epoch - (self.dram_words - own) * per_word / number for own in self.from_dram]
+        return [self.epoch - (self.dram_words - own) * per_word / number for own in self.from_dram]
+
+    @cached_property
+    def epoch(self) -> Floats:
+        """Cycles of an epoch of a pipeline: `pipeline._begins`."""
+        number = product_of(map(self.number, self.work.axes))
+        return np.maximum(np.maximum(self.tile_cycles, self.bound_cycles // number), 1.0)
 
     @cached_property
     def per_word(self) -> Sequence[Floats]:
@@ -109,7 +114,8 @@ class Way(ManyTiles):
 
     def room_ahead(self, lead: Counts) -> Counts:
         """Room that tiles take where loads run so many epochs ahead: `placing.input_copies`."""
-        total = self.footprint_words
+        left = np.maximum(1, np.ceil((self.tile_cycles + self.drained) / self.epoch))  # epochs: `pipeline.stores_at`
+        total = self.footprint_words + (self.sums(np.maximum(2, left + 1)) - self.sum_words) * (not self.accumulates)
         for use in self.work.inputs:
             depth, inner = self.kept[use.tensor], self.innermost(use)
             moves = any_of(self.most[number] > 1 for number in range(depth)) | (self.problem.instances > 1)
@@ -211,11 +217,7 @@ class Way(ManyTiles):
         leaf, per_word = self.tiles[-1], self.spec.word_bytes / self.spec.dram_bytes_per_cycle
         loads = sum((np.ceil(words * per_word) for words in self.arriving), np.array(0.0))
         stores = words_of(self.work.output.axes, leaf) * per_word * bool(self.stored_words)
-        drained = np.array(0)
-        if self.run.unit == ARRAY_2D and self.run.space:
-            axis, _, rows = self.run.space[0]
-            drained = np.minimum(leaf[axis], rows)
-        cycles: Floats = loads + self.tile_cycles + drained + stores
+        cycles: Floats = loads + self.tile_cycles + self.drained + stores
         return cycles
 
     @cached_property

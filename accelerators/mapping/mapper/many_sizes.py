@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 
 from cascadesim.accelerators.mapping.legality import outputs_of
 from cascadesim.accelerators.mapping.memories import PIECES_AHEAD
-from cascadesim.accelerators.mapping.placing import STORED_LATER
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Work
-from cascadesim.accelerators.mapping.runs import ACCUMULATORS, BoundRun, home
+from cascadesim.accelerators.mapping.runs import ACCUMULATORS, ARRAY_2D, BoundRun, home
 from cascadesim.accelerators.spec import OnChipMemory, SpatialArray
 
 Counts: TypeAlias = NDArray[np.int64]
@@ -110,19 +109,24 @@ class ManyTiles:
 
     @cached_property
     def sum_words(self) -> Counts:
-        """Room that what is added up takes, outside of the first loop that sums, (ways,)."""
+        """Room that what is added up takes where two tiles are open, (ways,)."""
+        return self.sums(np.array(2))
+
+    def sums(self, tiles: Counts) -> Counts:
+        """Room that what is added up takes, outside of the first loop that sums; in a second place where it has fewer
+        pieces than so many tiles: `placing._is_doubled`."""
         sums, made = np.array(0), self.work.output.axes
         if self.work.reduced and not self.run.has_registers:
             sums = words_of(made, self.tiles[-1])
         for number in reversed(range(len(self.order))):
             if self.order[number] in self.work.reduced:
                 moves = any_of(each > 1 for each in self.most[:number]) & self.overlapped & (
-                    self.pieces_in_turn(number) < 2 + STORED_LATER)  # fmt: skip
+                    self.pieces_in_turn(number) < tiles)  # fmt: skip
                 sums = np.where(self.most[number] > 1, (1 + moves) * words_of(made, self.tiles[number]), sums)
         return sums
 
     def pieces_in_turn(self, depth: int) -> Counts:
-        """Pieces of what is added up inside so many loops: `runs.pieces_in_turn`."""
+        """Pieces of what is added up inside so many loops: `placing.pieces_in_turn`."""
         pieces, outside = np.array(1), np.array(False)
         for number in reversed(range(depth, len(self.order))):
             if self.order[number] in self.work.reduced:
@@ -141,6 +145,12 @@ class ManyTiles:
         again = self.run.taken_again(use)
         return product_of([np.array(self.problem.extents[axis]) if axis in use.axes
                          else self.waves(axis) if axis in again else self.number(axis) for axis in self.work.axes])
+
+    @cached_property
+    def drained(self) -> Counts:
+        """Cycles until the results of a tile have left the 2D array: `BoundRun.drain_cycles`."""
+        axis, _, rows = self.run.space[0] if self.run.space else ("", 0, 0)
+        return np.minimum(self.tiles[-1].get(axis, np.array(1)), rows) if self.run.unit == ARRAY_2D else np.array(0)
 
     def waves(self, axis: str) -> Counts:
         """Steps in time along an axis, all tiles together."""

@@ -18,7 +18,7 @@ from cascadesim.accelerators.mapping.mapper.costs import ALIKE, Objective, loope
 from cascadesim.accelerators.mapping.mapper.many_cycles import Way
 from cascadesim.accelerators.mapping.mapper.many_sizes import Counts, Floats, Sizes
 from cascadesim.accelerators.mapping.problem import MappingProblem, Work
-from cascadesim.accelerators.mapping.runs import ARRAY_2D, BoundRun, bound_run, laid, layouts
+from cascadesim.accelerators.mapping.runs import BoundRun, bound_run, laid, layouts
 from cascadesim.accelerators.spec import SpatialArray
 
 FEW_AXES = 3  # up to which axes that all tensors have are looped over in any order; else outside of the others
@@ -47,9 +47,9 @@ def ways(
     if not all_runs:  # no unit can do it
         return
     leaf = dict(zip(axes, tiles, strict=True))
-    of_runs = (_tile_cycles(Way(problem, spec, run, tuple(axes), leaf, None, {})) for run in all_runs)
-    least = np.array([np.broadcast_to(cycles, tiles.shape[1:]) for cycles in of_runs])
-    best = np.argmin(least + np.array([_drains(run, leaf) for run in all_runs]), axis=0)
+    each = [Way(problem, spec, run, tuple(axes), leaf, None, {}) for run in all_runs]
+    least = np.array([np.broadcast_to(_tile_cycles(way), tiles.shape[1:]) for way in each])
+    best = np.argmin(least + np.array([np.broadcast_to(way.drained, tiles.shape[1:]) for way in each]), axis=0)
     for inner in permutations(others):
         order = (*(axis for axis in common if axis not in inner), *inner)
         for number, run in enumerate(all_runs):
@@ -114,13 +114,6 @@ def _tile_cycles(way: Way) -> Floats:
     for use in way.work.inputs:
         again = again + way.read_words(use)
     return np.maximum(way.busy_cycles, again * (way.spec.word_bytes / way.spec.global_buffer.bytes_per_cycle))
-
-
-def _drains(run: BoundRun, leaf: Sizes) -> Counts:
-    """Cycles until results have left the 2D array."""
-    axis, _, rows = run.space[0] if run.space else ("", 0, 0)
-    one = np.ones(len(next(iter(leaf.values()))), np.int64)
-    return np.minimum(leaf.get(axis, one), rows) if run.unit == ARRAY_2D else one * 0
 
 
 def _keeps(work: Work, order: tuple[str, ...]) -> Iterator[dict[str, int]]:

@@ -28,7 +28,7 @@ def lead(group: BoundGroup) -> int:
 def loads_ahead(group: BoundGroup) -> int:
     """Tiles that are not open yet for which loads may come, where tiles are taken as they come: one that is used for
     several may take longer to come than the open ones last."""
-    if group.stages is not None or group.in_flight == 1 or group.attended is not None:
+    if group.stages is not None or group.in_flight == 1:
         return 0
     return max(0, lead(group) - (group.in_flight - 1))
 

@@ -14,7 +14,7 @@ from math import ceil
 
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.memories import PIECES_AHEAD, Hop
-from cascadesim.accelerators.mapping.placing import pieces_in_turn, reads
+from cascadesim.accelerators.mapping.placing import last_use, pieces_in_turn
 from cascadesim.accelerators.mapping.problem import TensorUse, Tile
 from cascadesim.accelerators.mapping.runs import (
     ACCUMULATORS,
@@ -162,15 +162,10 @@ class Builder(Rounds):
         """What a software pipeline waits for before it makes a piece of a result: the one whose place it takes."""
         group, made = self.group, next(each for each in self.group.made if each.tensor == run.work.output.tensor)
         pieces = pieces_in_turn(group.loops[made.depth :], run.work)
-        moves = any(loop.most > 1 for loop in group.loops[: made.depth])
-        if group.stages is None or made.copies > 1 or made.depth == len(group.loops) or not moves:
-            return
-        readers = [each for each in group.runs if reads(each, made.tensor)]
-        if not readers and made.tensor not in {use.tensor for use in group.writes}:  # it stays
-            return
-        gone = self.stage(readers[-1]) if readers else stores_at(group, run)  # a result that drains for long has left
-        if gone - self.stage(run) < pieces <= MOST_WATCHED:
-            yield After(readers[-1].work.name if readers else f"store {made.tensor}", tiles_back=pieces)
+        moves = made.depth < len(group.loops) and any(loop.most > 1 for loop in group.loops[: made.depth])
+        if group.stages is not None and made.copies == 1 and moves and pieces <= MOST_WATCHED:
+            last = last_use(group, made, run)
+            yield from () if last is None else (After(last[0], tiles_back=pieces),)
 
     def stage(self, run: BoundRun) -> int:
         """Epochs after the loads of its tile; 0 where tiles are taken as they come."""

@@ -94,24 +94,48 @@ def test_a_sum_leaves_piece_by_piece_in_the_last_round_of_the_loop_that_it_is_ov
 
 
 def test_sums_of_which_as_many_pieces_take_turns_as_tiles_are_open_have_one_place() -> None:
-    """4 rows and 8 columns of sums in pieces of 2 columns: 4 of them, two tiles open, and two epochs until one has
-    left. Of 2 pieces, or where three tiles are open, the next block begins in a second place."""
+    """4 rows and 8 columns of sums in pieces of 2 columns: 4 of them, and two tiles open. Of 2 pieces, while three
+    tiles are open, the next block begins in a second place, and so it does where a block is one piece."""
     two, a, w, z = SLICES.replace("pipeline", "interleave 2"), 2 * 4 * 4, 2 * 4 * 2, 4 * 8
+    halves, whole = two.replace("n1 by 2", "n1 by 4"), two.replace("r1, k1, n1", "r1, k1").replace(
+        "  split n: n1 by 2, n0\n", "").replace("n0 over", "n over").replace("at n1", "at k1")
     assert group_of(two).footprint_words == a + w + z
-    assert group_of(two.replace("n1 by 2", "n1 by 4")).footprint_words == a + 2 * w + 2 * z
-    assert group_of(two.replace("interleave 2", "interleave 3")).footprint_words == a + w + 2 * z
+    assert group_of(halves).footprint_words == a + 2 * w + z
+    assert group_of(halves.replace("interleave 2", "interleave 3")).footprint_words == a + 2 * w + 2 * z
+    assert group_of(whole).footprint_words == a + 4 * w + 2 * z
     alone = group_of(two.replace("interleave 2", "serial").replace(" double", ""))
     assert alone.footprint_words == a // 2 + w // 2 + z
+
+
+def most_alive(group: BoundGroup, rounds: int, columns: int) -> int:
+    """Pieces of the sums of two blocks that are there at once, from the first sum until one is stored."""
+    runs = {(each.task, each.tile): each for each in record(program(group), 2 * rounds * columns)}
+    begins = [block * rounds * columns + column for block in range(2) for column in range(columns)]
+    pieces = [(runs["Z", tile].start, runs["store Z", tile + (rounds - 1) * columns].finish) for tile in begins]
+    return max(sum(start <= now < end for start, end in pieces) for now, _ in pieces)
 
 
 @pytest.mark.parametrize("overlap", ["pipeline", "interleave 2"])
 @pytest.mark.parametrize("words_per_cycle", [1, 2, 16])
 def test_a_piece_has_left_before_another_one_takes_its_place(overlap: str, words_per_cycle: int) -> None:
-    """Of two blocks of four pieces never more than four are there, from the first sum until it is stored."""
-    made = program(group_of(SLICES.replace("pipeline", overlap), words_per_cycle=words_per_cycle))
-    runs = {(each.task, each.tile): each for each in record(made, 16)}
-    pieces = [(runs["Z", tile].start, runs["store Z", tile + 4].finish) for tile in (0, 1, 2, 3, 8, 9, 10, 11)]
-    assert max(sum(start <= now < end for start, end in pieces) for now, _ in pieces) == 4
+    """Of two blocks of four pieces never more than four are there."""
+    group = group_of(SLICES.replace("pipeline", overlap), words_per_cycle=words_per_cycle)
+    assert [made.copies for made in group.made] == [1]
+    assert most_alive(group, rounds=2, columns=4) == 4
+
+
+@pytest.mark.parametrize(("rows", "places"), [(4, 1), (16, 2)])
+def test_results_that_drain_for_longer_than_pieces_take_have_a_second_place(rows: int, places: int) -> None:
+    """Pieces of 2 columns and depth 4 take 4 cycles; four of them 16. Of 16 rows one drains as long: it leaves in the
+    fifth epoch after its sum, when the next piece would lie there already."""
+    text = SLICES.replace("r1 by 4", f"r1 by {rows}")
+    of = sized(PRODUCT, {"R": 2 * rows, "K": 8, "N": 8}, 1)
+    spec = array(rows, 2, 4)
+    fast = spec.dram.model_copy(update={"bandwidth_bytes_per_s": 64 * spec.dram.bandwidth_bytes_per_s})
+    (group,) = resolved(parse_mapping(text), of, spec.model_copy(update={"dram": fast, "global_buffer": (
+        spec.global_buffer.model_copy(update={"row_bytes": 256}))}))  # fmt: skip
+    assert [made.copies for made in group.made] == [places]
+    assert most_alive(group, rounds=2, columns=4) <= 4 * places
 
 
 def test_loads_run_ahead_by_as_many_epochs_as_a_tile_takes_to_come() -> None:
