@@ -145,6 +145,14 @@ def test_columns_that_start_anew_hold_nothing_where_their_tiles_are_skipped() ->
     check_against_the_reference(Program((task,), ((1,), (0,)), (Repeat(3, row),), in_flight=1))
 
 
+def test_a_unit_that_waits_for_an_early_task_is_still_part_of_what_repeats() -> None:
+    """Loads of the next two tiles come before their tile is open: no moment is over for them where it is for others."""
+    load = Task("A", "u", takes=("q",), gives_back=("q",), early=True)
+    tasks = (load, Task("B", "u", (After("A", 1),), early=True), Task("C", "v"), Task("D", "v"))
+    queue, stream = (Queue("q", 1),), (TileRun(0, 9, 0, fresh=True),)
+    check_against_the_reference(Program(tasks, ((1, 1, 1, 2),), stream, queue, in_flight=1, ahead=2))
+
+
 def check_against_the_reference(program: Program) -> None:
     """Cycles, and first start and last finish of every unit, tile by tile in the reference."""
     reference, schedule = Reference(program).run(), outcome(program)
