@@ -151,7 +151,7 @@ def skip(m: EngineState, depth: int, periods: int, within_run: bool) -> None:
         for slot in range(m.tiles.shape[1]):
             m.tiles[at.OPENS, slot] += periods * period
             m.tiles[at.NEARS, slot] += periods * period
-            m.tiles[at.END, slot] += periods * period
+            m.tiles[at.END, slot] += periods * period * (m.tiles[at.END, slot] > 0)  # 0: no task of it ran
         m.rows[at.PROGRESS, at.GATE] += periods * period
     tiles = m.rows[at.PROGRESS, at.ENTERED] - loop[at.SAVED_ENTERED]
     if m.rows[at.PROGRESS, at.SKIPS] == loop[at.SAVED_SKIPS] and tiles * periods > m.rows[at.STEADY, at.REPEATED_TILES]:

@@ -212,6 +212,17 @@ def test_a_row_of_columns_repeats_once_what_they_hold_is_over() -> None:
     assert schedule.simulated_tiles < 100 * 32
 
 
+def test_rows_repeat_though_nothing_of_the_newest_tile_has_begun() -> None:
+    """Rows of 100 tiles, of 2 cycles each, whose loads may come three tiles early: 1,000 times the same."""
+    tasks = (Task("load", "dram", takes=("k",), early=True),
+             Task("QK", "u", (After("load"), After("RM", same_column=True)), gives_back=("k",)),
+             Task("RM", "v", (After("QK"),)))  # fmt: skip
+    row = (TileRun(0, 100, 0),)
+    schedule = run(Program(tasks, ((1, 2, 1),), (Repeat(1000, row),), (Queue("k", 2),), in_flight=2, ahead=3))
+    assert schedule.cycles == 1 + 2 * 100_000 + 1
+    assert schedule.simulated_tiles < 1000
+
+
 def test_columns_hold_what_the_tiles_brought_that_were_skipped() -> None:
     """RM of column 500 ends at 2 x 500 + 3, long before the row does; QK of its next tile waits for 1500 cycles more.
 
