@@ -29,6 +29,7 @@ from cascadesim.accelerators.mapping.mapper.streams import (
     PlacedTensors,
     Shared,
     Stream,
+    least_from,
     steps_of,
     streams,
 )
@@ -251,7 +252,8 @@ class NestSearch:
         words = np.full(max(map(len, loops.steps), default=1), self.stored, np.int64)
         rooms = tuple(self.spec.buffer_words - alive + 0 * words for alive in self.alive(loops))
         options = [[self.place(loops, tensor, place) for place in tensor.places(loops.axes)] for tensor in self.moving]
-        return self.placed(loops, options, PlacedTensors((), words, rooms), best)
+        least = least_from(loops, self.moving, options, rooms)
+        return self.placed(loops, options, least, PlacedTensors((), words, rooms), best)
 
     def place(self, loops: Shared, tensor: Moving, place: int) -> Option:
         """What a tensor at a place moves; of one that moves inside a nest nothing yet. What each tile brings anew has
@@ -268,19 +270,21 @@ class NestSearch:
         during = tuple(room if number in used else room * stays for number in range(len(self.works)))
         return Option(place, moved, during)
 
-    def placed(self, loops: Shared, options: list[list[Option]], done: PlacedTensors, best: Nested) -> Nested:
+    def placed(
+        self, loops: Shared, options: Sequence[Sequence[Option]], least: Sequence[Counts], done: PlacedTensors,
+        best: Nested,
+    ) -> Nested:  # fmt: skip
         """The best of all places of the tensors that have none yet, if it moves fewer words than what is known."""
         number = len(done.places)
-        least = sum(loops.whole(tensor.use.axes) for tensor in self.moving[number:])
         possible = np.all([room >= 0 for room in done.rooms], axis=0)
-        if np.min(np.where(possible, done.words, NEVER)) + least >= best.words:
+        if np.min(np.where(possible, done.words + least[number], NEVER)) >= best.words:
             return best
         if number == len(self.moving):
             return self.streamed(loops, done, best)
         for option in options[number]:
             rooms = tuple(room - own for room, own in zip(done.rooms, option.rooms, strict=True))
             more = PlacedTensors((*done.places, option.place), done.words + option.words, rooms)
-            best = self.placed(loops, options, more, best)
+            best = self.placed(loops, options, least, more, best)
         return best
 
     def streamed(self, loops: Shared, done: PlacedTensors, best: Nested) -> Nested:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from math import prod
+from math import inf, prod
 
 from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.group import BoundGroup
@@ -221,14 +221,18 @@ def comes_again(group: BoundGroup) -> bool:
 
 def _further_out(group: BoundGroup) -> BoundGroup:
     """Keep inputs outside of loops that make them come again, as far out as they fit, the largest traffic first."""
+    in_turn = group.in_slices and group.in_flight == 1  # then not all that is kept has its room at once
+    left = inf if in_turn else group.spec.buffer_words - group.footprint_words
     for resident in sorted(group.reads, key=group.filled, reverse=True):
+        words = group.filled(resident)
         for depth in range(resident.depth):
             moved = further_out(group, resident, depth)
-            if group.filled(moved) >= group.filled(resident):
+            more = group.room_words(moved) - group.room_words(resident)
+            if more > left or group.filled(moved) >= words:
                 continue
             trial = replace(group, reads=tuple(moved if read is resident else read for read in group.reads))
             if trial.fits:
-                group = trial
+                group, left = trial, left - more
                 break
     return group
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import product
+from functools import cached_property, lru_cache
 from math import prod
 from typing import NamedTuple
 
@@ -137,6 +136,20 @@ class PlacedTensors(NamedTuple):
     rooms: tuple[Counts, ...]
 
 
+def least_from(
+    shared: Shared, tensors: Sequence[Moving], options: Sequence[Sequence[Option]], rooms: Sequence[Counts]
+) -> Sequence[Counts]:
+    """Words that the tensors from each number on move at least, each as if it had all the room: (choices,) int64."""
+    found = [np.zeros(1, np.int64)]
+    for tensor, own in zip(reversed(tensors), reversed(options), strict=True):
+        whole, again = shared.whole(tensor.use.axes), shared.again(tensor.use.axes)
+        each = [tensor.cost(whole * again, whole) if option.place == INSIDE else option.words + NEVER * np.any(
+            [room < taken for room, taken in zip(rooms, option.rooms, strict=True)], axis=0) for option in own]
+        least = np.min(np.broadcast_arrays(*each), axis=0)
+        found.insert(0, np.minimum(found[0] + least, NEVER))
+    return found
+
+
 def streams(shared: Shared, work: Work, tensors: Sequence[Moving], room: Counts) -> Iterator[Stream]:
     """The ways to move one or two tensors in the nest of an Einsum that has so much room: (choices,) int64."""
     axes = [tensor.use.axes for tensor in tensors]
@@ -191,20 +204,21 @@ def steps_of(
         choices.append([(size * count, size) for size in inner
                         for count in around(balanced(-(-extents[axis] // size)), counts, most)
                         if count > 1 and size * count < extents[axis]])  # fmt: skip
-    every = list(product(*choices))
+    every = np.unravel_index(np.arange(prod(map(len, choices))), [len(each) for each in choices])
     taken = dict.fromkeys(axes, 0)
     for axis in order:
         number, place = axes.index(axis), taken[axis]
         taken[axis] += 1
-        yield np.array([chosen[number][place] for chosen in every], np.int64)
+        yield np.array([steps[place] for steps in choices[number]], np.int64)[every[number]]
 
 
-def balanced(extent: int) -> list[int]:
+@lru_cache(maxsize=4096)  # a search asks for the same extents thousands of times
+def balanced(extent: int) -> Sequence[int]:
     """Sizes of as equal tiles as can be, shorter than all of it."""
-    return sorted({-(-extent // count) for count in range(2, extent + 1)})
+    return tuple(sorted({-(-extent // count) for count in range(2, extent + 1)}))
 
 
-def around(sizes: list[int], known: Sequence[int], most: int) -> list[int]:
+def around(sizes: Sequence[int], known: Sequence[int], most: int) -> Sequence[int]:
     """At most so many of the sizes: spread evenly by their logarithms, or those next to a known one."""
     if len(sizes) <= most:
         return sizes
