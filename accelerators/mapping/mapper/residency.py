@@ -71,6 +71,8 @@ def residents(
         fewest = min((least_of(group, objective) for group in alone), default=0.0)
         if objective == "dram" and fewest > least[0] and bound(draft.overlapped(2)).fits:
             return
+    if objective == "latency" and fits and _moves_too_much(draft, least):
+        return
     group = _resident(draft, objective) if fits else None
     if group is not None and (objective == "latency" or group.overlap != 1):
         yield group
@@ -87,6 +89,12 @@ def residents(
             shorter = neighbours.narrowed(draft, _widest(each)) if draft.loops else ()
             same = (other for narrow in shorter for other in islice(in_slices(narrow), number, number + 1))
             yield from (found for other in same if (found := _resident(other, objective)) is not None)
+
+
+def _moves_too_much(draft: Draft, least: Cost) -> bool:
+    """Whether the channel is busy for so long even where one tile at a time leaves all of the buffer for inputs."""
+    alone = bound(draft.overlapped(1))
+    return alone.dram_cycles >= least[0] and alone.fits and _further_out(alone).dram_cycles >= least[0]
 
 
 def shorter(neighbours: Neighbours, draft: Draft, least: Cost) -> Iterator[BoundGroup]:
@@ -189,7 +197,7 @@ def _resident(draft: Draft, objective: Objective = "latency") -> BoundGroup | No
 
     For latency less overlap is tried, too, where the channel is the slow one and more room would save words.
     """
-    best = first = None
+    best, first, least = None, None, NO_LIMIT
     for in_flight in ((2, 1) if draft.pairs_tiles else (1,)) if draft.own else (None, *OVERLAPS):
         group = bound(draft.overlapped(in_flight))
         first = group if first is None else first
@@ -198,10 +206,12 @@ def _resident(draft: Draft, objective: Objective = "latency") -> BoundGroup | No
             continue
         if group.fits:
             waits = objective == "latency" and waits_for_dram(group) and comes_again(group)
-            moved = _further_out(group) if waits else group
-            if best is None or cost(moved) < cost(best):
-                best = moved
-            if not waits and cost(group)[0] <= (group.busiest_cycles if group.stages else group.least_cycles):
+            group = _further_out(group) if waits else group
+            own = cost(group)
+            if own < least:
+                best, least = group, own
+            known = group.busiest_cycles if group.stages else group.least_cycles
+            if own[0] <= known and not (waits and comes_again(group)):
                 break  # fewer tiles that are open at once are no faster
         elif group.stages is None and not bound(draft.overlapped(1)).fits:
             break
