@@ -119,6 +119,7 @@ def test_any_steps_are_summed_exactly(first: int, steps: int, batch: int, engine
     assert decode_cycles(step, range(first, first + steps)) == of_steps(request, first, steps)
 
 
+@pytest.mark.slow
 def test_an_array_generates_too() -> None:
     request = Request(load_workload("llama-3.2-1b"), catalogue.load("fusemax"), batch=1, fidelity="analytical")
     found = generate(request, 64, 4)

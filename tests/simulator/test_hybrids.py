@@ -164,6 +164,7 @@ def test_a_step_loads_its_state_at_cycle_level_too(arch: str, name: str) -> None
         assert closed[str(report.layer)].cycles <= report.cycles <= 1.2 * closed[str(report.layer)].cycles
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [64, 128, 256])
 def test_a_prompt_of_one_chunk_runs(length: int) -> None:
     """Four times as many tokens take at most four times as long, and what fills and drains besides."""
@@ -183,6 +184,7 @@ def test_a_mask_that_no_text_can_honour_and_steps_of_one_query_are_refused_on_ar
         run("linear-attention-gated", "decode")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arch", "chunk"), [("flat", 16), ("fusemax", 256)])
 def test_chunks_are_of_the_usual_size_where_that_is_faster_and_the_last_one_may_be_partial(
     arch: str, chunk: int

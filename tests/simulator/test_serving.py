@@ -227,6 +227,7 @@ def test_of_single_tokens_no_step_is_bound_by_anything() -> None:
     assert found.bound_by["prefill"] is not None
 
 
+@pytest.mark.slow
 def test_it_runs_on_an_array_too() -> None:
     """Without an engine, a host or a calibrated kernel."""
     own = Request(load_workload("llama-3.2-1b"), catalogue.load("fusemax"), batch=2)

@@ -223,6 +223,7 @@ def test_circuits_are_known_of_the_published_chain_only(design: Design) -> None:
     assert [tile_work(each, spec, 64, 64).circuits for each in placements] == [True, False]
 
 
+@pytest.mark.slow
 def test_keys_that_are_read_once_are_free_before_the_tile_is_done(attention: Make, design: Design) -> None:
     """A tight buffer, one tile in flight, the pruned text: the second pass is not above its cycles, either."""
     accelerator = design(

@@ -229,6 +229,7 @@ def test_importance_of_few_tokens_is_stored_for_those_there_are(attention: Make,
     assert found.traffic.write_bytes == 2 * (204 + 12 * 64 + 12 * 2)
 
 
+@pytest.mark.slow
 def test_both_passes_have_the_same_key_tiles(attention: Make, design: Design) -> None:
     """CM has a value for each tile of the first pass, however the second would rather split the keys."""
     found = plan(design("fusemax", "global_buffer.capacity_bytes=100_000"), attention(1000, h=2, cascade=PRUNED_1PASS))

@@ -98,6 +98,7 @@ def test_published_arrays_have_none() -> None:
     assert units == ["array_2d", "array_1d", "global_buffer", "accumulators", "dram"]
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.sampled_from(TEXTS), st.integers(2, 9), st.integers(5, 9), st.sampled_from(["latency", "dram", "energy"]))
 def test_searches_with_accumulators_read_back_and_run(text, length, bits, objective) -> None:  # type: ignore[no-untyped-def]

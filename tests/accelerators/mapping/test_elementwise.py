@@ -145,6 +145,7 @@ def test_what_no_unit_does_is_refused(array: Callable[..., SpatialArray]) -> Non
         planned(transformer.RELU, 4, 4, spec)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(
     st.sampled_from(CASCADES), st.integers(1, 300), st.integers(1, 600), st.sampled_from((2**12, 2**14, 2**22)),

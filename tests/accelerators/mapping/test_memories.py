@@ -224,6 +224,7 @@ for r1, n1, k1:
     assert larger.read_words <= smaller.read_words
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.tuples(*[st.integers(2, 30)] * 4), st.integers(6, 9), st.randoms())
 def test_a_larger_memory_never_lets_more_words_pass(sizes, bits, random) -> None:  # type: ignore[no-untyped-def]
@@ -247,6 +248,7 @@ memories = st.lists(st.integers(5, 12), min_size=1, max_size=2).map(lambda bits:
 objectives: st.SearchStrategy[Objective] = st.sampled_from(["latency", "dram", "energy"])
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.sampled_from(TEXTS), extents, st.integers(1, 4), st.integers(5, 8), memories, st.randoms())
 def test_words_between_memories_are_those_that_a_walker_moves(text, sizes, inner, bits, room, random) -> None:  # type: ignore[no-untyped-def]
@@ -267,6 +269,7 @@ def test_words_between_memories_are_those_that_a_walker_moves(text, sizes, inner
         assert [group.filled(hop.kept) for hop in way] == sorted(group.filled(hop.kept) for hop in way)
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(st.sampled_from(TEXTS), extents, st.integers(1, 4), st.integers(7, 10), memories, objectives)
 def test_a_search_with_memories_never_costs_more_and_its_text_reads_back(  # type: ignore[no-untyped-def]

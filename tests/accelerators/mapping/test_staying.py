@@ -125,6 +125,7 @@ for r, n:
         resolved(parse_mapping(text), of, array(2, 2, 2))
 
 
+@pytest.mark.slow
 def test_a_tile_of_several_of_the_texts_is_read_back_as_such() -> None:
     """Tiles of 4 keys of a text that has them by 2: a round of the columns holds 2, written down or not."""
     sizes = {"H": 1, "M": 6, "P": 6, "E": 5, "F": 2, "R": 3, "K": 3, "N": 1, "J": 1}

@@ -74,6 +74,7 @@ def test_more_room_never_moves_more() -> None:
         assert moved[-1] == least
 
 
+@pytest.mark.slow
 def test_of_mappings_that_move_as_little_the_fastest_is_taken() -> None:
     """Where everything fits twice, tiles overlap: as fast as a search for time alone finds, in as few words."""
     sizes, spec = (("r", 128), ("n", 128), ("k", 128)), load("edge-array").spec  # type: ignore[attr-defined]

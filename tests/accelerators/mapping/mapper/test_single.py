@@ -190,6 +190,7 @@ def test_a_product_hides_its_loads(arch: str, rows: int, depth: int, columns: in
     assert cycles_of(plan) <= cycle_level(plan) <= 1.01 * cycles_of(plan) + 5000
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(sizes, sizes, sizes, st.integers(1, 3), st.integers(1, 12), st.integers(1, 12), st.integers(20, 4000))
 def test_any_array_that_holds_a_word_of_each_tensor_runs_it(
