@@ -84,6 +84,13 @@ def test_of_mappings_that_move_as_little_the_fastest_is_taken() -> None:
     assert frugal.groups[0].overlap != 1
 
 
+def test_of_products_as_fast_to_a_thousandth_the_one_that_moves_least_is_taken() -> None:
+    """1,000 x 1,100 x 1,200 on the edge array, in blocks of 256 rows and columns: inputs come 5 and 4 times. Others
+    are a cycle or two of a first tile shorter and move a fifth more."""
+    found = searched(find("linear"), (("r", 1000), ("n", 1100), ("k", 1200)), load("edge-array").spec)  # type: ignore[attr-defined]
+    assert found.dram_bytes == 2 * (5 * 1000 * 1200 + 4 * 1200 * 1100 + 1000 * 1100)
+
+
 @pytest.mark.slow
 def test_more_lanes_are_no_slower_on_chunks_of_any_size() -> None:
     """Chunks of 16 tokens are tried whatever the sides: 33 lanes alone would choose chunks of 33, and more work."""
