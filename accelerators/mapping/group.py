@@ -92,7 +92,7 @@ class BoundGroup(LayeredGroup):
         early = self.in_slices or (
             self.in_flight > 1 and any(self.settled(read) < len(self.loops) for read in self.reads))
         loads = {read.tensor: ceil(read.words(tile) * self.cycles_per_word(self.source(read))) for read in self.reads
-                 if read.depth == len(self.loops) and not early}  # fmt: skip
+                 if read.depth == len(self.loops) and not early and self.is_moved(read)}  # fmt: skip
         ready = {run.place: max((loads.get(use.tensor, 0) for use in run.work.inputs), default=0) for run in self.runs}
         return max(self.path(ready, tile=tile).values())
 

@@ -179,9 +179,10 @@ class TiledGroup:
         return sum(count * resident.words(whole | tile) for tile, count in self.different_tiles(axes, depth))
 
     def settled(self, kept: Resident) -> int:
-        """Loops outside of which what is kept stays: those that it lacks and that are outside of it are none."""
+        """Loops outside of which what is kept stays: those that it lacks, or of one iteration, outside of it are none.
+        """
         depth = kept.depth
-        while depth and self.loops[depth - 1].axis not in kept.axes:
+        while depth and (self.loops[depth - 1].axis not in kept.axes or self.loops[depth - 1].most == 1):
             depth -= 1
         return depth
 

@@ -240,6 +240,19 @@ def test_tiles_one_after_another_take_their_loads_and_stores_too(rows: int) -> N
     assert run(group_program(group)).cycles == group.serial_cycles + rest + 2
 
 
+@pytest.mark.parametrize("overlap", ["serial", "interleave 2"])
+def test_what_is_kept_inside_a_loop_of_one_round_comes_no_more_often(overlap: str) -> None:
+    """Weights kept inside of a loop over all of k come with each tile of columns, not with each tile of rows."""
+    of = sized(PRODUCT, {"R": 6, "N": 8, "K": 30}, 1)
+    text = SERIAL.replace("n1, r1:", "n1, r1, k1:").replace("  array_2d", "  split k: k1 by 30, k0\n  array_2d")
+    text = text.replace("for k\n", "for k0\n").replace("at n1", "at k1").replace("at r1", "at k1")
+    (group,) = resolved(parse_mapping(text.replace("serial", overlap)), of, array(2, 4, 4))
+    (as_is,) = resolved(parse_mapping(SERIAL.replace("serial", overlap)), of, array(2, 4, 4))
+    assert group.bound_cycles == as_is.bound_cycles
+    assert run(group_program(group)).cycles == run(group_program(as_is)).cycles
+    check_schedule(group)
+
+
 STEPS = """mapping steps for attention-1pass
 for h, m2, e1, m1:
   split m: m2 by 8, m1 by 2, m0
