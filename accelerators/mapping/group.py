@@ -106,6 +106,24 @@ class BoundGroup(LayeredGroup):
         return self.latencies / self.in_flight
 
     @cached_property
+    def ended_cycles(self) -> float:
+        """Cycles by what comes after the innermost loop: no tile is opened before one that ends that loop, and is so
+        many before it, is finished. In rounds of fewer tiles than are open, one of several such tiles counts."""
+        rare, closed = [run for run in self.runs if self.is_rare(run)], self.loops[-1] if self.loops else None
+        if closed is None or not rare or self.stages is not None or self.attended is not None or self.in_slices:
+            return 0.0
+        if [number for number, loop in enumerate(self.loops) if loop.axis == closed.axis] != [len(self.loops) - 1]:
+            return 0.0
+        if any(run.after != len(self.loops) - 1 for run in rare):
+            return 0.0
+        extent, open_tiles = self.problem.extents[closed.axis], self.in_flight
+        rounds, last = -(-extent // closed.step), {**self.leaf, closed.axis: extent % closed.step or closed.step}
+        blocks = prod(self.problem.extents[axis] // size for axis, size in self.leaf.items() if axis != closed.axis)
+        together = -(-open_tiles // rounds)
+        often, longest = max(self.path({}).values()), max(self.path({}, tile=last, rare=True).values())
+        return float(blocks // together * ((together * rounds // open_tiles - 1) * often + longest))
+
+    @cached_property
     def latencies(self) -> float:
         """Cycles of a whole tile by itself; under a mask of all tiles that are visited, one after another."""
         if self.attended is None:
@@ -171,8 +189,10 @@ class BoundGroup(LayeredGroup):
         The busiest of arrays, DRAM channel and buffer ports; latencies of tiles that are not open at once; steps of
         running values; slices one after another.
         """
-        return max(self.busiest_cycles, self.open_cycles, float(self.waited_cycles), self.sliced_cycles,
-                   float(self.serial_cycles))  # fmt: skip
+        waiting = max(self.open_cycles, self.ended_cycles, float(self.waited_cycles), self.sliced_cycles,
+                      float(self.serial_cycles))  # fmt: skip
+        folds = sum(run.fold is not None for run in self.runs)  # the first of each is a cycle shorter: `all_cycles`
+        return max(self.busiest_cycles, waiting - folds)
 
     @cached_property
     def serial_cycles(self) -> int:

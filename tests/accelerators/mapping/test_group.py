@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mapped_cases import CHAIN, MASKS, PRODUCT, TEXTS, array, check_ports, check_schedule, sized
 from walker import Execution, words_moved
 
+from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.attended import attended
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, Kept
@@ -251,6 +252,45 @@ def test_what_is_kept_inside_a_loop_of_one_round_comes_no_more_often(overlap: st
     assert group.bound_cycles == as_is.bound_cycles
     assert run(group_program(group)).cycles == run(group_program(as_is)).cycles
     check_schedule(group)
+
+
+def test_the_first_fold_of_a_systolic_array_is_a_cycle_shorter() -> None:
+    """SCALE-Sim's count, of tiles one after another, too: no schedule is shorter than the bound."""
+    text = SERIAL.replace("[r0 over rows, n0 over columns]: Z for k", "[k over rows, n0 over columns]: Z for r0")
+    spec: SpatialArray = load("systolic-ws-32").spec  # type: ignore[attr-defined]
+    (group,) = resolved(parse_mapping(text), sized(PRODUCT, {"R": 6, "N": 8, "K": 3}, 1), spec)
+    assert run(group_program(group)).cycles == group.bound_cycles == group.serial_cycles - 1
+
+
+AFTER = """mapping after for numerators
+for r1, k1:
+  split r: r1 by 2, r0
+  split k: k1 by 3, k0
+  array_2d [r0 over rows, n over columns]: Z for k0
+  after k1:
+    array_1d [n over lanes]: X for r0
+    array_2d [r0 over rows, n over columns]: Y
+  keep A, W in global_buffer at k1 double
+  overlap interleave 2
+"""
+
+
+@pytest.mark.parametrize(("depth", "open_tiles", "cycles"), [
+    (12, 2, 10 * (3 + 14)), (12, 3, 10 * 14), (12, 4, 10 * 14), (12, 8, 5 * 14), (10, 2, 10 * (3 + 12)),
+])  # fmt: skip
+def test_what_comes_after_a_loop_holds_up_the_tiles_that_are_not_open_yet(
+    depth: int, open_tiles: int, cycles: int
+) -> None:
+    """Ten rounds of four tiles of 3 cycles, the last of which takes 3, a drain of 2, then 8 and 1: with two open tiles
+    one more tile lies between two such, with four none; with eight every other one counts. A last tile of one element
+    of k takes two cycles less."""
+    text = cascade("numerators", "Z[r,n] = A[r,k] * W[k,n]\nX[r,n] = exp(Z[r,n])\nY[r,n] = X[r,n] * G[r]")
+    spec: SpatialArray = load("edge-array", (  # type: ignore[attr-defined]
+        "pe_array.rows=2", "pe_array.columns=4", "vector_array.lanes=1", "dram.bandwidth_bytes_per_s=1e+12")).spec
+    mapping = parse_mapping(AFTER.replace("interleave 2", f"interleave {open_tiles}"))
+    (group,) = resolved(mapping, sized(text, {"R": 20, "N": 4, "K": depth}, 1), spec)
+    assert group.ended_cycles == cycles
+    assert run(group_program(group)).cycles >= group.bound_cycles == max(cycles, group.busiest_cycles)
 
 
 STEPS = """mapping steps for attention-1pass
