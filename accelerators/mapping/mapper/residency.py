@@ -71,8 +71,10 @@ def residents(
         fewest = min((least_of(group, objective) for group in alone), default=0.0)
         if objective == "dram" and fewest > least[0] and bound(draft.overlapped(2)).fits:
             return
-    if objective == "latency" and fits and _moves_too_much(draft, least):
+    hopeless = objective == "latency" and fits and _moves_too_much(draft, least)
+    if hopeless and bound(draft.overlapped(2)).fits:
         return
+    fits = fits and not hopeless
     group = _resident(draft, objective) if fits else None
     if group is not None and (objective == "latency" or group.overlap != 1):
         yield group
