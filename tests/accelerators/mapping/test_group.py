@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from mapped_cases import CHAIN, MASKS, PRODUCT, TEXTS, array, check_ports, check_schedule, sized
 from walker import Execution, words_moved
 
-from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.attended import attended
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, Kept
@@ -23,7 +22,6 @@ from cascadesim.accelerators.mapping.placing import bind
 from cascadesim.accelerators.mapping.problem import MappingProblem, problem
 from cascadesim.accelerators.mapping.resolve import resolved
 from cascadesim.accelerators.mapping.runs import Resident, divides
-from cascadesim.accelerators.mapping.schedule.pipeline import columns
 from cascadesim.accelerators.mapping.schedule.program import program
 from cascadesim.accelerators.mapping.schedule.sliced import group_program
 from cascadesim.accelerators.mapping.text import parse_mapping
@@ -36,7 +34,6 @@ from cascadesim.einsum_cascades.notation.ir import Cascade, Index
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval
 from cascadesim.einsum_cascades.texts import find
-from cascadesim.simulator.engine.engine import run
 
 
 def inputs_of(of: MappingProblem) -> dict[str, np.ndarray]:
@@ -216,107 +213,6 @@ def test_the_order_of_many_more_mappings(case: Case) -> None:
 def test_no_schedule_is_shorter_than_the_bound_and_the_engine_does_all_of_the_work(case: Case) -> None:
     check_ports(case.group)
     check_schedule(case.group)
-
-
-SERIAL = """mapping alone for product
-for n1, r1:
-  split r: r1 by 2, r0
-  split n: n1 by 4, n0
-  array_2d [r0 over rows, n0 over columns]: Z for k
-  keep A in global_buffer at r1
-  keep W in global_buffer at n1
-  overlap serial
-"""
-
-
-@pytest.mark.parametrize("rows", [6, 7])
-def test_tiles_one_after_another_take_their_loads_and_stores_too(rows: int) -> None:
-    """Two columns of tiles of 2 x 4, depth 3, a word a cycle from and to DRAM. A tile takes 6 cycles for its rows of A,
-    3 on the array, 2 to drain and 8 to leave; the first one of a column also 12 for W. Of seven rows the last one, a
-    tile that is not whole, does not count. A program ends a drain after its last task, be that a store."""
-    of = sized(PRODUCT, {"R": rows, "K": 3, "N": 8}, 1)
-    (group,) = resolved(parse_mapping(SERIAL), of, array(2, 4, 4))
-    assert group.serial_cycles == group.bound_cycles == 2 * (12 + 3 * (6 + 3 + 2 + 8))
-    rest = 2 * (3 + 3 + 2 + 4) if rows == 7 else 0
-    assert run(group_program(group)).cycles == group.serial_cycles + rest + 2
-
-
-@pytest.mark.parametrize("overlap", ["serial", "interleave 2"])
-def test_what_is_kept_inside_a_loop_of_one_round_comes_no_more_often(overlap: str) -> None:
-    """Weights kept inside of a loop over all of k come with each tile of columns, not with each tile of rows."""
-    of = sized(PRODUCT, {"R": 6, "N": 8, "K": 30}, 1)
-    text = SERIAL.replace("n1, r1:", "n1, r1, k1:").replace("  array_2d", "  split k: k1 by 30, k0\n  array_2d")
-    text = text.replace("for k\n", "for k0\n").replace("at n1", "at k1").replace("at r1", "at k1")
-    (group,) = resolved(parse_mapping(text.replace("serial", overlap)), of, array(2, 4, 4))
-    (as_is,) = resolved(parse_mapping(SERIAL.replace("serial", overlap)), of, array(2, 4, 4))
-    assert group.bound_cycles == as_is.bound_cycles
-    assert run(group_program(group)).cycles == run(group_program(as_is)).cycles
-    check_schedule(group)
-
-
-def test_the_first_fold_of_a_systolic_array_is_a_cycle_shorter() -> None:
-    """SCALE-Sim's count, of tiles one after another, too: no schedule is shorter than the bound."""
-    text = SERIAL.replace("[r0 over rows, n0 over columns]: Z for k", "[k over rows, n0 over columns]: Z for r0")
-    spec: SpatialArray = load("systolic-ws-32").spec  # type: ignore[attr-defined]
-    (group,) = resolved(parse_mapping(text), sized(PRODUCT, {"R": 6, "N": 8, "K": 3}, 1), spec)
-    assert run(group_program(group)).cycles == group.bound_cycles == group.serial_cycles - 1
-
-
-AFTER = """mapping after for numerators
-for r1, k1:
-  split r: r1 by 2, r0
-  split k: k1 by 3, k0
-  array_2d [r0 over rows, n over columns]: Z for k0
-  after k1:
-    array_1d [n over lanes]: X for r0
-    array_2d [r0 over rows, n over columns]: Y
-  keep A, W in global_buffer at k1 double
-  overlap interleave 2
-"""
-
-
-@pytest.mark.parametrize(("depth", "open_tiles", "cycles"), [
-    (12, 2, 10 * (3 + 14)), (12, 3, 10 * 14), (12, 4, 10 * 14), (12, 8, 5 * 14), (10, 2, 10 * (3 + 12)),
-])  # fmt: skip
-def test_what_comes_after_a_loop_holds_up_the_tiles_that_are_not_open_yet(
-    depth: int, open_tiles: int, cycles: int
-) -> None:
-    """Ten rounds of four tiles of 3 cycles, the last of which takes 3, a drain of 2, then 8 and 1: with two open tiles
-    one more tile lies between two such, with four none; with eight every other one counts. A last tile of one element
-    of k takes two cycles less."""
-    text = cascade("numerators", "Z[r,n] = A[r,k] * W[k,n]\nX[r,n] = exp(Z[r,n])\nY[r,n] = X[r,n] * G[r]")
-    spec: SpatialArray = load("edge-array", (  # type: ignore[attr-defined]
-        "pe_array.rows=2", "pe_array.columns=4", "vector_array.lanes=1", "dram.bandwidth_bytes_per_s=1e+12")).spec
-    mapping = parse_mapping(AFTER.replace("interleave 2", f"interleave {open_tiles}"))
-    (group,) = resolved(mapping, sized(text, {"R": 20, "N": 4, "K": depth}, 1), spec)
-    assert group.ended_cycles == cycles
-    assert run(group_program(group)).cycles >= group.bound_cycles == max(cycles, group.busiest_cycles)
-
-
-STEPS = """mapping steps for attention-1pass
-for h, m2, e1, m1:
-  split m: m2 by 8, m1 by 2, m0
-  split e: e1 by 2, e0
-  array_2d [m0 over rows, p over columns]: QK for e0
-  after e1:
-    array_2d [m0 over rows, p over columns]: LM; SLN; SLD; SLNV for f
-    array_1d [p over lanes]: RM; PRM; SPD; RD; SPNV for f; RNV for f
-  keep K in global_buffer at m1 double
-  overlap pipeline
-for h:
-  array_1d [p over lanes]: AV for f
-  overlap serial
-"""
-
-
-def test_steps_of_a_running_value_are_as_far_apart_as_its_innermost_loop_lets_them() -> None:
-    """Keys are looped over twice, and after e1 four of their tiles follow each other, each with a step: a pipeline that
-    had RD a tile later than SPD, which needs the one before, would wait for ever."""
-    of = sized(find("attention-1pass"), {"H": 2, "P": 4, "M": 16, "E": 4, "F": 2}, 2)
-    group, _ = resolved(parse_mapping(STEPS), of, array(4, 4, 4))
-    assert columns(group) == 1
-    assert group.stages is None
-    check_schedule(group)
 
 
 def started(order: Iterable[TileRun | Repeat]) -> int:

@@ -85,8 +85,8 @@ def test_of_mappings_that_move_as_little_the_fastest_is_taken() -> None:
 
 
 def test_of_products_as_fast_to_a_thousandth_the_one_that_moves_least_is_taken() -> None:
-    """1,000 x 1,100 x 1,200 on the edge array, in blocks of 256 rows and columns: inputs come 5 and 4 times. Others
-    are a cycle or two of a first tile shorter and move a fifth more."""
+    """1,000 x 1,100 x 1,200 on the edge array, in blocks of 256 rows and columns: inputs come 5 and 4 times.
+    In closed form another one is 0.02 % shorter, by its first tile, and moves a sixth more."""
     found = searched(find("linear"), (("r", 1000), ("n", 1100), ("k", 1200)), load("edge-array").spec)  # type: ignore[attr-defined]
     assert found.dram_bytes == 2 * (5 * 1000 * 1200 + 4 * 1200 * 1100 + 1000 * 1100)
 
@@ -121,7 +121,8 @@ def test_where_the_channel_is_the_slow_one_a_search_lets_go_of_overlap_for_room(
     of_each = 12 * 1024 * 64 * 2  # bytes of Q, K, V and AV
     assert found.dram_bytes == (2 + 2 * 11) * of_each
     level = sum(run(group_program(group)).cycles for group in found.groups)
-    assert found.dram_bytes < found.cycles <= level  # a cycle a byte, and more for the arrays
+    in_turn = found.dram_bytes + sum(cycles for group in found.groups for cycles in group.busy_cycles.values())
+    assert found.dram_bytes < found.cycles <= level <= in_turn  # a cycle a byte, and at most all of the arrays besides
     faster = load("edge-array", ("global_buffer.capacity_bytes=32KiB", "dram.bandwidth_bytes_per_s=4GB/s")).spec  # type: ignore[attr-defined]
     overlapped = searched(find("attention-1pass"), sizes, faster)
     assert [group.overlap for group in overlapped.groups] == [2]
