@@ -77,8 +77,14 @@ class BoundGroup(LayeredGroup):
                 if previous or producer.place not in finish:
                     continue
                 lag = producer.drain_cycles if producer.unit != run.unit else 0
-                own = max(own, (start if producer.streams_into(run) else finish)[producer.place] + lag)
+                streams = producer.streams_into(run) or producer.nest == run.nest > 0
+                own = max(own, (start if streams else finish)[producer.place] + lag)
                 end = max(end, finish[producer.place] + lag)
+            before = [other for other in self.runs if other.nest == run.nest > 0 and other.unit == run.unit
+                      and other.place in finish and other.place in self.problem.needs[run.place]]  # fmt: skip
+            if before:  # slices of one unit take turns
+                end = max(end, min(start[other.place] for other in before)
+                          + sum(other.tile_cycles(tile) for other in (*before, run)))  # fmt: skip
             if own >= 0:
                 start[run.place], finish[run.place] = own, max(own + run.tile_cycles(tile), end)
         return finish
@@ -264,11 +270,13 @@ class BoundGroup(LayeredGroup):
     @property
     def sliced_cycles(self) -> float:
         """Cycles of slices one after another, where tiles do not overlap: of each what comes, then the ports, then its
-        last Einsum, then what leaves; what passes by streams into that."""
+        last Einsum, then what of that leaves; what passes by streams into that."""
         if not self.in_slices or self.in_flight > 1:
             return 0.0
         passing = sum(self.filled(read) for read in self.reads if not read.where)
-        moved = (self.read_words + self.written_words - passing) / self.words_per_cycle(DRAM)
+        last = {part[-1].work.output.tensor for part in self.parts}
+        stored = sum(self.stored(use) for use in self.writes if use.tensor in last)
+        moved = (self.read_words + stored - passing) / self.words_per_cycle(DRAM)
         ports = self.moved_words * self.spec.word_bytes / self.spec.global_buffer.bytes_per_cycle
         return moved + ports + sum(self.cycles(part[-1]) for part in self.parts)
 

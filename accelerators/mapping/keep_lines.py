@@ -86,6 +86,25 @@ class KeepLines:
     def error(self, message: str) -> IllegalMapping:
         return IllegalMapping(f"{self.name}, line {self.fused.line}: {message}")
 
+    def with_spills(self) -> MappingProblem:
+        """The problem where Einsums of the group read what it spills from DRAM, but for those of the nest that makes it.
+        """
+        places = {work.name: place for place, work in enumerate(self.problem.work)}
+        members = tuple(sorted(places[run.einsum] for run in self.fused.runs if run.einsum in places))
+        made = {self.problem.work[member].name: self.problem.work[member].output.tensor for member in members}
+        nests = {places[run.einsum]: run.nest for run in self.fused.runs if run.nest and run.einsum in places}
+        spilled: dict[str, list[int]] = {}
+        for name in self.fused.spills:
+            if name not in made:
+                raise self.error(f"no Einsum '{name}' of this group to spill{suggestion(name, made)}")
+            readers = set(self.problem.readers.get(made[name], ())) & set(members)
+            if not readers:
+                raise self.error(f"no Einsum of this group reads {name}, which goes to DRAM anyway; leave it out")
+            apart = [place for place in sorted(readers) if places[name] not in nests
+                     or nests.get(place) != nests[places[name]]]  # fmt: skip
+            spilled[made[name]] = apart or sorted(readers)
+        return self.problem.with_spills(spilled)
+
     def loop_number(self, name: str, loops: Sequence[BoundLoop]) -> int:
         found = [number for number, loop in enumerate(loops) if loop.part == name]
         if not found:
@@ -151,7 +170,8 @@ class KeepLines:
     def uses(self, place: int, name: str) -> bool:
         """Whether an Einsum makes or reads what goes by that name."""
         work, tensor = self.problem.work[place], self.problem.sources.get(name, name)
-        return work.name == name or any(use.tensor == tensor for use in work.inputs)
+        makes = work.name == name and work.output.tensor not in self.problem.spilled.values()
+        return makes or any(self.problem.stored(use.tensor) == tensor for use in work.inputs)
 
     def leaves(self, place: int, members: tuple[int, ...]) -> bool:
         """Whether a result only leaves the group: nothing in it reads it, nor goes on from it."""
@@ -163,7 +183,7 @@ class KeepLines:
         """Inputs of the group with their uses; names of them, those of copies too."""
         inputs = inputs_of(self.problem, members)
         copies = {copy: source for copy, source in self.problem.sources.items() if source in inputs}
-        return inputs, {**{tensor: tensor for tensor in inputs}, **copies}
+        return inputs, {**{self.problem.stored(tensor): tensor for tensor in inputs}, **copies}
 
     def depth(self, keep: Keep, loops: Sequence[BoundLoop]) -> int:
         return 0 if keep.at == TOP else self.loop_number(keep.at, loops) + 1

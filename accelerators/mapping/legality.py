@@ -49,7 +49,8 @@ class Draft:
     """A group to be bound. `members`: places of its Einsums; `after`: place -> number of the loop it comes after.
 
     `kept`: how inputs are kept, and results that leave. `own`: place -> loops of its own, inside the shared ones,
-    outermost first: they are more loops outside what only that Einsum reads or makes. `upstream`: input -> memories
+    outermost first: they are more loops outside what only that Einsum reads or makes, or only Einsums of the same one
+    of `nests` (place -> number), which share them. `upstream`: input -> memories
     outside of the buffer that keep a tile of it, from DRAM inwards, with the loops outside that tile.
     """
 
@@ -63,6 +64,7 @@ class Draft:
     in_flight: int | None = 1  # None: a software pipeline
     own: Mapping[int, tuple[BoundLoop, ...]] = field(default_factory=dict)
     upstream: Mapping[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+    nests: Mapping[int, int] = field(default_factory=dict)
 
     @cached_property
     def axes(self) -> frozenset[str]:
@@ -87,12 +89,14 @@ class Draft:
                 if any(operand.tensor == tensor for operand in self.work(member).inputs)]  # fmt: skip
 
     def own_loops(self, tensor: str) -> tuple[BoundLoop, ...]:
-        """The loops in whose slices a tensor passes by: those of its only user, down to the last along its axes."""
+        """The loops in whose slices a tensor passes by: those of its only user, or of all of them together, down to the
+        last along its axes."""
         if not self.own:
             return ()
         makers = [member for member in self.members if self.work(member).output.tensor == tensor]
         users = list(dict.fromkeys((*self.readers(tensor), *makers)))
-        own = self.own.get(users[0], ()) if len(users) == 1 else ()
+        nests = {self.nests.get(user, 0) for user in users}
+        own = self.own.get(users[0], ()) if len(users) == 1 or (len(nests) == 1 and 0 not in nests) else ()
         axes = frozenset().union(*(use.axes for user in users for use in (*self.work(user).inputs,
                                    self.work(user).output) if use.tensor == tensor))  # fmt: skip
         return own[: max((number for number, loop in enumerate(own, 1) if loop.axis in axes), default=0)]
@@ -276,11 +280,13 @@ def _too_early(draft: Draft, reader: int, operand: TensorUse) -> Iterator[str]:
     closed = draft.loops[draft.after[reader]].axis if reader in draft.after else None
     for member in draft.members:
         producer, name = draft.work(member), draft.work(reader).name
-        if producer.output.tensor != operand.tensor:
+        if producer.output.tensor != draft.problem.stored(operand.tensor):
             continue
         carried = producer.iterates & draft.axes
         elsewhere = producer.output.axes - operand.axes - producer.iterates  # keys, of what was made query by query
-        open_loops = ((producer.reduced | elsewhere) & draft.axes) - {closed}
+        together = draft.nests.get(member, 0) == draft.nests.get(reader, 0) > 0
+        around = {loop.axis for loop in draft.own[member]} if together else frozenset[str]()
+        open_loops = ((producer.reduced | elsewhere) & (draft.axes | around)) - {closed}
         if operand.final and carried - {closed}:
             yield f"{name} reads {operand.name} after its last step, inside the loop over {', '.join(sorted(carried))}"
         elif not producer.iterates and open_loops and member != reader:
@@ -326,7 +332,7 @@ def _without(operand: TensorUse, axes: frozenset[str]) -> tuple[Dimension, ...]:
 
 def _run(draft: Draft, member: int) -> BoundRun:
     space, after, own = draft.spaces[member], draft.after.get(member), draft.own.get(member, ())
-    return bound_run(draft.spec, draft.work(member), member, space, after, own)
+    return bound_run(draft.spec, draft.work(member), member, space, after, own, draft.nests.get(member, 0))
 
 
 def outside_of_late(draft: Draft, tensor: str) -> int:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Literal, TypeAlias
 
 MOST_FUSED = 16  # assumed: Einsums that share loops in a search; attention in one pass has 12
+MOST_IN_FLIGHT = 64  # assumed: no array has more tiles open at once
 TOP = "top"  # the place outside all loops of a group
 Step: TypeAlias = "int | Sized | Fit"
 
@@ -57,6 +59,14 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
+class SubNest:
+    """Loops that neighbouring Einsums share, inside those of their group; `number` tells nests of a group apart."""
+
+    number: int
+    loops: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """An Einsum on a unit: ranks in space as (part, dimension of the unit), the rest of its own loops in time.
 
@@ -69,6 +79,7 @@ class Run:
     space: tuple[tuple[str, str], ...]
     time: tuple[str, ...] = ()
     after: str | None = None
+    nest: SubNest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +108,8 @@ class Stay:
 @dataclass(frozen=True)
 class Fused:
     """Einsums that share loops, and run as one phase. `in_flight`: tiles that overlap at most; 1 for `serial`, None
-    for a software pipeline whose distances are derived. `bypass`: inputs of which no tile is kept.
+    for a software pipeline whose distances are derived. `bypass`: inputs of which no tile is kept. `spills`: results
+    that go to DRAM although Einsums of the group read them.
     """
 
     splits: tuple[Split, ...]
@@ -106,6 +118,7 @@ class Fused:
     keeps: tuple[Keep, ...]
     in_flight: int | None = 1  # None: a software pipeline
     bypass: tuple[str, ...] = ()
+    spills: tuple[str, ...] = ()
     line: int = field(default=0, compare=False)  # of the text, where it has one
 
 
@@ -134,19 +147,17 @@ class CascadeMapping:
 def group_lines(group: Fused) -> list[str]:
     """The text of one group, as the parser reads it."""
     lines = [f"for {', '.join(group.loops) or TOP}:", *(f"  {split}" for split in group.splits)]
-    for after in dict.fromkeys(run.after for run in group.runs):
-        runs = [run for run in group.runs if run.after == after]
-        indent = "  "
-        if after is not None:
-            lines.append(f"  after {after}:")
-            indent = "    "
+    for (after, nest), block in groupby(group.runs, key=lambda run: (run.after, run.nest)):
+        runs = list(block)
+        inside = f"after {after}:" if after is not None else f"for {', '.join(nest.loops)}:" if nest else ""
+        lines += [f"  {inside}"] if inside else []
         for unit, space in dict.fromkeys((run.unit, run.space) for run in runs):
             own = [run for run in runs if (run.unit, run.space) == (unit, space)]
-            lines.append(f"{indent}{unit}{_space(space)}: {'; '.join(map(_run, own))}")
+            lines.append(f"  {'  ' * bool(inside)}{unit}{_space(space)}: {'; '.join(map(_run, own))}")
     for (memory, at, how), tensors in _alike(group.keeps).items():
         lines.append(f"  keep {', '.join(tensors)} in {memory} at {at}{how}")
-    if group.bypass:
-        lines.append(f"  bypass {', '.join(group.bypass)}")
+    for word, names in (("bypass", group.bypass), ("spill", group.spills)):
+        lines += [f"  {word} {', '.join(names)}"] if names else []
     overlap = {None: "pipeline", 1: "serial"}.get(group.in_flight, f"interleave {group.in_flight}")
     return [*lines, f"  overlap {overlap}"]
 

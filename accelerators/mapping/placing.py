@@ -35,6 +35,7 @@ from cascadesim.accelerators.mapping.runs import (
     BoundRun,
     Resident,
     home,
+    parts,
 )
 from cascadesim.accelerators.mapping.schedule.pipeline import fewest, lead, stages, stores_at
 from cascadesim.accelerators.spec import SpatialArray
@@ -47,13 +48,25 @@ def bind(draft: Draft) -> BoundGroup:
 
     Raises IllegalMapping with the first reason.
     """
-    for reason in chain(illegal(draft), illegal_steps(draft), illegal_slices(draft), illegal_memories(draft)):
+    for reason in chain(illegal(draft), illegal_steps(draft), illegal_slices(draft), illegal_memories(draft),
+                        illegal_spills(draft)):  # fmt: skip
         raise IllegalMapping(f"{draft.problem.cascade.name}: {reason}")
     group = bound(draft)
     if draft.in_flight is not None or draft.own or group.stages is not None:
         return group
     more = (bound(draft.overlapped(tiles)) for tiles in OVERLAPS if tiles > group.in_flight)
     return min((*(each for each in more if each.fits), group), key=lambda each: each.bound_cycles)
+
+
+def illegal_spills(draft: Draft) -> Iterator[str]:
+    """Why a result cannot go to DRAM from the part of a tile that makes it, and come back for another one."""
+    part_of = {run.place: number for number, part in enumerate(parts(draft.runs)) for run in part}
+    for name, tensor in draft.problem.spilled.items():
+        maker = draft.problem.producers[tensor]
+        if draft.work(maker).iterates or tensor in draft.problem.staying or tensor in draft.problem.resting:
+            yield f"{tensor} is carried on, or stays between groups; it cannot be spilled"
+        elif any(part_of[reader] == part_of.get(maker) for reader in draft.readers(name)):
+            yield f"{tensor} is spilled and read within the same loops; it stays where it is used up"
 
 
 def bound(draft: Draft) -> BoundGroup:
@@ -189,10 +202,18 @@ def _made(draft: Draft) -> tuple[Resident, ...]:
         held, evicted = tensor in draft.kept, draft.comes_back(tensor)
         if held:
             depth = draft.kept[tensor].depth
+        elif not axes and _is_of_slices(draft, run):
+            depth = len(draft.loops) + len(run.own)
         buffered = axes or run.sums_slices(draft.leaf) or held or (work.reduced and not run.has_registers)
         where = GLOBAL_BUFFER if tensor in draft.problem.staying else home(draft.spec, run.unit) if buffered else ""
         found.append(Resident(tensor, (work.output,), depth, copies, where, state, kept=held, evicted=evicted))
     return tuple(found)
+
+
+def _is_of_slices(draft: Draft, run: BoundRun) -> bool:
+    """Whether a result is made and used up slice by slice, by Einsums that share loops of their own."""
+    readers = draft.readers(run.work.output.tensor)
+    return bool(run.nest and readers) and all(draft.nests.get(reader) == run.nest for reader in readers)
 
 
 def _is_doubled(draft: Draft, run: BoundRun, depth: int) -> bool:
@@ -251,7 +272,7 @@ def _with_registers(group: BoundGroup) -> Iterator[Resident]:
             yield resident  # elsewhere already, or straight to its only reader
             continue
         own = lives[producer.unit]
-        own.append((place, readers[-1], resident.words(group.leaf)))
+        own.append((place, readers[-1], group.kept_words(resident)))
         fits = _most_alive(own) * group.in_flight <= register_words(group.spec, producer.unit)
         if not fits:
             own.pop()

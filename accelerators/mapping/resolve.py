@@ -6,7 +6,7 @@ Says in one line, with the line of the text, what is illegal. `mapper.described`
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from cascadesim.accelerators.mapping.group import BoundGroup
@@ -38,6 +38,7 @@ def resolved(mapping: CascadeMapping, problem: MappingProblem, spec: SpatialArra
         in_buffer = {tensor: words for tensor, (memory, words) in here.items() if memory == GLOBAL_BUFFER}
         elsewhere = {tensor: place for tensor, place in here.items() if tensor not in in_buffer}
         resolver = _Resolver(fused, problem.with_staying(in_buffer, elsewhere), spec, mapping.name)
+        resolver = replace(resolver, problem=resolver.with_spills())
         group = resolver.group()
         members = [run.place for run in group.runs]
         wrong = next((place for place, member in enumerate(members, start=done) if member != place), None)
@@ -163,6 +164,7 @@ class _Resolver(KeepLines):
         places = {work.name: place for place, work in enumerate(self.problem.work)}
         spaces, after = {}, {}
         own: dict[int, tuple[BoundLoop, ...]] = {}
+        nests: dict[int, int] = {}
         for run in self.fused.runs:
             if run.einsum not in places:
                 raise self.error(f"no Einsum '{run.einsum}'{suggestion(run.einsum, places)}")
@@ -171,6 +173,8 @@ class _Resolver(KeepLines):
                 raise self.error(f"{run.einsum} stands twice")
             if around := tuple(self.own_loops(run, leaf, loops, chosen)):
                 own[place] = around
+            if run.nest is not None:
+                nests[place] = run.nest.number
             work, inside = self.problem.work[place], leaf | {loop.axis: loop.step for loop in around}
             spaces[place] = (run.unit, self.space(run, work, inside, chosen), self.time(run, work, inside))
             if run.after is not None:
@@ -179,7 +183,7 @@ class _Resolver(KeepLines):
             raise self.error("no Einsum in this group")
         draft = Draft(self.problem, self.spec, tuple(sorted(spaces)), loops, spaces, after,
                       dict(self.kept(tuple(sorted(spaces)), loops, own)), self.fused.in_flight, own,
-                      self.upstream(tuple(sorted(spaces)), loops))  # fmt: skip
+                      self.upstream(tuple(sorted(spaces)), loops), self.together(nests))  # fmt: skip
         try:
             group = bind(draft)
         except IllegalMapping as error:
@@ -189,7 +193,8 @@ class _Resolver(KeepLines):
 
     def check_made(self, group: BoundGroup) -> None:
         """Raises for a line that keeps what the group makes elsewhere than where it stays anyway."""
-        at = {keep.tensor: keep.at for keep in self.fused.keeps if keep.memory == GLOBAL_BUFFER}
+        at = {keep.tensor: keep.at for keep in self.fused.keeps
+              if keep.memory == GLOBAL_BUFFER and keep.tensor not in self.fused.spills}  # fmt: skip
         for made, run in zip(group.made, group.runs, strict=True):
             outside = (*group.loops, *run.own)
             place = outside[made.depth - 1].part if made.depth else TOP
@@ -222,13 +227,33 @@ class _Resolver(KeepLines):
         """The outer parts that an Einsum walks in time by itself, outermost first, before all other ranks."""
         shared, tile = {loop.part for loop in loops}, dict(leaf)
         outer = [name for name in run.time if self.is_outer(name) and name not in shared]
-        if outer != list(run.time[: len(outer)]):
+        if run.nest is not None:
+            if outer or shared & set(run.nest.loops):
+                around = ", ".join(run.nest.loops)
+                raise self.error(f"{run.einsum} stands inside 'for {around}': those are all the loops that it has of "
+                                 f"its own, inside of the group's")
+            outer = list(run.nest.loops)
+        elif outer != list(run.time[: len(outer)]):
             raise self.error(f"{run.einsum} has a loop of its own over {outer[-1]}: before its other ranks")
         for name in outer:
             axis, place = self.part(name)
+            if axis in self.problem.chains:
+                raise self.error(f"the text splits {axis} into {', '.join(self.problem.chains[axis])}, which only a "
+                                 f"group may loop over")
             step = self.step(axis, place, chosen)
             yield BoundLoop(name, axis, step, tile[axis])
             tile[axis] = min(step, tile[axis])
+
+    def together(self, nests: Mapping[int, int]) -> dict[int, int]:
+        """Numbers of the nests that several Einsums share; these stand next to each other, in the order of the text."""
+        places = {number: [place for place in nests if nests[place] == number] for number in nests.values()}
+        for found in places.values():
+            apart = set(range(min(found), max(found) + 1)) - set(found)
+            if apart:
+                names = ", ".join(self.problem.work[place].name for place in sorted(apart))
+                raise self.error(f"{names} comes between Einsums of one nest: it needs their loops, or a nest before "
+                                 f"or after it")
+        return {place: number for place, number in nests.items() if len(places[number]) > 1}
 
     def is_outer(self, name: str) -> bool:
         """Whether a part advances by tiles of a split that the mapping makes."""

@@ -67,6 +67,7 @@ class BoundRun:
     op_cycles: int
     fold: Fold | None = None
     own: tuple[BoundLoop, ...] = ()
+    nest: int = 0  # of several Einsums that share those loops, slice by slice, the number; else 0
     has_registers: bool = True  # a sum is added up there, else where its tile is
 
     def sums_slices(self, tile: Tile) -> bool:
@@ -146,15 +147,15 @@ class BoundRun:
 
 
 def parts(runs: Sequence[BoundRun], one_by_one: bool = False) -> list[tuple[BoundRun, ...]]:
-    """Einsums that work on one tile after another: each with loops of its own, and those between two such.
-
-    `one_by_one`: those of one unit apart.
+    """Einsums that work on one tile after another: each with loops of its own, or those that share such loops, and
+    those between two such. `one_by_one`: of these those of one unit apart.
     """
     found: list[tuple[BoundRun, ...]] = []
     for run in runs:
         before = found[-1][-1] if found else None
-        together = before is not None and not run.own and not before.own and run.after == before.after
-        if before is not None and together and not (one_by_one and run.unit == before.unit):
+        together = before is not None and run.nest == before.nest and run.after == before.after and bool(
+            run.nest or not (run.own or before.own))  # fmt: skip
+        if before is not None and together and (run.nest or not (one_by_one and run.unit == before.unit)):
             found[-1] = (*found[-1], run)
         else:
             found.append((run,))
@@ -163,7 +164,7 @@ def parts(runs: Sequence[BoundRun], one_by_one: bool = False) -> list[tuple[Boun
 
 def bound_run(
     spec: SpatialArray, work: Work, place: int, space: tuple[str, tuple[tuple[str, int, int], ...], tuple[str, ...]],
-    after: int | None = None, own: tuple[BoundLoop, ...] = (),
+    after: int | None = None, own: tuple[BoundLoop, ...] = (), nest: int = 0,
 ) -> BoundRun:  # fmt: skip
     """An Einsum on a unit. `space`: the unit, ranks in space, axes in time."""
     unit, over, time = space
@@ -174,7 +175,7 @@ def bound_run(
     inside = {loop.axis: loop.step for loop in own}
     blocks = tuple((axis, min(block, inside.get(axis, block)), size) for axis, block, size in over)
     has_registers = unit != ARRAY_2D or spec.pe_array.register_words_per_pe > 0
-    return BoundRun(work, place, unit, blocks, time, after, op_cycles, fold, own, has_registers)
+    return BoundRun(work, place, unit, blocks, time, after, op_cycles, fold, own, nest, has_registers)
 
 
 def home(spec: SpatialArray, unit: str) -> str:

@@ -13,7 +13,20 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fit, Fused, Keep, Run, Sized, Split, Stay, Step
+from cascadesim.accelerators.mapping.nest import (
+    MOST_IN_FLIGHT,
+    TOP,
+    CascadeMapping,
+    Fit,
+    Fused,
+    Keep,
+    Run,
+    Sized,
+    Split,
+    Stay,
+    Step,
+    SubNest,
+)
 from cascadesim.einsum_cascades.notation.errors import NotationError, UnknownNameError, excerpt, shortened
 from cascadesim.einsum_cascades.notation.schema import read_text
 
@@ -34,7 +47,6 @@ _KEEP = re.compile(rf"keep\s++(?P<tensors>.+?)\s++in\s++(?P<memory>{_NAME})\s++a
 _STAY = re.compile(rf"keep\s++(?P<tensors>.+?)\s++in\s++(?P<memory>{_NAME})")
 _OVERLAP = re.compile(r"overlap\s++(?:serial|(?P<pipeline>pipeline)|interleave\s++(?P<tiles>\d++))")
 LONGEST_TEXT = 2_000  # lines; assumed: no mapping is longer
-MOST_IN_FLIGHT = 64  # assumed: no array has more tiles open at once
 
 
 @cache
@@ -108,12 +120,16 @@ class _OpenGroup:
     runs: list[Run]
     keeps: list[Keep]
     bypass: list[str]
+    spills: list[str]
+    indent: int
     in_flight: int | None = 1
     after: str | None = None
+    nest: SubNest | None = None
+    nests: int = 0
 
     def fused(self) -> Fused:
         return Fused(tuple(self.splits), self.loops, tuple(self.runs), tuple(self.keeps), self.in_flight,
-                     tuple(self.bypass), self.line)  # fmt: skip
+                     tuple(self.bypass), tuple(self.spills), self.line)  # fmt: skip
 
 
 class _MappingReader:
@@ -125,7 +141,7 @@ class _MappingReader:
         self.sizes: list[tuple[str, int]] = []
         self.staying: list[Stay] = []
         self.problems: list[_Problem] = []
-        self.after_indent = 0
+        self.inner_indent = 0  # of `after LOOP:`, or of the `for` of a nest
 
     def read(self, number: int, line: str) -> None:
         text, indent = line.strip(), len(line) - len(line.lstrip())
@@ -139,9 +155,9 @@ class _MappingReader:
         if not self.header:
             found = _matched(_HEADER, text, "expected 'mapping NAME for CASCADE'")
             self.header = found.group("name"), found.group("cascade")
-        elif text.startswith("for "):
+        elif text.startswith("for ") and not (self.groups and indent > self.groups[-1].indent):
             loops = _names(_matched(_FOR, text, "expected 'for LOOP, LOOP:'").group("loops"), "a loop")
-            self.groups.append(_OpenGroup(number, () if loops == (TOP,) else loops, [], [], [], []))
+            self.groups.append(_OpenGroup(number, () if loops == (TOP,) else loops, [], [], [], [], [], indent))
         elif text.startswith("size ") and not self.groups:
             self.sizes += [_sized(part) for part in text.removeprefix("size ").split(",")]
         elif text.startswith("keep ") and not self.groups:
@@ -156,17 +172,24 @@ class _MappingReader:
 
     def _below(self, group: _OpenGroup, text: str, indent: int) -> None:
         word = text.split(None, 1)[0]
-        if group.after is not None and indent <= self.after_indent:
-            group.after = None
+        if indent <= self.inner_indent:
+            group.after = group.nest = None
         if word == "split":
             group.splits.append(_split(text))
+        elif word in ("after", "for") and (group.after or group.nest):
+            raise _ReadError(text, f"'{word}' inside of another; both stand in the group itself")
         elif word == "after":
             group.after = _matched(_AFTER, text, "expected 'after LOOP:'").group("loop")
-            self.after_indent = indent
+            self.inner_indent = indent
+        elif word == "for":
+            loops = _names(_matched(_FOR, text, "expected 'for LOOP, LOOP:'").group("loops"), "a loop")
+            group.nests, self.inner_indent = group.nests + 1, indent
+            group.nest = SubNest(group.nests, loops)
         elif word == "keep":
             group.keeps += _keeps(text)
-        elif word == "bypass":
-            group.bypass += _names(text.removeprefix("bypass"), "a tensor")
+        elif word in ("bypass", "spill"):
+            tensors = group.bypass if word == "bypass" else group.spills
+            tensors += _names(text.removeprefix(word), "a tensor")
         elif word == "overlap":
             found = _matched(_OVERLAP, text, "expected 'overlap serial', 'pipeline' or 'interleave TILES'")
             tiles = found.group("tiles")
@@ -174,7 +197,7 @@ class _MappingReader:
             if not 1 <= (group.in_flight or 1) <= MOST_IN_FLIGHT:
                 raise _ReadError(tiles, f"{shortened(tiles)} tiles in flight; from 1 to {MOST_IN_FLIGHT}")
         else:
-            group.runs += _runs(text, group.after)
+            group.runs += _runs(text, group.after, group.nest)
 
 
 def _matched(pattern: re.Pattern[str], text: str, message: str) -> re.Match[str]:
@@ -221,16 +244,17 @@ def _step(text: str) -> Step:
                            f"'divisor MEMORY' or 'divisor MEMORY else fit', got '{shortened(text)}'")
 
 
-def _runs(text: str, after: str | None) -> Iterator[Run]:
+def _runs(text: str, after: str | None, nest: SubNest | None) -> Iterator[Run]:
     found = _matched(_RUNS, text, "expected 'UNIT [RANK over DIMENSION, ...]: EINSUM for RANKS; ...', 'split', 'keep', "
-                                  "'bypass', 'after' or 'overlap'")
+                                  "'bypass', 'spill', 'after', 'for' or 'overlap'")
     over = "expected 'RANK over rows', 'columns', 'units' or 'lanes'"
     space = tuple(_matched(_OVER, part, over).group("part", "dimension")
                   for part in (found.group("space") or "").split(",") if part.strip())  # fmt: skip
     for einsum in found.group("einsums").split(";"):
         each = _matched(_EINSUM, einsum, "expected 'EINSUM' or 'EINSUM for RANKS'")
         time = _names(each.group("time"), "a rank") if each.group("time") else ()
-        yield Run(each.group("name"), found.group("unit"), tuple((part, size) for part, size in space), time, after)
+        yield Run(each.group("name"), found.group("unit"), tuple((part, size) for part, size in space), time, after,
+                  nest)  # fmt: skip
 
 
 def _keeps(text: str) -> Sequence[Keep]:

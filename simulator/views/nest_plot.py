@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.nest import Fused, Run
+from cascadesim.accelerators.mapping.nest import Fused, Run, SubNest
 from cascadesim.accelerators.mapping.runs import DRAM, GLOBAL_BUFFER, Resident
 from cascadesim.simulator.views.output import bytes_of
 
@@ -81,16 +81,16 @@ class NestPicture:
 
     def runs(self, after: str | None, left: float, right: float) -> None:
         """Einsums that run here, those of one unit and space in a box of its colour."""
-        found: dict[tuple[str, tuple[tuple[str, str], ...]], list[Run]] = {}
+        found: dict[tuple[SubNest | None, str, tuple[tuple[str, str], ...]], list[Run]] = {}
         for run in self.fused.runs:
             if run.after == after:
-                found.setdefault((run.unit, run.space), []).append(run)
-        for (unit, space), runs in found.items():
+                found.setdefault((run.nest, run.unit, run.space), []).append(run)
+        for (nest, unit, space), runs in found.items():
             self.bottom += _PAD / 2
             top = self.bottom
             self.bottom += _PAD / 2
             over = ", ".join(f"{part} over {dimension}" for part, dimension in space)
-            then = "" if after is None else f"after {after}: "
+            then = f"after {after}: " if after is not None else f"for {', '.join(nest.loops)}: " if nest else ""
             self.line(left + _PAD, then, unit, f"  {over}" if over else "")
             einsums = [run.einsum + (f" for {', '.join(run.time)}" if run.time else "") for run in runs]
             self.wrapped(left + _PAD, right - _PAD, "", einsums, "; ", INK)
@@ -191,7 +191,7 @@ def kept(group: BoundGroup, depth: int) -> Mapping[str, list[str]]:
 
 
 def kept_in_slices(group: BoundGroup, einsums: Collection[str]) -> Mapping[str, list[str]]:
-    """Memory -> tensors that pass by in slices, each for the one Einsum that reads or makes it."""
+    """Memory -> tensors that pass by in slices, each for the Einsums that alone read or make it."""
     found: dict[str, list[str]] = {}
     for resident in (*group.reads, *group.made):
         own = group.own_loops(resident)

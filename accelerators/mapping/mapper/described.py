@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fused, Keep, Run, Split, Stay
+from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fused, Keep, Run, Split, Stay, SubNest
 from cascadesim.accelerators.mapping.resolve import text_sizes
 from cascadesim.accelerators.mapping.runs import GLOBAL_BUFFER, BoundRun, Resident, dimensions_of
 from cascadesim.einsum_cascades.analysis.passes import partitions
@@ -30,13 +30,15 @@ def _fused(group: BoundGroup) -> Fused:
     splits = tuple(_splits(group))
     parts = {split.axis: split.parts for split in splits}
     runs = sorted((_described_run(group, run, parts) for run in group.runs), key=lambda run: run.after is not None)
-    keeps = tuple(Keep(read.tensor, GLOBAL_BUFFER, _place(group, read), read.copies > 1,
+    keeps = tuple(Keep(group.problem.stored(read.tensor), GLOBAL_BUFFER, _place(group, read), read.copies > 1,
                        group.loops[read.piece - 1].part if read.piece else None) for read in group.reads if read.where)
     keeps += tuple(Keep(made.tensor, GLOBAL_BUFFER, _place(group, made)) for made in group.made if made.kept)
     keeps += tuple(Keep(read.tensor, hop.target, _place(group, hop.kept)) for read in group.reads
                    for hop in group.hops[read.tensor][:-1])  # fmt: skip
-    bypass = tuple(read.tensor for read in group.reads if not read.where)
-    return Fused(splits, tuple(loop.part for loop in group.loops), tuple(runs), keeps, group.overlap, bypass)
+    bypass = tuple(group.problem.stored(read.tensor) for read in group.reads if not read.where)
+    made = {made.tensor: run.work.name for made, run in zip(group.made, group.runs, strict=True)}
+    spills = tuple(made[tensor] for tensor in group.problem.spilled.values())
+    return Fused(splits, tuple(loop.part for loop in group.loops), tuple(runs), keeps, group.overlap, bypass, spills)
 
 
 def _place(group: BoundGroup, read: Resident) -> str:
@@ -81,5 +83,8 @@ def _described_run(group: BoundGroup, run: BoundRun, parts: Mapping[str, tuple[s
     space = tuple((inner(axis), dimension) for (axis, _, _), dimensions in zip(run.space, over, strict=True)
                   for dimension in dimensions)  # fmt: skip
     after = None if run.after is None else group.loops[run.after].part
-    own = (loop.part for loop in run.own)
-    return Run(run.work.name, run.unit, space, (*own, *map(inner, run.time)), after)
+    own, time = tuple(loop.part for loop in run.own), tuple(map(inner, run.time))
+    if run.nest:
+        nests = list(dict.fromkeys(each.nest for each in group.runs if each.nest))
+        return Run(run.work.name, run.unit, space, time, after, SubNest(nests.index(run.nest) + 1, own))
+    return Run(run.work.name, run.unit, space, (*own, *time), after)

@@ -80,7 +80,7 @@ def with_staying(groups: Sequence[BoundGroup], objective: Objective) -> tuple[Bo
     found = tuple(groups)
     if len(found) < 2:
         return found
-    problem, outer = found[0].problem, [each.name for each in found[0].spec.memories]
+    problem, outer = found[0].problem.without_spills, [each.name for each in found[0].spec.memories]
     group_of = {run.place: number for number, group in enumerate(found) for run in group.runs}
     tensors = [tensor for tensor in problem.producers if why_not_staying(problem, group_of, tensor) is None]
     for tensor in sorted(tensors, key=lambda each: -_moved_words(found, each)):
@@ -145,4 +145,5 @@ def _redrafted(group: BoundGroup, tensor: str, memory: str, words: int) -> Draft
         {run.place: (run.unit, run.space, run.time) for run in group.runs},
         {run.place: run.after for run in group.runs if run.after is not None}, kept, group.overlap,
         {run.place: run.own for run in group.runs if run.own}, upstream,
+        {run.place: run.nest for run in group.runs if run.nest},
     )  # fmt: skip

@@ -15,10 +15,13 @@ from itertools import chain
 from math import ceil
 
 from cascadesim.accelerators.mapping.group import BoundGroup
+from cascadesim.accelerators.mapping.memories import Hop
+from cascadesim.accelerators.mapping.nest import MOST_IN_FLIGHT
 from cascadesim.accelerators.mapping.problem import TensorUse
 from cascadesim.accelerators.mapping.runs import DRAM, BoundLoop, BoundRun, Resident
 from cascadesim.accelerators.mapping.schedule.program import Builder, program
 from cascadesim.accelerators.mapping.schedule.rounds import Items, Place, merged, repeated
+from cascadesim.accelerators.mapping.schedule.woven import Numbered, Open, in_column, slices_of, woven
 from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
 
 _NEXT = 1  # epochs after its own in which a result is stored: the loads of the next part come first
@@ -33,7 +36,8 @@ def group_program(group: BoundGroup) -> Program:
     stream = builder.overlapped(repeated(body, group.problem.instances)) if group.in_flight > 1 else repeated(
         body, group.problem.instances)  # fmt: skip
     queues = tuple(Queue(read.tensor, read.copies) for read in group.reads if read.where)
-    return Program(builder.tasks, tuple(builder.classes), stream, queues, in_flight=1 if group.in_flight == 1 else None,
+    in_flight = 1 if group.in_flight == 1 else builder.window if builder.weaves else None
+    return Program(builder.tasks, tuple(builder.classes), stream, queues, in_flight=in_flight,
                    drain_cycles=group.runs[-1].drain_cycles, keeps=tuple(builder.kept))  # fmt: skip
 
 
@@ -63,12 +67,24 @@ class _SlicedBuilder(Builder):
     @cached_property
     def tasks(self) -> tuple[Task, ...]:
         group = self.group
-        loads = [self.load(hop) for hop in self.loads]
+        loads = [self.reload(hop) for hop in self.loads]
         loads += [Task(f"return {use.name}", group.store_target(use)) for use, _ in self.returns]
         loads += [Task(f"begin {state}", DRAM) for state, _ in group.begins]
         ports = self.ports(loads)
         stores = [self.store(use, _NEXT) for use in group.writes]
         return (*loads, *ports, *(self.task(run) for run in group.runs), *stores)
+
+    def reload(self, hop: Hop) -> Task:
+        """A load; of what this group stores, all of that has to be there."""
+        task, spilled = self.load(hop), self.group.problem.spilled.get(hop.kept.tensor)
+        apart = {"same_column" if self.weaves else "latest": True}
+        return task if spilled is None else replace(task, after=(*task.after, After(f"store {spilled}", **apart)))
+
+    @property
+    def weaves(self) -> bool:
+        """Whether slices of two tiles take turns, so that none holds up the channel for the other: what goes to DRAM
+        and comes back does. Every second tile is a column of its own."""
+        return bool(self.group.problem.spilled) and self.group.in_flight > 1 and self.cuts[0] < len(self.parts)
 
     @cached_property
     def returns(self) -> tuple[tuple[TensorUse, Resident], ...]:
@@ -84,6 +100,8 @@ class _SlicedBuilder(Builder):
         after += [After(f"return {use.name}") for use, made in self.returns if made.tensor == run.work.output.tensor]
         if run is self.parts[self.part_of[run.place]][-1]:
             after += map(After, self.rows.values())
+        if self.weaves and self.part_of[run.place] < max(1, self.cuts[0]):  # the tile before the last one has ended
+            after.append(After(self.group.runs[-1].work.name, same_column=True))
         gives = tuple(name for name in task.gives_back if f"load {name}" not in passing)
         return replace(task, after=tuple(after), gives_back=gives)
 
@@ -93,7 +111,8 @@ class _SlicedBuilder(Builder):
             together = self.part_of[producer.place] == self.part_of[run.place]
             lag = producer.drain_cycles if producer.unit != run.unit else 0
             streaming = together and producer.streams_into(run)
-            yield After(producer.work.name, lag, streaming=streaming, latest=not together)
+            apart = {"same_column" if self.weaves else "latest": not together}
+            yield After(producer.work.name, lag, streaming=streaming, **apart)
 
     def tiles_of(self, places: tuple[Place, ...], edge: bool) -> Items:
         """A tile: all of its parts, or where tiles overlap its number."""
@@ -107,9 +126,6 @@ class _SlicedBuilder(Builder):
         """Running values go from tile to tile in their order."""
         return False
 
-    def parts_between(self, places: tuple[Place, ...], first: int, past: int) -> Items:
-        return tuple(item for number in range(first, past) for item in self.part(places, number))
-
     def loops_of(self, number: int) -> tuple[BoundLoop, ...]:
         """All loops around a part: shared ones, and those of its Einsum."""
         return *self.group.loops, *self.parts[number][0].own
@@ -122,9 +138,20 @@ class _SlicedBuilder(Builder):
         return self.known_parts[key]
 
     def new_part(self, places: tuple[Place, ...], number: int) -> Items:
+        inside = len(places) == len(self.loops_of(number))
+        found = (TileRun(self.class_of(places, number), 1),) if inside else self.slices(places, number)
+        spilled = self.group.problem.spilled.values()
+        spills = any(run.work.output.tensor in spilled for run in self.parts[number])
+        return (*found, TileRun(self.nothing, 1)) if spills and len(places) == len(self.group.loops) else found
+
+    @cached_property
+    def nothing(self) -> int:
+        """The class of a tile of no task: what a part spills is stored before a later part may load it."""
+        return self.numbered((0,) * len(self.tasks), ())
+
+    def slices(self, places: tuple[Place, ...], number: int) -> Items:
+        """The slices of a part, loop by loop."""
         loops = self.loops_of(number)
-        if len(places) == len(loops):
-            return (TileRun(self.class_of(places, number), 1),)
         loop = loops[len(places)]
         elements = self.slice_of(places, number, len(places))[loop.axis]
         count = -(-elements // loop.step)
@@ -223,12 +250,23 @@ class _SlicedBuilder(Builder):
         return len(self.group.loops) + next(sums, len(run.own))
 
     def overlapped(self, tiles: Items) -> Items:
-        """The first parts of the next tile before the last ones of each."""
-        found, last = self.paired(tiles, None)
-        assert last is not None
+        """Tiles of which the first parts of one run beside the middle one of the one before it."""
+        found, still = self.paired(tiles, ())
         middle, late = self.cuts
-        return (*found, *self.parts_between(self.places[last], middle, late),
-                *self.parts_between(self.places[last], late, len(self.parts)))  # fmt: skip
+        last, *older = reversed(still)
+        ends = self.parts_of_tile(last, middle, late)
+        if self.weaves and older:
+            ends = woven(ends, self.parts_of_tile(older[0], late, len(self.parts)))
+        return *found, *ends, *self.parts_of_tile(last, late, len(self.parts))
+
+    @property
+    def window(self) -> int:
+        """Slices that are open at once where those of two tiles take turns: those between two of the
+        stretch that has fewer, and some more, so that no transfer waits for its turn."""
+        middle, _ = self.cuts
+        counts = [sum(slices_of(self.part(self.places[0], number)) for number in range(*parts))
+                  for parts in ((0, middle), (middle, middle + 1))]
+        return min(MOST_IN_FLIGHT, 4 + ceil(max(counts) / max(1, min(counts))))
 
     @cached_property
     def cuts(self) -> tuple[int, int]:
@@ -238,21 +276,47 @@ class _SlicedBuilder(Builder):
         middle = next(elsewhere, len(self.parts))
         return middle, min(middle + 1, len(self.parts))
 
-    def paired(self, tiles: Items, before: int | None) -> tuple[Items, int | None]:
-        """Tiles one after another, each begun before the one before it ends; and the one that is still open."""
+    def paired(self, tiles: Items, still: Open) -> tuple[Items, Open]:
+        """Tiles one after another, each begun before the one before it ends; and those that are still open."""
         found: list[TileRun | Repeat] = []
-        middle, late = self.cuts
         for item in tiles:
             if isinstance(item, Repeat):
-                first, before = self.paired(item.body, before)
-                again, before = self.paired(item.body, before)
-                found += (*first, *repeated(again, item.times - 1))
+                begun, still = self.again(item, still)
+                found += begun
                 continue
-            places = self.places[item.tile_class]
-            if before is not None:
-                found += self.parts_between(self.places[before], middle, late)
-            found += self.parts_between(places, 0, middle)
-            if before is not None:
-                found += self.parts_between(self.places[before], late, len(self.parts))
-            before = item.tile_class
-        return tuple(found), before
+            column = 1 - still[-1].column if self.weaves and still else 0
+            tile = Numbered(item.tile_class, column)
+            found += self.begun_before(tile, still)
+            still = (*still, tile)[-2 if self.weaves else -1 :]
+        return tuple(found), still
+
+    def again(self, item: Repeat, still: Open) -> tuple[Items, Open]:
+        """Rounds that are begun with what those before them left open, until that is as it was before."""
+        rounds: list[Items] = []
+        states = [still]
+        while len(rounds) < item.times and states[-1] not in states[:-1]:
+            found, still = self.paired(item.body, states[-1])
+            rounds.append(found)
+            states.append(still)
+        cycle = rounds[states.index(states[-1]) :]
+        whole, left = divmod(item.times - len(rounds), max(1, len(cycle)))
+        found = tuple(chain(*rounds, repeated(tuple(chain(*cycle)), whole), *cycle[:left]))
+        return found, states[states.index(states[-1]) + left] if left else states[-1]
+
+    def begun_before(self, tile: Numbered, still: Open) -> Items:
+        """The first parts of a tile, the middle one of the tile before it, and the last ones of that, or, where slices
+        take turns, of the one before that."""
+        middle, late = self.cuts
+        begun = self.parts_of_tile(tile, 0, middle)
+        if not still:
+            return begun
+        beside = self.parts_of_tile(still[-1], middle, late)
+        if not self.weaves:
+            return *beside, *begun, *self.parts_of_tile(still[-1], late, len(self.parts))
+        ended = self.parts_of_tile(still[0], late, len(self.parts)) if len(still) > 1 else ()
+        return woven(beside, (*ended, *begun))
+
+    def parts_of_tile(self, tile: Numbered, first: int, past: int) -> Items:
+        """Some parts of a tile, one after another, in its column."""
+        found = tuple(item for number in range(first, past) for item in self.part(self.places[tile.number], number))
+        return tuple(in_column(item, tile.column) for item in found) if self.weaves else found

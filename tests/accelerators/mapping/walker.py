@@ -15,6 +15,7 @@ import numpy as np
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.problem import MappingProblem
 from cascadesim.accelerators.mapping.runs import BoundLoop, BoundRun, Resident
+from cascadesim.accelerators.mapping.runs import parts as parts_of_tile
 from cascadesim.einsum_cascades.analysis.counts import shape_of
 from cascadesim.einsum_cascades.notation import ir, operators
 
@@ -128,12 +129,13 @@ class Execution:
         everything = {axis: range(extent) for axis, extent in self.problem.extents.items()}
         for group in groups:
             for ranges in leaves(group):
-                for run in group.runs:
-                    if is_run(group, run, ranges):
-                        if run.after is not None:
+                for part in parts_of_tile(group.runs, one_by_one=True):
+                    if is_run(group, part[0], ranges):
+                        if part[0].after is not None:
                             self.carry_on(group)
-                        for each in slices(ranges[-1], run.own):
-                            self.einsum(run.work.einsum, each)
+                        for each in slices(ranges[-1], part[0].own):
+                            for run in part:
+                                self.einsum(run.work.einsum, each)
             self.carry_on(group)
         for number, einsum in enumerate(self.problem.cascade.einsums):  # results under other names
             given = set(self.sources(einsum)) <= set(self.problem.cascade.inputs)
@@ -219,9 +221,11 @@ def words_moved(group: BoundGroup, kept: Resident, again: bool = False) -> int:
 
 def places_of(execution: Execution, group: BoundGroup, tensor: str, tile: Ranges) -> Iterator[tuple[int, ...]]:
     """The places of a tensor that points of Einsums take inside ranges, each as often as it is taken."""
+    spilled = group.problem.stored(tensor) != tensor
     for run in group.runs:
-        accesses = [access for access in (*run.work.einsum.inputs, run.work.einsum.output)
-                    if group.problem.sources.get(access.tensor, access.tensor) == tensor]  # fmt: skip
+        einsum = run.work.einsum  # what is spilled comes for those that read it alone
+        accesses = [access for access in (*einsum.inputs, *([] if spilled else [einsum.output]))
+                    if group.problem.sources.get(access.tensor, access.tensor) == group.problem.stored(tensor)]
         for point in rank_values(group.problem, run.work.einsum, tile) if accesses else ():
             for access in accesses:
                 yield tuple(execution.index(index, point) for index in access.indices)

@@ -1,0 +1,245 @@
+"""Nests that several Einsums share, and results that go to DRAM and come back inside a group (FLAT, ASPLOS'23)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from mapped_cases import CHAIN, array, check_ports, check_schedule, sized
+from test_group import Case, check_words, expected_of, inputs_of
+from walker import Execution
+
+from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.mapping.group import BoundGroup
+from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping
+from cascadesim.accelerators.mapping.mapper.candidates import Neighbours
+from cascadesim.accelerators.mapping.mapper.described import described
+from cascadesim.accelerators.mapping.placing import bind
+from cascadesim.accelerators.mapping.plan import given as given_mapping
+from cascadesim.accelerators.mapping.problem import MappingProblem
+from cascadesim.accelerators.mapping.resolve import resolved
+from cascadesim.accelerators.mapping.runs import BoundLoop, parts
+from cascadesim.accelerators.mapping.schedule.sliced import group_program
+from cascadesim.accelerators.mapping.schedule.woven import woven
+from cascadesim.accelerators.mapping.text import find_mapping, parse_mapping
+from cascadesim.accelerators.program import Repeat, TileRun
+from cascadesim.accelerators.spec import SpatialArray
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, NotationError
+from cascadesim.einsum_cascades.texts import find
+from cascadesim.simulator.engine.engine import run
+
+ATTENTION = find("attention-3pass")
+LONG = (("b", 1), ("h", 1), ("g", 1), ("m", 8192), ("p", 8192), ("e", 128), ("f", 128))
+ROWS = """\
+mapping rows for attention-3pass
+for h, p1:
+  split p: p1 by 128, p0
+  split m: m1 by 128, m0
+  array_2d [m0 over rows, p over columns]: QK for m1, e
+  for p0:
+    array_1d [m over lanes]: GM; SN; SD; A
+  array_2d [p over rows, m0 over columns]: AV for m1, f
+  spill QK, A
+  keep Q in global_buffer at p1 double
+  keep QK in global_buffer at p0 double
+  keep K, V, A in global_buffer at m1 double
+  overlap interleave 2
+"""
+
+
+def edge() -> SpatialArray:
+    return load("flat-edge").spec  # type: ignore[attr-defined, no-any-return]
+
+
+def bound_rows(text: str = ROWS) -> BoundGroup:
+    (group,) = given_mapping(parse_mapping(text), ATTENTION, LONG, edge()).groups
+    return group
+
+
+def test_scores_and_weights_pass_dram_twice_and_only_slices_of_them_have_room() -> None:
+    """64 blocks of 128 queries: K and V come for each; scores and weights are written once and read once.
+
+    Room: two blocks of Q; two rows of scores; of K, of V and of the weights two slices of 128 keys; and of each of two
+    blocks a row of numerators, or AV, which is made when they are dead.
+    """
+    group = bound_rows()
+    pairs, words = 8192 * 8192, 8192 * 128
+    assert {read.tensor: group.filled(read) for read in group.reads} == {
+        "Q": words, "K": 64 * words, "V": 64 * words, "QK from DRAM": pairs, "A from DRAM": pairs}  # fmt: skip
+    assert group.read_words == words + 2 * 64 * words + 2 * pairs
+    assert group.written_words == 2 * pairs + words
+    kept = 2 * 128 * 128 + 2 * 8192 + 3 * 2 * 128 * 128
+    assert group.footprint_words == kept + 2 * 128 * 128
+
+
+def test_the_softmax_of_a_block_runs_beside_products_of_others() -> None:
+    """The products take 2 x 8,388,608 cycles, the lanes 8,388,608: neither they nor the channel hold up the array."""
+    group = bound_rows()
+    schedule = run(group_program(group))
+    assert group.busy_cycles == {"array_2d": 2 * 8192**2 * 128 // 32**2, "array_1d": 4 * 8192**2 // 32}
+    assert group.bound_cycles == group.busy_cycles["array_2d"]
+    assert group.bound_cycles <= schedule.cycles < 1.04 * group.bound_cycles
+
+
+def test_one_block_waits_for_itself() -> None:
+    """A single block: no softmax before all scores are stored, no product before all weights are."""
+    one = tuple((rank, 128 if rank == "p" else size) for rank, size in LONG)
+    (group,) = given_mapping(parse_mapping(ROWS), ATTENTION, one, edge()).groups
+    assert run(group_program(group)).cycles >= sum(group.busy_cycles.values())
+    (serial,) = given_mapping(parse_mapping(ROWS.replace("interleave 2", "serial")), ATTENTION, one, edge()).groups
+    assert run(group_program(serial)).cycles >= sum(group.busy_cycles.values()) + group.dram_cycles / 2
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3, 4, 5, 8])
+def test_every_block_does_its_work_once(blocks: int) -> None:
+    some = tuple((rank, {"p": 128 * blocks - 7, "m": 1000, "b": 3}.get(rank, size)) for rank, size in LONG)
+    (group,) = given_mapping(parse_mapping(ROWS), ATTENTION, some, edge()).groups
+    busy = group_program(group).busy_cycles()
+    assert {each.work.name: busy[each.work.name] for each in group.runs} == {
+        each.work.name: 3 * group.cycles(each) for each in group.runs}
+    assert run(group_program(group)).cycles >= 3 * group.bound_cycles
+
+
+@pytest.mark.slow
+def test_the_shipped_mapping_is_faster_than_rows_of_scores_that_stay() -> None:
+    """8,192 keys of depth 128 on 512 KiB: 31 rows of scores would fit, so that K and V come 265 times."""
+    (spilled,) = given_mapping(find_mapping("flat-spilled"), ATTENTION, LONG, edge()).groups
+    assert spilled.leaf["p"] == 228  # as many rows as fit
+    streamed = str(find_mapping("flat-streamed")).replace("p1 by array_2d.rows", "p1 by fit global_buffer")
+    (rows,) = given_mapping(parse_mapping(streamed), ATTENTION, LONG, edge()).groups
+    assert spilled.bound_cycles < 0.7 * rows.bound_cycles
+
+
+def test_text_and_groups_say_the_same() -> None:
+    group = bound_rows()
+    text = described("rows", (group,))
+    again, = resolved(parse_mapping(str(text)), group.problem.without_spills, edge())
+    assert str(described("rows", (again,))) == str(text)
+    assert "  for p0:\n    array_1d [m over lanes]: GM; SN; SD; A\n" in str(text)
+    assert "  spill QK, A\n" in str(text)
+    assert (again.bound_cycles, again.footprint_words) == (group.bound_cycles, group.footprint_words)
+
+
+@pytest.mark.parametrize(("right", "wrong", "message"), [
+    ("spill QK, A", "spill QK, SN, A", "SN is spilled and read within the same loops; it stays where it is used up"),
+    ("spill QK, A", "spill QK, AV", "no Einsum of this group reads AV, which goes to DRAM anyway; leave it out"),
+    ("spill QK, A", "spill QK, B", "no Einsum 'B' of this group to spill"),
+    ("  for p0:", "  for m1:", "GM does not walk all of p: add 'for p'"),
+    ("GM; SN; SD; A", "GM for p; SN for p; SD for p; A for p", None),
+    ("  for p0:", "  for p1:", "those are all the loops that it has of its own, inside of the group's"),
+    ("GM; SN; SD; A", "GM; SN; A", "it has no place for SD|SD comes between Einsums of one nest"),
+    ("p0 double", "p0", "QK is read by Einsums of two tiles at once|"),
+])  # fmt: skip
+def test_what_is_illegal_says_what_would_be_legal(right: str, wrong: str, message: str | None) -> None:
+    changed = ROWS.replace(right, wrong)
+    assert changed != ROWS
+    if message is None or message.endswith("|"):  # a point or one place for a row is enough
+        assert bound_rows(changed).fits
+        return
+    with pytest.raises(CascadeSimError, match="|".join(map(re.escape, message.split("|")))):
+        bound_rows(changed)
+
+
+def test_a_sum_is_not_read_inside_the_nest_that_it_goes_over() -> None:
+    wrong = ROWS.replace("  for p0:\n    array_1d [m over lanes]: GM; SN; SD; A",
+                         "  for m1:\n    array_1d [m0 over lanes]: GM for p; SN for p; SD for p; A for p")
+    with pytest.raises(IllegalMapping, match="SN reads GM before its loop over m has ended"):
+        bound_rows(wrong.replace("keep QK in global_buffer at p0", "keep QK in global_buffer at m1"))
+
+
+def test_nests_stand_in_the_group_itself() -> None:
+    with pytest.raises(NotationError, match="line 7: 'for' inside of another; both stand in the group itself"):
+        parse_mapping(ROWS.replace("    array_1d", "    for m1:\n      array_1d"))
+
+
+def test_what_stays_between_groups_is_not_spilled() -> None:
+    text = "keep QK in global_buffer\n".join(ROWS.partition("\n")[::2]).replace("spill QK, A", "spill QK")
+    with pytest.raises(CascadeSimError, match="QK"):
+        bound_rows(text.replace("rows for attention-3passkeep", "rows for attention-3pass\nkeep"))
+
+
+def test_slices_take_turns() -> None:
+    """Eight slices beside two: four, one, four, one; what is equal is a repetition."""
+    first, second = (Repeat(8, (TileRun(1, 1, 0),)),), (TileRun(2, 1, 1), TileRun(2, 1, 1))
+    assert woven(first, second) == (Repeat(2, (Repeat(4, (TileRun(1, 1, 0),)), TileRun(2, 1, 1))),)
+
+
+NESTED = [CHAIN, *map(find, ("attention-3pass", "attention-differential", "linear-attention"))]
+
+
+def nested(draw: st.DrawFn, draft: Draft) -> BoundGroup | None:
+    """Stretches of Einsums in loops of their own, and results that others read spilled; None where that is illegal."""
+    own, nests, place = {}, {}, 0
+    while place < len(draft.members):
+        length = draw(st.integers(1, len(draft.members) - place))
+        members = draft.members[place : place + length]
+        place += length
+        common = frozenset.intersection(*(draft.work(member).axes for member in members))
+        axes = sorted(axis for axis in common if draft.leaf[axis] > 1)
+        if not axes or draw(st.integers(0, 3)) == 0:
+            continue
+        axis = draw(st.sampled_from(axes))
+        loop = BoundLoop(f"{axis}{place}9", axis, draw(st.integers(1, draft.leaf[axis] - 1)), draft.leaf[axis])
+        own |= dict.fromkeys(members, (loop,))
+        nests |= dict.fromkeys(members, place) if len(members) > 1 else {}
+    made = [draft.work(member).output.tensor for member in draft.members]
+    if not own:
+        return None
+    found = replace(draft, own=own, nests=nests)
+    part_of = {run.place: number for number, part in enumerate(parts(found.runs)) for run in part}
+    readers = {tensor: [reader for reader in draft.problem.readers.get(tensor, ()) if reader in draft.members]
+               for tensor in made}  # fmt: skip
+    spills = {}
+    for tensor, member in zip(made, draft.members, strict=True):
+        apart = [reader for reader in readers[tensor] if part_of[reader] != part_of[member]]
+        if apart and (nests.get(member) or apart == readers[tensor]) and draw(st.booleans()):
+            spills[tensor] = apart
+    of = draft.problem.with_spills(spills)
+    found = replace(found, problem=of)
+    try:
+        return bind(found.overlapped(2 if found.pairs_tiles and draw(st.booleans()) else 1))
+    except IllegalMapping:
+        return None
+
+
+@st.composite
+def spilled_groups(draw: st.DrawFn) -> Case:
+    extents = {rank: draw(st.integers(1, 8)) for rank in "HMPEFRKNJ"} | {"H": draw(st.integers(1, 2))}
+    of: MappingProblem = sized(draw(st.sampled_from(NESTED)), extents, 1)
+    spec = array(*(draw(st.integers(1, most)) for most in (2, 3, 3)))
+    drafts = list(Neighbours(of, spec, tuple(range(len(of.work)))).drafts())
+    assume(bool(drafts))
+    group = nested(draw, drafts[draw(st.integers(0, len(drafts) - 1))])
+    assume(group is not None)
+    return Case(of, spec, group)
+
+
+def check_spilled(case: Case) -> None:
+    """Words, ports, results and cycles, as of any group."""
+    check_words(case)
+    check_ports(case.group)
+    check_schedule(case.group)
+    values: Mapping[str, np.ndarray] = inputs_of(case.of)
+    execution = Execution(case.of, values)
+    execution.groups((case.group,))
+    for name in case.of.cascade.outputs:
+        np.testing.assert_allclose(execution.arrays[name], expected_of(case.of, values)[name], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.slow
+@given(spilled_groups())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+def test_nests_and_spills_change_no_answer_and_do_all_of_the_work(case: Case) -> None:
+    check_spilled(case)
+
+
+@pytest.mark.nightly
+@given(spilled_groups())
+@settings(max_examples=1_500, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+def test_many_more_nests_and_spills(case: Case) -> None:
+    check_spilled(case)
