@@ -14,6 +14,7 @@ from cascadesim.accelerators.mapping.legality import (
     inputs_of,
 )
 from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fused, Keep
+from cascadesim.accelerators.mapping.placing import with_spills
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse
 from cascadesim.accelerators.mapping.runs import GLOBAL_BUFFER, BoundLoop, divides
 from cascadesim.accelerators.spec import SpatialArray
@@ -87,7 +88,7 @@ class KeepLines:
         return IllegalMapping(f"{self.name}, line {self.fused.line}: {message}")
 
     def with_spills(self) -> MappingProblem:
-        """The problem where Einsums of the group read what it spills from DRAM, but for those of the nest that makes it.
+        """The problem where Einsums of the group read what it spills from DRAM, those of the nest that makes it apart.
         """
         places = {work.name: place for place, work in enumerate(self.problem.work)}
         members = tuple(sorted(places[run.einsum] for run in self.fused.runs if run.einsum in places))
@@ -103,7 +104,7 @@ class KeepLines:
             apart = [place for place in sorted(readers) if places[name] not in nests
                      or nests.get(place) != nests[places[name]]]  # fmt: skip
             spilled[made[name]] = apart or sorted(readers)
-        return self.problem.with_spills(spilled)
+        return with_spills(self.problem, spilled)
 
     def loop_number(self, name: str, loops: Sequence[BoundLoop]) -> int:
         found = [number for number, loop in enumerate(loops) if loop.part == name]

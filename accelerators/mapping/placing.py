@@ -7,7 +7,7 @@ once, else into registers, else into the buffer. FuseMax (MICRO'24), section V, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from math import prod
@@ -56,6 +56,32 @@ def bind(draft: Draft) -> BoundGroup:
         return group
     more = (bound(draft.overlapped(tiles)) for tiles in OVERLAPS if tiles > group.in_flight)
     return min((*(each for each in more if each.fits), group), key=lambda each: each.bound_cycles)
+
+
+def with_spills(problem: MappingProblem, readers: Mapping[str, Collection[int]]) -> MappingProblem:
+    """The same where results have readers that take them from outside: by a name that nobody makes."""
+    key = "spills", tuple((tensor, frozenset(places)) for tensor, places in readers.items())
+    if readers and key not in problem.known:
+        names = {tensor: f"{tensor} from DRAM" for tensor in readers}
+        work = tuple(_reading(each, {tensor: name for tensor, name in names.items() if place in readers[tensor]})
+                     for place, each in enumerate(problem.work))
+        spilled = {name: tensor for tensor, name in names.items()}
+        problem.known[key] = replace(problem, work=work, spilled=spilled, known={})
+    found: MappingProblem = problem.known[key] if readers else problem
+    return found
+
+
+def without_spills(problem: MappingProblem) -> MappingProblem:
+    """The same where results are read by their names."""
+    if not problem.spilled:
+        return problem
+    return replace(problem, work=tuple(_reading(each, problem.spilled) for each in problem.work), spilled={}, known={})
+
+
+def _reading(work: Work, names: Mapping[str, str]) -> Work:
+    """An Einsum that reads tensors by other names."""
+    inputs = tuple(replace(use, tensor=names.get(use.tensor, use.tensor)) for use in work.inputs)
+    return work if inputs == work.inputs else replace(work, inputs=inputs)
 
 
 def illegal_spills(draft: Draft) -> Iterator[str]:

@@ -22,8 +22,7 @@ from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.mapper.search import KnownGroups, OwnLoops, search
 from cascadesim.accelerators.mapping.mapper.staying import with_staying
 from cascadesim.accelerators.mapping.nest import MOST_FUSED, CascadeMapping
-from cascadesim.accelerators.mapping.problem import MappingProblem
-from cascadesim.accelerators.mapping.reading import problem
+from cascadesim.accelerators.mapping.problem import MappingProblem, problem
 from cascadesim.accelerators.mapping.resolve import resolved, text_sizes
 from cascadesim.accelerators.mapping.runs import ARRAY_2D, GLOBAL_BUFFER, BoundRun, sides
 from cascadesim.accelerators.mapping.schedule.sliced import group_program

@@ -7,16 +7,21 @@ what they copy. Knows no machine and no loop.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import Any
 
 from cascadesim.accelerators.mapping.attended import AttendedKeys
-from cascadesim.accelerators.spec import differences_of_exponentials
-from cascadesim.einsum_cascades.analysis.passes import cycles, dependences
-from cascadesim.einsum_cascades.notation.ir import Cascade, Einsum
+from cascadesim.accelerators.spec import differences_of_exponentials, point_operations
+from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY, wholly_bound
+from cascadesim.einsum_cascades.analysis.passes import cycles, dependences, partitions, whole_extent
+from cascadesim.einsum_cascades.notation.algebra import factor_polynomial
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.ir import Access, Cascade, Einsum, Factor, Index
+from cascadesim.einsum_cascades.notation.operators import fiber_operator, is_copy
+from cascadesim.einsum_cascades.sparsity.masks import FULL
 
 STACKED = "stacked heads"  # an axis of what each query head has for itself; no Einsum walks it
 Tile = Mapping[str, int]  # axis -> elements
@@ -169,8 +174,7 @@ class MappingProblem:
     @cached_property
     def cycles(self) -> tuple[frozenset[int], ...]:
         """For each Einsum that computes, by place: the places of those that it and they need each other's values."""
-        place = {work.number: index for index, work in enumerate(self.work)}
-        found = cycles(self.cascade)
+        place, found = {work.number: index for index, work in enumerate(self.work)}, cycles(self.cascade)
         return tuple(frozenset(place[other] for other in found[work.number] if other in place) for work in self.work)
 
     @cached_property
@@ -226,37 +230,121 @@ class MappingProblem:
     def whole(self) -> dict[str, int]:
         return dict(self.extents)
 
-    def with_spills(self, readers: Mapping[str, Collection[int]]) -> MappingProblem:
-        """The same where results have readers that take them from outside: by a name that nobody makes."""
-        key = "spills", tuple((tensor, frozenset(places)) for tensor, places in readers.items())
-        if readers and key not in self.known:
-            names = {tensor: f"{tensor} from DRAM" for tensor in readers}
-            work = tuple(_reading(each, {tensor: name for tensor, name in names.items() if place in readers[tensor]})
-                         for place, each in enumerate(self.work))
-            spilled = {name: tensor for tensor, name in names.items()}
-            self.known[key] = replace(self, work=work, spilled=spilled, known={})
-        found: MappingProblem = self.known[key] if readers else self
-        return found
-
-    @property
-    def without_spills(self) -> MappingProblem:
-        """The same where results are read by their names."""
-        if not self.spilled:
-            return self
-        return replace(self, work=tuple(_reading(each, self.spilled) for each in self.work), spilled={}, known={})
-
     def stored(self, tensor: str) -> str:
-        """The result that a group reads by that name, or the tensor itself."""
         return self.spilled.get(tensor, tensor)
 
     def with_staying(self, words: Mapping[str, int], resting: Mapping[str, tuple[str, int]]) -> MappingProblem:
         """The same while tensors of so many words lie in the buffer, and others in the memories outside of it."""
-        if dict(words) == dict(self.staying) and dict(resting) == dict(self.resting):
-            return self
-        return replace(self, staying=dict(words), resting=dict(resting), known={})
+        same = dict(words) == dict(self.staying) and dict(resting) == dict(self.resting)
+        return self if same else replace(self, staying=dict(words), resting=dict(resting), known={})
 
 
-def _reading(work: Work, names: Mapping[str, str]) -> Work:
-    """An Einsum that reads tensors by other names."""
-    inputs = tuple(replace(use, tensor=names.get(use.tensor, use.tensor)) for use in work.inputs)
-    return work if inputs == work.inputs else replace(work, inputs=inputs)
+def problem(
+    cascade: Cascade, given: Mapping[str, int], instances: int = 1, stacked_heads: int = 1,
+    attended: AttendedKeys | None = None,
+) -> MappingProblem:  # fmt: skip
+    """Bind a cascade. `given`: extents by name in upper case, inner extents of its partitions (M0) included.
+
+    `stacked_heads`: query heads along the queries; what each has for itself (a sink) comes so many times. Raises
+    CascadeSimError for extents that are missing, and for gathered coordinates and operators on whole fibers.
+    """
+    sizes = dict(wholly_bound(cascade, given, FULL).extents)
+    chains = _chains(cascade)
+    walks = _walks(cascade, chains, sizes)
+    extents = {walk.axis: max(walk.cap, 1) for walk in walks.values()} | {axis: sizes[axis.upper()] for axis in chains}
+    sources = _sources(cascade)
+    extents |= {STACKED: stacked_heads} if stacked_heads > 1 else {}
+    reader = _Reader(cascade, walks, chains, sources, sizes, stacked_heads)
+    work = tuple(reader.work(number, einsum) for number, einsum in enumerate(cascade.einsums)
+                 if einsum.inputs and not (is_copy(einsum) and (einsum.name in sources or _is_start(einsum))))
+    starts = tuple((einsum.name, reader.operand(einsum.inputs[0], f"{cascade.name}, line {einsum.line}"))
+                   for einsum in cascade.einsums if is_copy(einsum) and _is_start(einsum))
+    return MappingProblem(cascade, extents, sizes, instances, work, sources, chains, starts, attended)
+
+
+def _is_start(einsum: Einsum) -> bool:
+    """A copy into the first value of a state, `RM[h,0,p] = SINK[h]`: it moves nothing by itself."""
+    return any(index.fixed is not None for index in einsum.output.indices)
+
+
+def _chains(cascade: Cascade) -> dict[str, tuple[str, ...]]:
+    """Axes that the text itself splits and no other partition shares a part with: m of (m1, m0)."""
+    found = partitions(cascade)
+    shared = {part for parts in found for part in parts if sum(part in other for other in found) > 1}
+    own = {whole_extent(parts).lower(): parts for parts in found if shared.isdisjoint(parts)}
+    return {axis: parts for axis, parts in own.items() if axis.isidentifier() and axis.upper() not in parts}
+
+
+def _walks(cascade: Cascade, chains: Mapping[str, tuple[str, ...]], sizes: Mapping[str, int]) -> dict[str, AxisWalk]:
+    found: dict[str, AxisWalk] = {}
+    for axis, parts in chains.items():
+        cap = sizes[axis.upper()]
+        for position, part in enumerate(parts):
+            grain = prod(sizes[inner.upper()] for inner in parts[position + 1 :])
+            found[part] = AxisWalk(axis, grain, cap)
+            cap = grain
+        found.setdefault(axis, AxisWalk(axis, 1, sizes[axis.upper()]))
+    return found | {rank: AxisWalk(rank, 1, sizes[rank.upper()]) for rank in cascade.ranks if rank not in found}
+
+
+def _sources(cascade: Cascade) -> dict[str, str]:
+    """Copy -> what it copies, where that is a whole tensor or the last value of a state."""
+    found: dict[str, str] = {}
+    for einsum in cascade.einsums:
+        if is_copy(einsum) and not _is_start(einsum) and set(einsum.output.ranks) <= set(einsum.inputs[0].ranks):
+            source = einsum.inputs[0].tensor
+            if sum(other.name == einsum.name for other in cascade.einsums) == 1:
+                found[einsum.name] = found.get(source, source)
+    return found
+
+
+@dataclass(frozen=True)
+class _Reader:
+    cascade: Cascade
+    ranks: Mapping[str, AxisWalk]
+    chains: Mapping[str, tuple[str, ...]]
+    sources: Mapping[str, str]
+    sizes: Mapping[str, int]
+    stacked_heads: int
+
+    def work(self, number: int, einsum: Einsum) -> Work:
+        where = f"{self.cascade.name}, line {einsum.line}"
+        if fiber_operator(einsum) is not None:
+            raise CascadeSimError(f"{where}: {einsum.text}: no loop nest of an array has an operator on whole fibers")
+        walks: dict[str, tuple[AxisWalk, ...]] = {}
+        for rank in einsum.ranks:
+            walk = self.ranks[rank]
+            walks[walk.axis] = (*walks.get(walk.axis, ()), walk)
+        inputs = tuple(dict.fromkeys(self.operand(access, where) for access in einsum.inputs))
+        iterates = frozenset(self.ranks[rank].axis for rank in einsum.iterates)
+        output = self.operand(einsum.output, where)
+        return Work(number, einsum, walks, output, inputs, dict(point_operations(einsum)), iterates)
+
+    def operand(self, access: Access, where: str) -> TensorUse:
+        if any(index.gather is not None for index in access.indices):
+            raise CascadeSimError(f"{where}: {access.tensor} is read where another tensor says; no loop nest of an "
+                                  f"array has gathered coordinates yet")
+        dimensions = tuple(self._dimensions(access))
+        final = any(index.final is not None for index in access.indices)
+        return TensorUse(access.tensor, self.sources.get(access.tensor, access.tensor), dimensions, final)
+
+    def _dimensions(self, access: Access) -> Iterator[Dimension]:
+        """Ranks that split one axis (m1, m0) make one dimension of it, on one coordinate or on several."""
+        joint = {axis for axis, parts in self.chains.items() if set(parts) <= set(access.ranks)}
+        axes = {self.ranks[rank].axis for rank in access.ranks}
+        if self.stacked_heads > 1 and "h" in axes and not axes & {KEY, QUERY}:
+            yield Dimension(((AxisWalk(STACKED, 1, self.stacked_heads), 1),))
+        for axis in sorted(joint):
+            yield Dimension(((AxisWalk(axis, 1, self.sizes[axis.upper()]), 1),))
+        for index in access.indices:
+            terms = tuple(self._terms(index, joint))
+            if terms:
+                yield Dimension(terms, self._number(index.divisor), sum(map(self._number, index.offsets)))
+
+    def _terms(self, index: Index, joint: set[str]) -> Iterator[tuple[AxisWalk, int]]:
+        for rank, factor in index.terms:
+            if self.ranks[rank].axis not in joint:
+                yield self.ranks[rank], abs(self._number(factor))
+
+    def _number(self, factor: Factor) -> int:
+        return int(factor_polynomial(factor).value(self.sizes))

@@ -191,13 +191,11 @@ def kept(group: BoundGroup, depth: int) -> Mapping[str, list[str]]:
 
 
 def kept_in_slices(group: BoundGroup, einsums: Collection[str]) -> Mapping[str, list[str]]:
-    """Memory -> tensors that pass by in slices, each for the Einsums that alone read or make it."""
+    """Memory -> tensors that pass by in slices, each with the first of the Einsums that alone read or make it."""
     found: dict[str, list[str]] = {}
     for resident in (*group.reads, *group.made):
         own = group.own_loops(resident)
-        users = {run.work.name for run in group.runs if resident.tensor in (
-            run.work.output.tensor, *(operand.tensor for operand in run.work.inputs))}  # fmt: skip
-        if not users <= set(einsums):
+        if group.user_of(resident).work.name not in einsums:
             continue
         if not resident.where and resident in group.reads:
             found.setdefault("passes by", []).append(resident.tensor)

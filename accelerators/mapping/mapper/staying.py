@@ -15,7 +15,7 @@ from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.keep_lines import span_of, staying_words, why_not_staying
 from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, Kept
 from cascadesim.accelerators.mapping.mapper.costs import ALIKE, Objective, cost, total
-from cascadesim.accelerators.mapping.placing import bind
+from cascadesim.accelerators.mapping.placing import bind, without_spills
 from cascadesim.accelerators.mapping.runs import GLOBAL_BUFFER, Resident, divides
 from cascadesim.accelerators.spec import OnChipMemory
 
@@ -80,7 +80,7 @@ def with_staying(groups: Sequence[BoundGroup], objective: Objective) -> tuple[Bo
     found = tuple(groups)
     if len(found) < 2:
         return found
-    problem, outer = found[0].problem.without_spills, [each.name for each in found[0].spec.memories]
+    problem, outer = without_spills(found[0].problem), [each.name for each in found[0].spec.memories]
     group_of = {run.place: number for number, group in enumerate(found) for run in group.runs}
     tensors = [tensor for tensor in problem.producers if why_not_staying(problem, group_of, tensor) is None]
     for tensor in sorted(tensors, key=lambda each: -_moved_words(found, each)):

@@ -20,8 +20,17 @@ from cascadesim.accelerators.mapping.nest import MOST_IN_FLIGHT
 from cascadesim.accelerators.mapping.problem import TensorUse
 from cascadesim.accelerators.mapping.runs import DRAM, BoundLoop, BoundRun, Resident
 from cascadesim.accelerators.mapping.schedule.program import Builder, program
-from cascadesim.accelerators.mapping.schedule.rounds import Items, Place, merged, repeated
-from cascadesim.accelerators.mapping.schedule.woven import Numbered, Open, in_column, slices_of, woven
+from cascadesim.accelerators.mapping.schedule.rounds import (
+    Items,
+    Numbered,
+    Open,
+    Place,
+    in_column,
+    merged,
+    repeated,
+    slices_of,
+    woven,
+)
 from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
 
 _NEXT = 1  # epochs after its own in which a result is stored: the loads of the next part come first

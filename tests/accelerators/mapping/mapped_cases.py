@@ -9,8 +9,7 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.attended import attended
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.plan import free_extents
-from cascadesim.accelerators.mapping.problem import MappingProblem
-from cascadesim.accelerators.mapping.reading import problem
+from cascadesim.accelerators.mapping.problem import MappingProblem, problem
 from cascadesim.accelerators.mapping.schedule.sliced import group_program
 from cascadesim.accelerators.spec import Buffer, SpatialArray
 from cascadesim.einsum_cascades.analysis.passes import partitions, whole_extent

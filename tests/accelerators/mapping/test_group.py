@@ -19,8 +19,7 @@ from cascadesim.accelerators.mapping.mapper.candidates import Neighbours
 from cascadesim.accelerators.mapping.mapper.residency import in_slices
 from cascadesim.accelerators.mapping.mapper.search import search
 from cascadesim.accelerators.mapping.placing import bind
-from cascadesim.accelerators.mapping.problem import MappingProblem
-from cascadesim.accelerators.mapping.reading import problem
+from cascadesim.accelerators.mapping.problem import MappingProblem, problem
 from cascadesim.accelerators.mapping.resolve import resolved
 from cascadesim.accelerators.mapping.runs import Resident, divides
 from cascadesim.accelerators.mapping.schedule.program import program

@@ -19,13 +19,13 @@ from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping
 from cascadesim.accelerators.mapping.mapper.candidates import Neighbours
 from cascadesim.accelerators.mapping.mapper.described import described
-from cascadesim.accelerators.mapping.placing import bind
+from cascadesim.accelerators.mapping.placing import bind, with_spills, without_spills
 from cascadesim.accelerators.mapping.plan import given as given_mapping
 from cascadesim.accelerators.mapping.problem import MappingProblem
 from cascadesim.accelerators.mapping.resolve import resolved
 from cascadesim.accelerators.mapping.runs import BoundLoop, parts
+from cascadesim.accelerators.mapping.schedule.rounds import woven
 from cascadesim.accelerators.mapping.schedule.sliced import group_program
-from cascadesim.accelerators.mapping.schedule.woven import woven
 from cascadesim.accelerators.mapping.text import find_mapping, parse_mapping
 from cascadesim.accelerators.program import Repeat, TileRun
 from cascadesim.accelerators.spec import SpatialArray
@@ -118,7 +118,7 @@ def test_the_shipped_mapping_is_faster_than_rows_of_scores_that_stay() -> None:
 def test_text_and_groups_say_the_same() -> None:
     group = bound_rows()
     text = described("rows", (group,))
-    again, = resolved(parse_mapping(str(text)), group.problem.without_spills, edge())
+    again, = resolved(parse_mapping(str(text)), without_spills(group.problem), edge())
     assert str(described("rows", (again,))) == str(text)
     assert "  for p0:\n    array_1d [m over lanes]: GM; SN; SD; A\n" in str(text)
     assert "  spill QK, A\n" in str(text)
@@ -199,7 +199,7 @@ def nested(draw: st.DrawFn, draft: Draft) -> BoundGroup | None:
         apart = [reader for reader in readers[tensor] if part_of[reader] != part_of[member]]
         if apart and (nests.get(member) or apart == readers[tensor]) and draw(st.booleans()):
             spills[tensor] = apart
-    of = draft.problem.with_spills(spills)
+    of = with_spills(draft.problem, spills)
     found = replace(found, problem=of)
     try:
         return bind(found.overlapped(2 if found.pairs_tiles and draw(st.booleans()) else 1))

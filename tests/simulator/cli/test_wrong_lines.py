@@ -72,7 +72,7 @@ LINES = [  # what is typed, and the part of the answer that says what to type in
     (f"{ARRAY} --set global_buffer.capacity_bytes=1KB", "needs 1028"),
     (f"{RUN} --attention flash", "`cascadesim list` names all"),
     (f"{RUN} --attention attention-1-pass", "did you mean 'attention-1pass'?"),
-    (f"{RUN} --mapping best", "known: flat, flat-streamed"),
+    (f"{RUN} --mapping best", "known: flat, flat-slices"),
     (f"{RUN} --mapping search", "takes no mapping"),
     (f"{RUN} --show roofline", "give one of: operations, einsums"),
     (f"{RUN} --plot out.pdf", "ends in .png or .svg"),

@@ -97,7 +97,8 @@ for top:
 
 
 def test_every_tensor_is_somewhere_exactly_once(fusemax: MappedRun) -> None:
-    for run in (fusemax, mapped("flat", "flat"), mapped("flat-streamed", "flat")):
+    names = "flat", "flat-streamed", "flat-spilled", "flat-slices"
+    for run in (fusemax, *(mapped(name, "flat") for name in names)):
         (group,) = run.groups
         where = [*(kept(group, depth) for depth in range(len(group.loops) + 1)),
                  *(kept_in_slices(group, [each.work.name]) for each in group.runs)]  # fmt: skip
@@ -124,7 +125,8 @@ def test_einsums_stand_in_boxes_of_their_unit(fusemax: MappedRun) -> None:
     assert keys.bottom < where["AV for f"].top < queries.bottom
 
 
-@pytest.mark.parametrize(("name", "arch"), [("fusemax", "fusemax"), ("flat", "flat"), ("flat-streamed", "flat")])
+@pytest.mark.parametrize(("name", "arch"), [
+    ("fusemax", "fusemax"), ("flat", "flat"), ("flat-streamed", "flat"), ("flat-slices", "flat")])  # fmt: skip
 def test_no_words_leave_their_box_or_lie_on_others(name: str, arch: str) -> None:
     found = laid_out(mapped(name, arch))
     for words in found.words:

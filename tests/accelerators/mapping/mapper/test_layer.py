@@ -18,8 +18,7 @@ from cascadesim.accelerators.mapping.mapper.residency import least_of_tiles, res
 from cascadesim.accelerators.mapping.mapper.search import best_group, every_group, least_cost, search
 from cascadesim.accelerators.mapping.placing import bound
 from cascadesim.accelerators.mapping.plan import Mapped, given, searched
-from cascadesim.accelerators.mapping.problem import MappingProblem
-from cascadesim.accelerators.mapping.reading import problem
+from cascadesim.accelerators.mapping.problem import MappingProblem, problem
 from cascadesim.accelerators.mapping.runs import BoundLoop
 from cascadesim.accelerators.mapping.text import parse_mapping
 from cascadesim.accelerators.spec import SpatialArray

@@ -19,8 +19,7 @@ from cascadesim.accelerators.mapping.mapper.many_cycles import Way
 from cascadesim.accelerators.mapping.mapper.single import fastest, ways
 from cascadesim.accelerators.mapping.placing import bound
 from cascadesim.accelerators.mapping.plan import plan_mapped, sized_problems
-from cascadesim.accelerators.mapping.problem import MappingProblem
-from cascadesim.accelerators.mapping.reading import problem
+from cascadesim.accelerators.mapping.problem import MappingProblem, problem
 from cascadesim.accelerators.mapping.resolve import resolved
 from cascadesim.accelerators.mapping.schedule.pipeline import lead
 from cascadesim.accelerators.mapping.text import parse_mapping
