@@ -27,7 +27,7 @@ from cascadesim.accelerators.mapping.runs import BoundLoop, parts
 from cascadesim.accelerators.mapping.schedule.rounds import woven
 from cascadesim.accelerators.mapping.schedule.sliced import group_program
 from cascadesim.accelerators.mapping.text import find_mapping, parse_mapping
-from cascadesim.accelerators.program import Repeat, TileRun
+from cascadesim.accelerators.program import After, Repeat, TileRun
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, NotationError
 from cascadesim.einsum_cascades.texts import find
@@ -93,6 +93,44 @@ def test_one_block_waits_for_itself() -> None:
     assert run(group_program(group)).cycles >= sum(group.busy_cycles.values())
     (serial,) = given_mapping(parse_mapping(ROWS.replace("interleave 2", "serial")), ATTENTION, one, edge()).groups
     assert run(group_program(serial)).cycles >= sum(group.busy_cycles.values()) + group.dram_cycles / 2
+
+
+def test_a_tile_by_itself_takes_its_parts_one_after_another() -> None:
+    """128 queries: 2 x 131,072 cycles of products, 4 x 32,768 of the lanes, and 32 until the scores have left."""
+    group = bound_rows()
+    assert group.latency(group.leaf) == 3 * 131072 + 32
+    assert group.open_cycles == 64 // 2 * (3 * 131072 + 32)
+
+
+def test_what_is_stored_is_there_before_it_is_loaded_and_a_third_block_waits_for_the_first() -> None:
+    tasks = {task.name: task.after for task in group_program(bound_rows()).tasks}
+    assert After("store QK", same_column=True) in tasks["load QK from DRAM"]
+    assert After("store A", same_column=True) in tasks["load A from DRAM"]
+    assert After("AV", same_column=True) in tasks["QK"]
+    assert After("AV", same_column=True) not in tasks["GM"]
+    serial = {task.name: task.after for task in group_program(bound_rows(ROWS.replace("interleave 2", "serial"))).tasks}
+    assert After("store QK", latest=True) in serial["load QK from DRAM"]
+
+
+def test_registers_hold_what_a_slice_has() -> None:
+    """A row has one maximum and one sum, of 512 words that the lanes hold; the block has 1,024 of each."""
+    short = (("b", 1), ("h", 1), ("g", 1), ("m", 1024), ("p", 4096), ("e", 16), ("f", 16))
+    text = ROWS.replace("p1 by 128", "p1 by 1024").replace("m1 by 128", "m1 by 32")
+    (group,) = given_mapping(parse_mapping(text), ATTENTION, short, edge()).groups
+    assert {made.tensor: made.where for made in group.made if made.tensor in ("GM", "SD")} == {
+        "GM": "registers", "SD": "registers"}  # fmt: skip
+
+
+def test_einsums_of_the_nest_that_makes_a_result_read_it_as_it_is_made() -> None:
+    """GM takes the maximum of scores beside them; SN alone has them back from DRAM, A the numerators; SD beside SN."""
+    (group,) = given_mapping(find_mapping("flat-slices"), ATTENTION, LONG, edge()).groups
+    assert [[run.work.name for run in part] for part in group.parts] == [["QK", "GM"], ["SN", "SD"], ["A", "AV"]]
+    assert {run.work.name: [use.tensor for use in run.work.inputs] for run in group.runs} == {
+        "QK": ["Q", "K"], "GM": ["QK"], "SN": ["QK from DRAM", "GM"], "SD": ["SN"], "A": ["SN from DRAM", "SD"],
+        "AV": ["A", "V"]}  # fmt: skip
+    pairs, words, blocks = 8192 * 8192, 8192 * 128, -(-8192 // group.leaf["p"])
+    assert group.read_words == words + 2 * blocks * words + 2 * pairs
+    assert group.bound_cycles <= run(group_program(group)).cycles < 1.12 * group.bound_cycles
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 3, 4, 5, 8])
