@@ -71,6 +71,13 @@ def with_spills(problem: MappingProblem, readers: Mapping[str, Collection[int]])
     return found
 
 
+def in_problem(group: BoundGroup, problem: MappingProblem) -> BoundGroup:
+    """The same group of a problem in which its Einsums are the same."""
+    readers = {tensor: [run.place for run in group.runs if reads(run, name)]
+               for name, tensor in group.problem.spilled.items()}  # fmt: skip
+    return replace(group, problem=with_spills(problem, readers))
+
+
 def without_spills(problem: MappingProblem) -> MappingProblem:
     """The same where results are read by their names."""
     if not problem.spilled:

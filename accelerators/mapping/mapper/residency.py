@@ -75,7 +75,7 @@ def residents(
     if hopeless and bound(draft.overlapped(2)).fits:
         return
     fits = fits and not hopeless
-    group = _resident(draft, objective) if fits else None
+    group = resident(draft, objective) if fits else None
     if group is not None and (objective == "latency" or group.overlap != 1):
         yield group
     if objective == "latency" and fits and (group is None or (waits_for_dram(group) and comes_again(group))):
@@ -84,13 +84,13 @@ def residents(
     if many or not neighbours.slices or (group is not None and group.in_flight > 1):
         return
     for number, each in enumerate(in_slices(draft)):
-        sliced = _resident(each, objective)
+        sliced = resident(each, objective)
         if sliced is not None:
             yield sliced
         if sliced is None or sliced.in_flight == 1:
-            shorter = neighbours.narrowed(draft, _widest(each)) if draft.loops else ()
+            shorter = neighbours.narrowed(draft, widest(each)) if draft.loops else ()
             same = (other for narrow in shorter for other in islice(in_slices(narrow), number, number + 1))
-            yield from (found for other in same if (found := _resident(other, objective)) is not None)
+            yield from (found for other in same if (found := resident(other, objective)) is not None)
 
 
 def _moves_too_much(draft: Draft, least: Cost) -> bool:
@@ -106,8 +106,8 @@ def shorter(neighbours: Neighbours, draft: Draft, least: Cost) -> Iterator[Bound
         return
     if least_of_tiles(draft, draft.leaf) >= least[0] or bound(draft.overlapped(2)).fits:
         return
-    for narrow in neighbours.narrowed(draft, _widest(draft)):
-        group = _resident(narrow) if least_of_tiles(narrow, narrow.leaf) < least[0] else None
+    for narrow in neighbours.narrowed(draft, widest(draft)):
+        group = resident(narrow) if least_of_tiles(narrow, narrow.leaf) < least[0] else None
         if group is not None:
             yield group
 
@@ -126,7 +126,7 @@ def between(draft: Draft) -> Iterator[BoundGroup]:
     for longer in islice(sorted((each for each in times if now < each < 2 * now), reverse=True), MOST_BETWEEN):
         loops = (*draft.loops[:number], replace(outer, step=longer * leaf.step), *draft.loops[number + 1:-1],
                  replace(leaf, outer=longer * leaf.step))  # fmt: skip
-        group = _resident(replace(draft, loops=loops))
+        group = resident(replace(draft, loops=loops))
         if group is not None:
             yield group
 
@@ -166,7 +166,7 @@ def _wider(draft: Draft) -> Iterator[BoundGroup]:
                 yield stepped(now + fitting, kept)
 
 
-def _widest(draft: Draft) -> int:
+def widest(draft: Draft) -> int:
     """The longest step of its innermost loop with which two tiles fit, 0 where none does.
 
     What is kept grows with the step by nearly as much for each element: guesses lie where a straight line says.
@@ -194,7 +194,7 @@ def _widest(draft: Draft) -> int:
     return low
 
 
-def _resident(draft: Draft, objective: Objective = "latency") -> BoundGroup | None:
+def resident(draft: Draft, objective: Objective = "latency") -> BoundGroup | None:
     """Overlap tiles as far as helps and the buffer goes, then keep inputs further out where that saves traffic.
 
     For latency less overlap is tried, too, where the channel is the slow one and more room would save words.

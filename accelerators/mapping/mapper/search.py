@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from math import inf
 from typing import Literal, NamedTuple
 
@@ -30,9 +31,9 @@ from cascadesim.accelerators.mapping.mapper.costs import (
 from cascadesim.accelerators.mapping.mapper.many_cycles import Way
 from cascadesim.accelerators.mapping.mapper.residency import between, least_of_tiles, residents, shorter
 from cascadesim.accelerators.mapping.mapper.single import fastest
-from cascadesim.accelerators.mapping.mapper.staying import in_memories
+from cascadesim.accelerators.mapping.mapper.staying import in_memories, pass_by_pass
 from cascadesim.accelerators.mapping.nest import MOST_FUSED
-from cascadesim.accelerators.mapping.placing import bound, does_not_fit
+from cascadesim.accelerators.mapping.placing import bound, does_not_fit, in_problem
 from cascadesim.accelerators.mapping.problem import MappingProblem
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
@@ -79,7 +80,7 @@ class KnownGroups:
             else:
                 best = best_group(problem, spec, members, objective, fine, below, thorough, own)
             self.found[key] = best, below
-        return best if best.group is None else best._replace(group=replace(best.group, problem=problem))
+        return best if best.group is None else best._replace(group=in_problem(best.group, problem))
 
 
 def search(
@@ -275,8 +276,10 @@ def _best_of(neighbours: Neighbours, objective: Objective, known: Best, least: C
     chosen: Draft | None = None
     busy: dict[object, float] = {}  # orders of loops make no difference to it
     floor = least_cost(problem, spec, members, objective)
+    shapes: dict[object, Draft] = {}  # orders of loops with units and space, whatever the sizes of tiles
     for draft in neighbours.drafts():
         tried += 1
+        shapes.setdefault((tuple(loop.axis for loop in draft.loops), tuple(draft.spaces.values())), draft)
         leaf = problem.whole() | {loop.axis: min(loop.step, loop.outer) for loop in draft.loops}
         alike = tuple(leaf.values()), tuple(draft.spaces.values())
         if alike not in busy:
@@ -292,7 +295,9 @@ def _best_of(neighbours: Neighbours, objective: Objective, known: Best, least: C
             return Best(best, tried, fits)
         if objective == "latency":
             drafts.append(draft)
-    for each in _other_steps(neighbours, drafts, chosen, least):
+    apart = objective == "latency" and neighbours.slices and neighbours.frugally and len(members) > 2
+    passing = shapes.values() if apart else ()
+    for each in chain(_other_steps(neighbours, drafts, chosen, least), pass_by_pass(passing)):
         group = in_memories(each, objective)
         if (own := cost(group, objective)) < least:
             best, least, fits = group, own, True

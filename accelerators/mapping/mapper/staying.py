@@ -1,4 +1,5 @@
-"""What stays where besides the tiles of a group: tiles further out in other memories, results between groups.
+"""What stays where besides the tiles of a group: tiles further out in other memories, results between groups. And what
+a group lets go to DRAM: what one of its passes over an axis makes for another.
 
 A result that stays whole in the buffer is written there where it is made and read from there: neither its store nor its
 loads pass the DRAM channel. In another memory it is stored there and loaded from there. It takes its room in all groups
@@ -8,15 +9,16 @@ next one begins.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.keep_lines import span_of, staying_words, why_not_staying
 from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, Kept
 from cascadesim.accelerators.mapping.mapper.costs import ALIKE, Objective, cost, total
-from cascadesim.accelerators.mapping.placing import bind, without_spills
-from cascadesim.accelerators.mapping.runs import GLOBAL_BUFFER, Resident, divides
+from cascadesim.accelerators.mapping.mapper.residency import SLICES, resident, widest
+from cascadesim.accelerators.mapping.placing import bind, with_spills, without_spills
+from cascadesim.accelerators.mapping.runs import ARRAY_2D, GLOBAL_BUFFER, BoundLoop, Resident, divides, layouts
 from cascadesim.accelerators.spec import OnChipMemory
 
 
@@ -92,6 +94,54 @@ def with_staying(groups: Sequence[BoundGroup], objective: Objective) -> tuple[Bo
                 found = other
                 break
     return found
+
+
+def pass_by_pass(drafts: Iterable[Draft]) -> Iterator[BoundGroup]:
+    """Groups with a nest for each pass over an axis, in tiles as long as fit along their innermost loop: what goes from
+    pass to pass along that axis has room for slices only, and goes by DRAM."""
+    for draft in (draft for draft in drafts if draft.loops):
+        *outer, last = draft.loops
+        for nested in _in_passes(replace(draft, loops=(*outer, replace(last, step=last.outer)))):
+            step = widest(nested)
+            found = resident(replace(nested, loops=(*outer, replace(last, step=step)))) if step else None
+            if found is not None:
+                yield found
+
+
+def _in_passes(draft: Draft) -> Iterator[Draft]:
+    """The group with its passes over the longest axis that it sums over and does not loop over, in slices of several
+    lengths. A pass ends before an Einsum that reads a sum of it, or lacks the axis."""
+    works = {member: draft.work(member) for member in draft.members}
+    axes = frozenset().union(*(work.reduced for work in works.values())) - draft.axes - draft.problem.chains.keys()
+    axis = max(sorted(axes), key=lambda each: draft.leaf[each], default=None)
+    if axis is None or draft.after or any(work.iterates for work in works.values()):
+        return
+    passes: list[list[int]] = []
+    closed: set[str] = set()
+    for member, work in works.items():
+        apart = not passes or axis not in works[passes[-1][-1]].axes
+        if apart or axis not in work.axes or any(use.tensor in closed for use in work.inputs):
+            passes.append([])
+            closed = set()
+        passes[-1].append(member)
+        closed |= {work.output.tensor} if axis in work.reduced else set()
+    spills = dict(_between(draft, passes, axis))
+    side = max(layouts(draft.spec, ARRAY_2D)[0])
+    for step in (times * side for times in SLICES if spills and times * side < draft.leaf[axis]):
+        loop = BoundLoop(f"{axis}1", axis, step, draft.leaf[axis])
+        own = {member: (loop,) for member, work in works.items() if axis in work.axes}
+        nests = {member: number for number, each in enumerate(passes, 1) for member in each if len(each) > 1}
+        yield replace(draft, problem=with_spills(draft.problem, spills), own=own, nests=nests)
+
+
+def _between(draft: Draft, passes: Sequence[Sequence[int]], axis: str) -> Iterator[tuple[str, list[int]]]:
+    """Results along an axis that later passes read, with the Einsums that do."""
+    for each in passes:
+        for member in (member for member in each if axis in draft.work(member).output.axes):
+            tensor = draft.work(member).output.tensor
+            readers = [reader for reader in draft.readers(tensor) if reader not in each]
+            if readers:
+                yield tensor, readers
 
 
 def _moved_words(groups: Sequence[BoundGroup], tensor: str) -> int:

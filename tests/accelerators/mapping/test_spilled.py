@@ -21,6 +21,7 @@ from cascadesim.accelerators.mapping.mapper.candidates import Neighbours
 from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.placing import bind, with_spills, without_spills
 from cascadesim.accelerators.mapping.plan import given as given_mapping
+from cascadesim.accelerators.mapping.plan import searched
 from cascadesim.accelerators.mapping.problem import MappingProblem
 from cascadesim.accelerators.mapping.resolve import resolved
 from cascadesim.accelerators.mapping.runs import BoundLoop, parts
@@ -147,10 +148,29 @@ def test_every_block_does_its_work_once(blocks: int) -> None:
 def test_the_shipped_mapping_is_faster_than_rows_of_scores_that_stay() -> None:
     """8,192 keys of depth 128 on 512 KiB: 31 rows of scores would fit, so that K and V come 265 times."""
     (spilled,) = given_mapping(find_mapping("flat-spilled"), ATTENTION, LONG, edge()).groups
-    assert spilled.leaf["p"] == 228  # as many rows as fit
+    assert spilled.leaf["p"] == 391  # as many queries as fit beside two rows of scores
     streamed = str(find_mapping("flat-streamed")).replace("p1 by array_2d.rows", "p1 by fit global_buffer")
     (rows,) = given_mapping(parse_mapping(streamed), ATTENTION, LONG, edge()).groups
     assert spilled.bound_cycles < 0.7 * rows.bound_cycles
+
+
+@pytest.mark.slow
+def test_a_search_gives_each_pass_over_the_keys_a_nest() -> None:
+    """Capped scores of 4,096 keys on 128 KiB: three groups one after another wait for the lanes, and for DRAM, in turn.
+
+    Scores, maximum | numerators, sums | weights, products: what goes along the keys from one to the next is spilled.
+    """
+    sizes = (("b", 1), ("h", 1), ("g", 1), ("m", 4096), ("p", 4096), ("e", 64), ("f", 64))
+    spec = load("edge-array", ("global_buffer.capacity_bytes=131072",)).spec  # type: ignore[attr-defined]
+    found = searched(find("attention-softcap"), sizes, spec)
+    (group,) = found.groups
+    assert [[run.work.name for run in part] for part in group.parts] == [
+        ["QK", "SC", "GM"], ["SN", "SD"], ["A", "AV"]]  # fmt: skip
+    assert set(group.problem.spilled.values()) == {"SC", "SN"}
+    text = described("found", found.groups)
+    (again,) = resolved(parse_mapping(str(text)), without_spills(group.problem), spec)
+    assert str(described("found", (again,))) == str(text)
+    assert run(group_program(again)).cycles == run(group_program(group)).cycles < 14_500_000  # 15,745,293 of the groups
 
 
 def test_text_and_groups_say_the_same() -> None:
