@@ -300,7 +300,7 @@ def _best_of(neighbours: Neighbours, objective: Objective, known: Best, least: C
     for each in chain(_other_steps(neighbours, drafts, chosen, least), pass_by_pass(passing)):
         group = in_memories(each, objective)
         if (own := cost(group, objective)) < least:
-            best, least, fits = group, own, True
+            best, least, fits = group, own, fits or not group.in_slices
     return Best(best, tried, fits)
 
 
