@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import replace
 
-import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
-from hypothesis import strategies as st
-from mapped_cases import CHAIN, array, check_ports, check_schedule, sized
-from test_group import Case, check_words, expected_of, inputs_of
-from walker import Execution
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping
-from cascadesim.accelerators.mapping.mapper.candidates import Neighbours
+from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.mapper.described import described
-from cascadesim.accelerators.mapping.placing import bind, with_spills, without_spills
+from cascadesim.accelerators.mapping.placing import without_spills
 from cascadesim.accelerators.mapping.plan import given as given_mapping
 from cascadesim.accelerators.mapping.plan import searched
-from cascadesim.accelerators.mapping.problem import MappingProblem
 from cascadesim.accelerators.mapping.resolve import resolved
-from cascadesim.accelerators.mapping.runs import BoundLoop, parts
 from cascadesim.accelerators.mapping.schedule.rounds import woven
 from cascadesim.accelerators.mapping.schedule.sliced import group_program
 from cascadesim.accelerators.mapping.text import find_mapping, parse_mapping
 from cascadesim.accelerators.program import After, Repeat, TileRun
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError, NotationError
+from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.texts import find
 from cascadesim.simulator.engine.engine import run
 
@@ -134,7 +124,7 @@ def test_einsums_of_the_nest_that_makes_a_result_read_it_as_it_is_made() -> None
     assert group.bound_cycles <= run(group_program(group)).cycles < 1.12 * group.bound_cycles
 
 
-@pytest.mark.parametrize("blocks", [1, 2, 3, 4, 5, 8])
+@pytest.mark.parametrize("blocks", range(1, 10))
 def test_every_block_does_its_work_once(blocks: int) -> None:
     some = tuple((rank, {"p": 128 * blocks - 7, "m": 1000, "b": 3}.get(rank, size)) for rank, size in LONG)
     (group,) = given_mapping(parse_mapping(ROWS), ATTENTION, some, edge()).groups
@@ -210,6 +200,61 @@ def test_a_sum_is_not_read_inside_the_nest_that_it_goes_over() -> None:
         bound_rows(wrong.replace("keep QK in global_buffer at p0", "keep QK in global_buffer at m1"))
 
 
+TWO = cascade("two-products", """
+    Y[p,n] = A[p,k] * W[k,n]
+    Z[p,k] = Y[p,n] * U[n,k]
+""")
+PRODUCTS = """\
+mapping two for two-products
+for p1:
+  split p: p1 by 32, p0
+  split n: n1 by 32, n0
+  array_2d [p0 over rows, n0 over columns]: Y for n1, k
+  array_2d [p0 over rows, k over columns]: Z for n1, n0
+  spill Y
+  overlap interleave 2
+"""
+SIZES = (("b", 2), ("p", 100), ("k", 64), ("n", 128))
+
+
+def test_parts_of_one_unit_follow_each_other() -> None:
+    """Y is stored slice by slice, and all of a block is there before its first slice comes back."""
+    (group,) = given_mapping(parse_mapping(PRODUCTS), TWO, SIZES, edge()).groups
+    schedule = run(group_program(group))
+    assert schedule.cycles >= 2 * group.bound_cycles
+    assert group.written_words == 100 * 128 + 100 * 64
+    assert {read.tensor: group.filled(read) for read in group.reads} == {
+        "A": 100 * 64, "W": 4 * 64 * 128, "Y from DRAM": 100 * 128, "U": 4 * 128 * 64}  # fmt: skip
+
+
+def test_a_spilled_sum_is_not_read_before_the_loop_that_it_goes_over() -> None:
+    open_loop = PRODUCTS.replace("for p1:", "for p1, k1:").replace("  split n:", "  split k: k1 by 32, k0\n  split n:")
+    with pytest.raises(IllegalMapping, match="Z reads Y before its loop over k has ended"):
+        given_mapping(parse_mapping(open_loop.replace(", k\n", ", k0\n").replace("k over", "k0 over").replace(
+            "interleave 2", "serial")), TWO, SIZES, edge())  # fmt: skip
+
+
+def test_a_running_value_is_not_spilled() -> None:
+    text = str(find_mapping("fusemax")).replace("  overlap pipeline", "  spill RM\n  overlap serial")
+    with pytest.raises(IllegalMapping, match="RM is carried on, or stays between groups; it cannot be spilled"):
+        given_mapping(parse_mapping(text), find("attention-1pass"), LONG, load("fusemax").spec)  # type: ignore[attr-defined]
+
+
+def test_einsums_of_a_nest_on_two_units_overlap_slice_by_slice() -> None:
+    """GM goes on with the first slice of scores, 32 cycles later; it ends when both have done theirs."""
+    (group,) = given_mapping(find_mapping("flat-slices"), ATTENTION, LONG, edge()).groups
+    scores, maximum, *_ = group.runs
+    ends = group.path({})
+    own = [each.tile_cycles(group.leaf) for each in (scores, maximum)]
+    assert ends[scores.place] == own[0] > own[1]
+    assert ends[maximum.place] == own[0] + 32
+    serial = str(find_mapping("flat-slices")).replace("interleave 2", "serial")
+    slow = load("flat-edge", ("dram.bandwidth_bytes_per_s=5e9",)).spec  # type: ignore[attr-defined]
+    short = tuple((rank, {"m": 512, "p": 512}.get(rank, size)) for rank, size in LONG)
+    (alone,) = given_mapping(parse_mapping(serial), ATTENTION, short, slow).groups
+    assert alone.bound_cycles <= run(group_program(alone)).cycles  # scores leave while their maximum is taken
+
+
 def test_nests_stand_in_the_group_itself() -> None:
     with pytest.raises(NotationError, match="line 7: 'for' inside of another; both stand in the group itself"):
         parse_mapping(ROWS.replace("    array_1d", "    for m1:\n      array_1d"))
@@ -225,79 +270,3 @@ def test_slices_take_turns() -> None:
     """Eight slices beside two: four, one, four, one; what is equal is a repetition."""
     first, second = (Repeat(8, (TileRun(1, 1, 0),)),), (TileRun(2, 1, 1), TileRun(2, 1, 1))
     assert woven(first, second) == (Repeat(2, (Repeat(4, (TileRun(1, 1, 0),)), TileRun(2, 1, 1))),)
-
-
-NESTED = [CHAIN, *map(find, ("attention-3pass", "attention-differential", "linear-attention"))]
-
-
-def nested(draw: st.DrawFn, draft: Draft) -> BoundGroup | None:
-    """Stretches of Einsums in loops of their own, and results that others read spilled; None where that is illegal."""
-    own, nests, place = {}, {}, 0
-    while place < len(draft.members):
-        length = draw(st.integers(1, len(draft.members) - place))
-        members = draft.members[place : place + length]
-        place += length
-        common = frozenset.intersection(*(draft.work(member).axes for member in members))
-        axes = sorted(axis for axis in common if draft.leaf[axis] > 1)
-        if not axes or draw(st.integers(0, 3)) == 0:
-            continue
-        axis = draw(st.sampled_from(axes))
-        loop = BoundLoop(f"{axis}{place}9", axis, draw(st.integers(1, draft.leaf[axis] - 1)), draft.leaf[axis])
-        own |= dict.fromkeys(members, (loop,))
-        nests |= dict.fromkeys(members, place) if len(members) > 1 else {}
-    made = [draft.work(member).output.tensor for member in draft.members]
-    if not own:
-        return None
-    found = replace(draft, own=own, nests=nests)
-    part_of = {run.place: number for number, part in enumerate(parts(found.runs)) for run in part}
-    readers = {tensor: [reader for reader in draft.problem.readers.get(tensor, ()) if reader in draft.members]
-               for tensor in made}  # fmt: skip
-    spills = {}
-    for tensor, member in zip(made, draft.members, strict=True):
-        apart = [reader for reader in readers[tensor] if part_of[reader] != part_of[member]]
-        if apart and (nests.get(member) or apart == readers[tensor]) and draw(st.booleans()):
-            spills[tensor] = apart
-    of = with_spills(draft.problem, spills)
-    found = replace(found, problem=of)
-    try:
-        return bind(found.overlapped(2 if found.pairs_tiles and draw(st.booleans()) else 1))
-    except IllegalMapping:
-        return None
-
-
-@st.composite
-def spilled_groups(draw: st.DrawFn) -> Case:
-    extents = {rank: draw(st.integers(1, 8)) for rank in "HMPEFRKNJ"} | {"H": draw(st.integers(1, 2))}
-    of: MappingProblem = sized(draw(st.sampled_from(NESTED)), extents, 1)
-    spec = array(*(draw(st.integers(1, most)) for most in (2, 3, 3)))
-    drafts = list(Neighbours(of, spec, tuple(range(len(of.work)))).drafts())
-    assume(bool(drafts))
-    group = nested(draw, drafts[draw(st.integers(0, len(drafts) - 1))])
-    assume(group is not None)
-    return Case(of, spec, group)
-
-
-def check_spilled(case: Case) -> None:
-    """Words, ports, results and cycles, as of any group."""
-    check_words(case)
-    check_ports(case.group)
-    check_schedule(case.group)
-    values: Mapping[str, np.ndarray] = inputs_of(case.of)
-    execution = Execution(case.of, values)
-    execution.groups((case.group,))
-    for name in case.of.cascade.outputs:
-        np.testing.assert_allclose(execution.arrays[name], expected_of(case.of, values)[name], rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.slow
-@given(spilled_groups())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
-def test_nests_and_spills_change_no_answer_and_do_all_of_the_work(case: Case) -> None:
-    check_spilled(case)
-
-
-@pytest.mark.nightly
-@given(spilled_groups())
-@settings(max_examples=1_500, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
-def test_many_more_nests_and_spills(case: Case) -> None:
-    check_spilled(case)
