@@ -240,6 +240,14 @@ def test_a_running_value_is_not_spilled() -> None:
         given_mapping(parse_mapping(text), find("attention-1pass"), LONG, load("fusemax").spec)  # type: ignore[attr-defined]
 
 
+def test_tiles_of_the_text_are_looped_over_by_groups() -> None:
+    """Running values go from tile to tile of keys: those are shared loops."""
+    apart = str(find_mapping("fusemax")).replace(", m1, p1:", ", p1:")
+    text = apart.replace("  array_2d", "  for m1:\n    array_2d", 1)
+    with pytest.raises(IllegalMapping, match="the text splits m into m1, m0, which only a group may loop over"):
+        given_mapping(parse_mapping(text), find("attention-1pass"), LONG, edge())
+
+
 def test_einsums_of_a_nest_on_two_units_overlap_slice_by_slice() -> None:
     """GM goes on with the first slice of scores, 32 cycles later; it ends when both have done theirs."""
     (group,) = given_mapping(find_mapping("flat-slices"), ATTENTION, LONG, edge()).groups
