@@ -278,3 +278,5 @@ def test_slices_take_turns() -> None:
     """Eight slices beside two: four, one, four, one; what is equal is a repetition."""
     first, second = (Repeat(8, (TileRun(1, 1, 0),)),), (TileRun(2, 1, 1), TileRun(2, 1, 1))
     assert woven(first, second) == (Repeat(2, (Repeat(4, (TileRun(1, 1, 0),)), TileRun(2, 1, 1))),)
+    assert woven(first, ()) == first
+    assert woven((), second) == second
