@@ -87,7 +87,7 @@ class KeepLines:
     def error(self, message: str) -> IllegalMapping:
         return IllegalMapping(f"{self.name}, line {self.fused.line}: {message}")
 
-    def with_spills(self) -> MappingProblem:
+    def spilling(self) -> MappingProblem:
         """The problem where Einsums of the group read what it spills from DRAM, those of the nest that makes it apart.
         """
         places = {work.name: place for place, work in enumerate(self.problem.work)}

@@ -131,7 +131,7 @@ class LayeredGroup(TiledGroup):
         """Room in the buffer, or in accumulators; what the group makes and uses up in a tile takes turns there.
 
         Tiles of what stays whole are made in their place. Where Einsums take a tile slice by slice, one tile after
-        another, that of the fullest part of a tile.
+        another, that of the fullest part of a tile; where tiles overlap, nests of different ones run side by side.
         """
         innermost, staying = len(self.loops), self.problem.staying
         leaving = {operand.tensor for operand in self.writes}
@@ -145,12 +145,37 @@ class LayeredGroup(TiledGroup):
                  and run.place not in in_place]  # fmt: skip
         stays = sum(staying.values()) if memory == GLOBAL_BUFFER else 0
         if not (self.in_slices and self.in_flight == 1):
-            whole = sum(map(self.room_words, kept))
-            return stays + whole + (self.in_flight * most_room([held for _, held in turns], self.ended) if turns else 0)
+            apart: dict[int, list[Held]] = {}  # what nests make has the places of their slices
+            for made, held in turns:
+                apart.setdefault(held.maker.nest if made.depth > innermost else 0, []).append(held)
+            most = sum(most_room(each, self.ended) for each in apart.values())
+            return stays + sum(map(self.room_words, kept)) + self.in_flight * most
         return stays + max(
             sum(self.room_words(each) for each in kept if self.is_there(each, number))
             + most_room([held for made, held in turns if self.is_there(made, number)], self.ended)
             for number in range(len(self.parts)))  # fmt: skip
+
+    @cached_property
+    def slice_places(self) -> Mapping[str, tuple[str, str]]:
+        """What nests make slice by slice has as many places as tiles overlap: for its last user in the nest, and for
+        its store, the tasks that fill a place and free it."""
+        found: dict[str, tuple[str, str]] = {}
+        nested = self.problem.spilled or any(run.nest for run in self.runs)
+        for made, run in zip(self.made, self.runs, strict=True) if nested and self.in_flight > 1 else ():
+            name, tensor, inside = run.work.name, made.tensor, len(self.loops) + len(run.own)
+            readers = [other.work.name for part in self.parts if run in part for other in part
+                       if any(use.tensor == tensor for use in other.work.inputs)]  # fmt: skip
+            if run.own and readers and made.depth == inside:
+                found[f"{tensor} for {readers[-1]}"] = name, readers[-1]
+            stored_inside = made.depth if made.where else self.complete_inside(run)
+            if run.own and tensor in {use.tensor for use in self.writes} and stored_inside == inside:
+                found[f"{tensor} to leave"] = name, f"store {tensor}"
+        return found
+
+    def complete_inside(self, run: BoundRun) -> int:
+        """Loops outside what leaves the unit at once: those outside the first loop of its own that it sums over."""
+        sums = (number for number, loop in enumerate(run.own) if loop.axis in run.work.reduced)
+        return len(self.loops) + next(sums, len(run.own))
 
     @cached_property
     def parts(self) -> Sequence[tuple[BoundRun, ...]]:

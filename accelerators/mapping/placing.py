@@ -48,14 +48,19 @@ def bind(draft: Draft) -> BoundGroup:
 
     Raises IllegalMapping with the first reason.
     """
-    for reason in chain(illegal(draft), illegal_steps(draft), illegal_slices(draft), illegal_memories(draft),
-                        illegal_spills(draft)):  # fmt: skip
+    for reason in reasons(draft):
         raise IllegalMapping(f"{draft.problem.cascade.name}: {reason}")
     group = bound(draft)
     if draft.in_flight is not None or draft.own or group.stages is not None:
         return group
     more = (bound(draft.overlapped(tiles)) for tiles in OVERLAPS if tiles > group.in_flight)
     return min((*(each for each in more if each.fits), group), key=lambda each: each.bound_cycles)
+
+
+def reasons(draft: Draft) -> Iterator[str]:
+    """Every reason why a draft is illegal, whatever the room."""
+    return chain(illegal(draft), illegal_steps(draft), illegal_slices(draft), illegal_memories(draft),
+                 illegal_spills(draft))  # fmt: skip
 
 
 def with_spills(problem: MappingProblem, readers: Mapping[str, Collection[int]]) -> MappingProblem:

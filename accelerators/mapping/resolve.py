@@ -38,7 +38,7 @@ def resolved(mapping: CascadeMapping, problem: MappingProblem, spec: SpatialArra
         in_buffer = {tensor: words for tensor, (memory, words) in here.items() if memory == GLOBAL_BUFFER}
         elsewhere = {tensor: place for tensor, place in here.items() if tensor not in in_buffer}
         resolver = _Resolver(fused, problem.with_staying(in_buffer, elsewhere), spec, mapping.name)
-        resolver = replace(resolver, problem=resolver.with_spills())
+        resolver = replace(resolver, problem=resolver.spilling())
         group = resolver.group()
         members = [run.place for run in group.runs]
         wrong = next((place for place, member in enumerate(members, start=done) if member != place), None)

@@ -17,7 +17,7 @@ from cascadesim.accelerators.mapping.keep_lines import span_of, staying_words, w
 from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, Kept
 from cascadesim.accelerators.mapping.mapper.costs import ALIKE, Objective, cost, total
 from cascadesim.accelerators.mapping.mapper.residency import SLICES, resident, widest
-from cascadesim.accelerators.mapping.placing import bind, with_spills, without_spills
+from cascadesim.accelerators.mapping.placing import bind, reasons, with_spills, without_spills
 from cascadesim.accelerators.mapping.runs import ARRAY_2D, GLOBAL_BUFFER, BoundLoop, Resident, divides, layouts
 from cascadesim.accelerators.spec import OnChipMemory
 
@@ -102,8 +102,8 @@ def pass_by_pass(drafts: Iterable[Draft]) -> Iterator[BoundGroup]:
     for draft in (draft for draft in drafts if draft.loops):
         *outer, last = draft.loops
         for nested in _in_passes(replace(draft, loops=(*outer, replace(last, step=last.outer)))):
-            step = widest(nested)
-            found = resident(replace(nested, loops=(*outer, replace(last, step=step)))) if step else None
+            own = replace(nested, loops=(*outer, replace(last, step=max(1, widest(nested)))))
+            found = resident(own) if next(reasons(own), None) is None else None
             if found is not None:
                 yield found
 

@@ -218,11 +218,10 @@ Open = tuple[Numbered, ...]  # tiles that are begun, the oldest first
 
 
 def in_column(item: TileRun | Repeat, column: int) -> TileRun | Repeat:
-    """The same slices, all of one column."""
+    """The same slices, which stand by themselves, all of one column."""
     if isinstance(item, Repeat):
         return replace(item, body=tuple(in_column(inner, column) for inner in item.body))
-    one = TileRun(item.tile_class, 1, column)
-    return one if item.tiles == 1 else Repeat(item.tiles, (one,))
+    return replace(item, first_column=column)
 
 
 def slices_of(items: Items) -> int:

@@ -33,6 +33,7 @@ from cascadesim.accelerators.mapping.schedule.rounds import (
 )
 from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
 
+SPARE = 4  # assumed: with eight times as many slices open blocks of 64 to 6,900 queries are no faster
 _NEXT = 1  # epochs after its own in which a result is stored: the loads of the next part come first
 
 
@@ -45,6 +46,7 @@ def group_program(group: BoundGroup) -> Program:
     stream = builder.overlapped(repeated(body, group.problem.instances)) if group.in_flight > 1 else repeated(
         body, group.problem.instances)  # fmt: skip
     queues = tuple(Queue(read.tensor, read.copies) for read in group.reads if read.where)
+    queues += tuple(Queue(name, group.in_flight) for name in group.slice_places)
     in_flight = 1 if group.in_flight == 1 else builder.window if builder.weaves else None
     return Program(builder.tasks, tuple(builder.classes), stream, queues, in_flight=in_flight,
                    drain_cycles=group.runs[-1].drain_cycles, keeps=tuple(builder.kept))  # fmt: skip
@@ -80,7 +82,7 @@ class _SlicedBuilder(Builder):
         loads += [Task(f"return {use.name}", group.store_target(use)) for use, _ in self.returns]
         loads += [Task(f"begin {state}", DRAM) for state, _ in group.begins]
         ports = self.ports(loads)
-        stores = [self.store(use, _NEXT) for use in group.writes]
+        stores = [self.in_turn(self.store(use, _NEXT)) for use in group.writes]
         return (*loads, *ports, *(self.task(run) for run in group.runs), *stores)
 
     def reload(self, hop: Hop) -> Task:
@@ -94,6 +96,12 @@ class _SlicedBuilder(Builder):
         """Whether slices of two tiles take turns, so that none holds up the channel for the other: what goes to DRAM
         and comes back does. Every second tile is a column of its own."""
         return bool(self.group.problem.spilled) and self.group.in_flight > 1 and self.cuts[0] < len(self.parts)
+
+    def in_turn(self, task: Task) -> Task:
+        """The task with the places of slices that it takes and gives back."""
+        takes = tuple(name for name, (maker, _) in self.group.slice_places.items() if maker == task.name)
+        gives = tuple(name for name, (_, user) in self.group.slice_places.items() if user == task.name)
+        return replace(task, takes=(*task.takes, *takes), gives_back=(*task.gives_back, *gives))
 
     @cached_property
     def returns(self) -> tuple[tuple[TensorUse, Resident], ...]:
@@ -112,7 +120,7 @@ class _SlicedBuilder(Builder):
         if self.weaves and self.part_of[run.place] < max(1, self.cuts[0]):  # the tile before the last one has ended
             after.append(After(self.group.runs[-1].work.name, same_column=True))
         gives = tuple(name for name in task.gives_back if f"load {name}" not in passing)
-        return replace(task, after=tuple(after), gives_back=gives)
+        return self.in_turn(replace(task, after=tuple(after), gives_back=gives))
 
     def made(self, run: BoundRun) -> Iterator[After]:
         """Values of another part are those of its last slice; those of an earlier tile have been made."""
@@ -249,14 +257,9 @@ class _SlicedBuilder(Builder):
             goes, depth = self.moves(made, places, number, "last"), made.depth
         else:
             each = bool(made.state & operand.axes)  # a history of states goes tile by tile
-            depth = len(self.group.loops) if each else made.depth if made.where else self.complete_inside(run)
+            depth = len(self.group.loops) if each else made.depth if made.where else self.group.complete_inside(run)
             goes = all(place.last for place in places[depth:])
         return operand.words(self.slice_of(places, number, depth)) if goes else 0
-
-    def complete_inside(self, run: BoundRun) -> int:
-        """Loops outside what leaves the unit at once: those outside the first loop of its own that it sums over."""
-        sums = (number for number, loop in enumerate(run.own) if loop.axis in run.work.reduced)
-        return len(self.group.loops) + next(sums, len(run.own))
 
     def overlapped(self, tiles: Items) -> Items:
         """Tiles of which the first parts of one run beside the middle one of the one before it."""
@@ -275,7 +278,7 @@ class _SlicedBuilder(Builder):
         middle, _ = self.cuts
         counts = [sum(slices_of(self.part(self.places[0], number)) for number in range(*parts))
                   for parts in ((0, middle), (middle, middle + 1))]
-        return min(MOST_IN_FLIGHT, 4 + ceil(max(counts) / max(1, min(counts))))
+        return min(MOST_IN_FLIGHT, SPARE + ceil(max(counts) / max(1, min(counts))))
 
     @cached_property
     def cuts(self) -> tuple[int, int]:

@@ -55,8 +55,8 @@ def bound_rows(text: str = ROWS) -> BoundGroup:
 def test_scores_and_weights_pass_dram_twice_and_only_slices_of_them_have_room() -> None:
     """64 blocks of 128 queries: K and V come for each; scores and weights are written once and read once.
 
-    Room: two blocks of Q; two rows of scores; of K, of V and of the weights two slices of 128 keys; and of each of two
-    blocks a row of numerators, or AV, which is made when they are dead.
+    Room: two blocks of Q and of AV; two rows of scores and of numerators, which those of one block need while AV of the
+    one before is added up; of K, of V and of the weights two slices of 128 keys.
     """
     group = bound_rows()
     pairs, words = 8192 * 8192, 8192 * 128
@@ -64,17 +64,21 @@ def test_scores_and_weights_pass_dram_twice_and_only_slices_of_them_have_room() 
         "Q": words, "K": 64 * words, "V": 64 * words, "QK from DRAM": pairs, "A from DRAM": pairs}  # fmt: skip
     assert group.read_words == words + 2 * 64 * words + 2 * pairs
     assert group.written_words == 2 * pairs + words
-    kept = 2 * 128 * 128 + 2 * 8192 + 3 * 2 * 128 * 128
-    assert group.footprint_words == kept + 2 * 128 * 128
+    assert group.footprint_words == 2 * 2 * 128 * 128 + 2 * 2 * 8192 + 3 * 2 * 128 * 128
 
 
 def test_the_softmax_of_a_block_runs_beside_products_of_others() -> None:
-    """The products take 2 x 8,388,608 cycles, the lanes 8,388,608: neither they nor the channel hold up the array."""
+    """The products take 2 x 8,388,608 cycles, the lanes 8,388,608: neither they nor the channel hold up the array.
+
+    Alone are the scores of the first block and the product of the last one, 2 of 128 such parts, and the softmax between
+    where there is no other block: another 2 of 128, as long as a part.
+    """
     group = bound_rows()
     schedule = run(group_program(group))
     assert group.busy_cycles == {"array_2d": 2 * 8192**2 * 128 // 32**2, "array_1d": 4 * 8192**2 // 32}
     assert group.bound_cycles == group.busy_cycles["array_2d"]
-    assert group.bound_cycles <= schedule.cycles < 1.04 * group.bound_cycles
+    most = (1 + 5 / 128) * group.bound_cycles  # one more for slices that wait
+    assert group.bound_cycles <= schedule.cycles < most
 
 
 def test_one_block_waits_for_itself() -> None:
@@ -91,6 +95,19 @@ def test_a_tile_by_itself_takes_its_parts_one_after_another() -> None:
     group = bound_rows()
     assert group.latency(group.leaf) == 3 * 131072 + 32
     assert group.open_cycles == 64 // 2 * (3 * 131072 + 32)
+
+
+def test_slices_have_places_for_two() -> None:
+    """The third slice of scores waits for the maximum and for the store of the first; so do numerators and weights."""
+    (group,) = given_mapping(find_mapping("flat-slices"), ATTENTION, LONG, edge()).groups
+    made = group_program(group)
+    assert {queue.name: queue.capacity for queue in made.queues} == dict.fromkeys((
+        "Q", "K", "V", "QK from DRAM", "SN from DRAM", "QK for GM", "QK to leave", "SN for SD", "SN to leave",
+        "A for AV"), 2)  # fmt: skip
+    tasks = {task.name: task for task in made.tasks}
+    assert tasks["QK"].takes == ("QK for GM", "QK to leave")
+    assert "QK for GM" in tasks["GM"].gives_back
+    assert tasks["store QK"].gives_back == ("QK to leave",)
 
 
 def test_what_is_stored_is_there_before_it_is_loaded_and_a_third_block_waits_for_the_first() -> None:
@@ -121,7 +138,8 @@ def test_einsums_of_the_nest_that_makes_a_result_read_it_as_it_is_made() -> None
         "AV": ["A", "V"]}  # fmt: skip
     pairs, words, blocks = 8192 * 8192, 8192 * 128, -(-8192 // group.leaf["p"])
     assert group.read_words == words + 2 * blocks * words + 2 * pairs
-    assert group.bound_cycles <= run(group_program(group)).cycles < 1.12 * group.bound_cycles
+    in_turn = sum(sum(group.cycles(each) for each in part) for part in group.parts)
+    assert group.bound_cycles <= run(group_program(group)).cycles < in_turn
 
 
 @pytest.mark.parametrize("blocks", range(1, 10))
@@ -138,7 +156,8 @@ def test_every_block_does_its_work_once(blocks: int) -> None:
 def test_the_shipped_mapping_is_faster_than_rows_of_scores_that_stay() -> None:
     """8,192 keys of depth 128 on 512 KiB: 31 rows of scores would fit, so that K and V come 265 times."""
     (spilled,) = given_mapping(find_mapping("flat-spilled"), ATTENTION, LONG, edge()).groups
-    assert spilled.leaf["p"] == 391  # as many queries as fit beside two rows of scores
+    queries = (262144 - 2 * 2 * 8192 - 2 * 2 * 32 * 128) // (2 * (128 + 128 + 32))  # of Q, AV and a slice of weights
+    assert spilled.leaf["p"] == -(-8192 // -(-8192 // queries))  # balanced blocks
     streamed = str(find_mapping("flat-streamed")).replace("p1 by array_2d.rows", "p1 by fit global_buffer")
     (rows,) = given_mapping(parse_mapping(streamed), ATTENTION, LONG, edge()).groups
     assert spilled.bound_cycles < 0.7 * rows.bound_cycles
@@ -160,7 +179,11 @@ def test_a_search_gives_each_pass_over_the_keys_a_nest() -> None:
     text = described("found", found.groups)
     (again,) = resolved(parse_mapping(str(text)), without_spills(group.problem), spec)
     assert str(described("found", (again,))) == str(text)
-    assert run(group_program(again)).cycles == run(group_program(group)).cycles < 14_500_000  # 15,745,293 of the groups
+    units = "array_1d", "array_2d"
+    in_turn = sum(max(sum(group.cycles(each) for each in part if each.unit == unit) for unit in units)
+                  for part in group.parts)  # fmt: skip
+    cycles = run(group_program(group)).cycles
+    assert group.bound_cycles <= cycles == run(group_program(again)).cycles < in_turn
 
 
 def test_text_and_groups_say_the_same() -> None:
@@ -178,19 +201,21 @@ def test_text_and_groups_say_the_same() -> None:
     ("spill QK, A", "spill QK, AV", "no Einsum of this group reads AV, which goes to DRAM anyway; leave it out"),
     ("spill QK, A", "spill QK, B", "no Einsum 'B' of this group to spill"),
     ("  for p0:", "  for m1:", "GM does not walk all of p: add 'for p'"),
-    ("GM; SN; SD; A", "GM for p; SN for p; SD for p; A for p", None),
     ("  for p0:", "  for p1:", "those are all the loops that it has of its own, inside of the group's"),
     ("GM; SN; SD; A", "GM; SN; A", "it has no place for SD|SD comes between Einsums of one nest"),
-    ("p0 double", "p0", "QK is read by Einsums of two tiles at once|"),
 ])  # fmt: skip
-def test_what_is_illegal_says_what_would_be_legal(right: str, wrong: str, message: str | None) -> None:
+def test_what_is_illegal_says_what_would_be_legal(right: str, wrong: str, message: str) -> None:
     changed = ROWS.replace(right, wrong)
     assert changed != ROWS
-    if message is None or message.endswith("|"):  # a point or one place for a row is enough
-        assert bound_rows(changed).fits
-        return
     with pytest.raises(CascadeSimError, match="|".join(map(re.escape, message.split("|")))):
         bound_rows(changed)
+
+
+def test_a_nest_may_be_said_in_other_words() -> None:
+    """A row is a single query, which may be named; scores that one nest alone reads need no second place."""
+    named = bound_rows(ROWS.replace("GM; SN; SD; A", "GM for p; SN for p; SD for p; A for p"))
+    assert named.footprint_words == bound_rows().footprint_words
+    assert bound_rows(ROWS.replace("p0 double", "p0")).footprint_words == named.footprint_words - 8192
 
 
 def test_a_sum_is_not_read_inside_the_nest_that_it_goes_over() -> None:
@@ -269,9 +294,19 @@ def test_nests_stand_in_the_group_itself() -> None:
 
 
 def test_what_stays_between_groups_is_not_spilled() -> None:
-    text = "keep QK in global_buffer\n".join(ROWS.partition("\n")[::2]).replace("spill QK, A", "spill QK")
-    with pytest.raises(CascadeSimError, match="QK"):
-        bound_rows(text.replace("rows for attention-3passkeep", "rows for attention-3pass\nkeep"))
+    """Y is read here and by a later group, for which it stays."""
+    text = cascade("three-products", """
+        Y[p,n] = A[p,k] * W[k,n]
+        Z[p,k] = Y[p,n] * U[n,k]
+        T[p,k] = Y[p,n] * V[n,k]
+    """)
+    later = "for p:\n  array_2d [n over rows, k over columns]: T\n  overlap serial\n"
+    mapping = PRODUCTS.replace("two-products\n", "three-products\nkeep Y in global_buffer\n") + later
+    with pytest.raises(IllegalMapping, match="Y is carried on, or stays between groups; it cannot be spilled"):
+        given_mapping(parse_mapping(mapping), text, SIZES, edge())
+    assert len(given_mapping(parse_mapping(mapping.replace("  spill Y\n", "")), text, SIZES, edge()).groups) == 2
+    both = given_mapping(parse_mapping(mapping.replace("keep Y in global_buffer\n", "")), text, SIZES, edge()).groups
+    assert [group.written_words for group in both] == [100 * 128 + 100 * 64, 100 * 64]  # Y is stored once for both
 
 
 def test_slices_take_turns() -> None:
