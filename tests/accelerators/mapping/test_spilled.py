@@ -70,8 +70,8 @@ def test_scores_and_weights_pass_dram_twice_and_only_slices_of_them_have_room() 
 def test_the_softmax_of_a_block_runs_beside_products_of_others() -> None:
     """The products take 2 x 8,388,608 cycles, the lanes 8,388,608: neither they nor the channel hold up the array.
 
-    Alone are the scores of the first block and the product of the last one, 2 of 128 such parts, and the softmax between
-    where there is no other block: another 2 of 128, as long as a part.
+    Alone are the scores of the first block and the product of the last one, 2 of 128 such parts, and the softmax of the
+    block beside each of them, half as long and waited for: 2 more.
     """
     group = bound_rows()
     schedule = run(group_program(group))
