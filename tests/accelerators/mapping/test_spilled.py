@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 import pytest
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import IllegalMapping
+from cascadesim.accelerators.mapping.mapper.candidates import Neighbours
 from cascadesim.accelerators.mapping.mapper.described import described
+from cascadesim.accelerators.mapping.mapper.staying import pass_by_pass
 from cascadesim.accelerators.mapping.placing import without_spills
 from cascadesim.accelerators.mapping.plan import given as given_mapping
-from cascadesim.accelerators.mapping.plan import searched
+from cascadesim.accelerators.mapping.plan import searched, sized_problems
 from cascadesim.accelerators.mapping.resolve import resolved
 from cascadesim.accelerators.mapping.schedule.rounds import woven
 from cascadesim.accelerators.mapping.schedule.sliced import group_program
@@ -184,6 +187,16 @@ def test_a_search_gives_each_pass_over_the_keys_a_nest() -> None:
                   for part in group.parts)  # fmt: skip
     cycles = run(group_program(group)).cycles
     assert group.bound_cycles <= cycles == run(group_program(again)).cycles < in_turn
+
+
+@pytest.mark.parametrize(("name", "some"), [("edge-array", True), ("systolic-os-32", False)])
+def test_a_search_makes_nests_that_are_legal(name: str, some: bool) -> None:
+    """Folds that do not overlap and loops of single Einsums do not go together."""
+    spec = load(name).spec  # type: ignore[attr-defined]
+    (of, _) = next(sized_problems(ATTENTION, LONG, spec))
+    found = list(pass_by_pass(islice(Neighbours(of, spec, tuple(range(6))).drafts(), 8)))
+    assert bool(found) == some
+    assert all(set(group.problem.spilled.values()) == {"QK", "SN"} for group in found)
 
 
 def test_text_and_groups_say_the_same() -> None:
