@@ -84,8 +84,8 @@ class KeepLines:
     spec: SpatialArray
     name: str
 
-    def error(self, message: str) -> IllegalMapping:
-        return IllegalMapping(f"{self.name}, line {self.fused.line}: {message}")
+    def error(self, message: str, line: int = 0) -> IllegalMapping:
+        return IllegalMapping(f"{self.name}, line {line or self.fused.line}: {message}")
 
     def spilling(self) -> MappingProblem:
         """The problem where Einsums of the group read what it spills from DRAM, those of the nest that makes it apart.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
+from cascadesim.accelerators.mapping.nest import Epochs
 from cascadesim.accelerators.mapping.problem import Dimension, MappingProblem, TensorUse, Work
 from cascadesim.accelerators.mapping.runs import (
     ARRAY_2D,
@@ -65,6 +66,7 @@ class Draft:
     own: Mapping[int, tuple[BoundLoop, ...]] = field(default_factory=dict)
     upstream: Mapping[str, tuple[tuple[str, int], ...]] = field(default_factory=dict)
     nests: Mapping[int, int] = field(default_factory=dict)
+    epochs: Epochs | None = None  # of a software pipeline that the text gives
 
     @cached_property
     def axes(self) -> frozenset[str]:

@@ -7,10 +7,13 @@ memory allows; `bound` numbers know nothing of either. mapping.md 1; FuseMax (MI
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Literal, TypeAlias
+
+from cascadesim.einsum_cascades.notation.errors import suggestion
 
 MOST_FUSED = 16  # assumed: Einsums that share loops in a search; attention in one pass has 12
 MOST_IN_FLIGHT = 64  # assumed: no array has more tiles open at once
@@ -105,10 +108,75 @@ class Stay:
     line: int = field(default=0, compare=False)  # of the text, where it has one
 
 
+@dataclass(frozen=True, slots=True)
+class EpochSlot:
+    """The place of an Einsum in an epoch: it works on the tile of this letter there; `a` is the oldest."""
+
+    einsum: str
+    letter: str
+
+    def __str__(self) -> str:
+        return f"{self.einsum}[{self.letter}]"
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """A software pipeline as a table: what each unit does in one epoch, in this order, and of which tile.
+
+    `rows`: unit -> slots; those that stand together take turns, cycle by cycle. `distances`: letter -> epochs behind
+    the youngest tile; none where they are to be derived. FuseMax (MICRO'24), section V, figure 4, is such a table.
+    """
+
+    rows: tuple[tuple[str, tuple[tuple[EpochSlot, ...], ...]], ...]
+    distances: tuple[tuple[str, int], ...] = ()
+    line: int = field(default=0, compare=False)  # of the text, where it has one
+
+    @property
+    def slots(self) -> tuple[EpochSlot, ...]:
+        """All slots, in the order in which their units take them."""
+        return tuple(slot for _, row in self.rows for turns in row for slot in turns)
+
+    @property
+    def letters(self) -> tuple[str, ...]:
+        """Those that tiles have, the oldest first."""
+        return tuple(sorted({slot.letter for slot in self.slots}))
+
+    def faults(self, units: Mapping[str, str]) -> Iterator[str]:
+        """Why it is no table of these Einsums, each with its unit."""
+        found = Counter(slot.einsum for slot in self.slots)
+        for name in found:
+            if name not in units:
+                yield f"no Einsum '{name}' in this group{suggestion(name, units)}"
+            elif found[name] > 1:
+                yield f"{name} has {found[name]} slots; each Einsum has one"
+        for unit, row in self.rows:
+            yield from (f"{slot.einsum} runs on {units[slot.einsum]}; its slot stands in the row of {unit}"
+                        for turns in row for slot in turns if units.get(slot.einsum, unit) != unit)  # fmt: skip
+        if missing := [name for name in units if name not in found]:
+            yield f"no slot for {', '.join(missing)}: an epoch has all Einsums of the group"
+        given = dict(self.distances)
+        if given and sorted(given) != list(self.letters):
+            yield f"distances of {', '.join(sorted(given))}; the tiles are {', '.join(self.letters)}"
+        elif given:
+            ages = [given[letter] for letter in self.letters]
+            if ages[-1] or any(older < younger for older, younger in pairwise(ages)):
+                yield (f"distances {', '.join(map(str, ages))}: they fall from {self.letters[0]}, the oldest tile, to "
+                       f"{self.letters[-1]}, the youngest, which is at 0")
+
+    def __str__(self) -> str:
+        ages = ", ".join(f"{letter} {epochs}" for letter, epochs in self.distances)
+        rows = (f"    {unit}: {' '.join(map(_turns, row))}" for unit, row in self.rows)
+        return "\n".join((f"  overlap epochs{' ' * bool(ages)}{ages}:", *rows))
+
+
+def _turns(slots: tuple[EpochSlot, ...]) -> str:
+    return str(slots[0]) if len(slots) == 1 else f"( {' | '.join(map(str, slots))} )"
+
+
 @dataclass(frozen=True)
 class Fused:
     """Einsums that share loops, and run as one phase. `in_flight`: tiles that overlap at most; 1 for `serial`, None
-    for a software pipeline whose distances are derived. `bypass`: inputs of which no tile is kept. `spills`: results
+    for a software pipeline: of `epochs`, or else derived. `bypass`: inputs of which no tile is kept. `spills`: results
     that go to DRAM although Einsums of the group read them.
     """
 
@@ -119,6 +187,7 @@ class Fused:
     in_flight: int | None = 1  # None: a software pipeline
     bypass: tuple[str, ...] = ()
     spills: tuple[str, ...] = ()
+    epochs: Epochs | None = None
     line: int = field(default=0, compare=False)  # of the text, where it has one
 
 
@@ -158,6 +227,8 @@ def group_lines(group: Fused) -> list[str]:
         lines.append(f"  keep {', '.join(tensors)} in {memory} at {at}{how}")
     for word, names in (("bypass", group.bypass), ("spill", group.spills)):
         lines += [f"  {word} {', '.join(names)}"] if names else []
+    if group.epochs is not None:
+        return [*lines, *str(group.epochs).splitlines()]
     overlap = {None: "pipeline", 1: "serial"}.get(group.in_flight, f"interleave {group.in_flight}")
     return [*lines, f"  overlap {overlap}"]
 

@@ -114,7 +114,8 @@ def bound(draft: Draft) -> BoundGroup:
     problem, made = draft.problem, _made(draft)
     inputs, writes = outside(problem, draft.members)
     reads = tuple(_read(draft, tensor, operands) for tensor, operands in inputs.items())
-    group = BoundGroup(problem, draft.spec, draft.loops, draft.runs, reads, made, writes, draft.in_flight or 1)
+    group = BoundGroup(problem, draft.spec, draft.loops, draft.runs, reads, made, writes, draft.in_flight or 1,
+                       epochs=draft.epochs)  # fmt: skip
     return replace(group, made=tuple(_with_registers(group)))
 
 
@@ -282,7 +283,8 @@ def last_use(group: BoundGroup, made: Resident, run: BoundRun) -> tuple[str, int
     assert group.stages is not None
     readers = [each for each in group.runs if reads(each, made.tensor)]
     if readers:
-        return readers[-1].work.name, group.stages[readers[-1].place] - group.stages[run.place]
+        epochs, place = max((group.stages[each.place], each.place) for each in readers)
+        return group.by_place[place].work.name, epochs - group.stages[run.place]
     if made.tensor not in {use.tensor for use in group.writes}:
         return None
     return f"store {made.tensor}", stores_at(group, run) - group.stages[run.place]

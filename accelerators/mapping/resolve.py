@@ -15,7 +15,7 @@ from cascadesim.accelerators.mapping.legality import (
     Draft,
     IllegalMapping,
 )
-from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fit, Run, Sized, Split
+from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Epochs, Fit, Run, Sized, Split
 from cascadesim.accelerators.mapping.placing import bind, does_not_fit
 from cascadesim.accelerators.mapping.problem import MappingProblem, Work
 from cascadesim.accelerators.mapping.runs import (
@@ -183,13 +183,22 @@ class _Resolver(KeepLines):
             raise self.error("no Einsum in this group")
         draft = Draft(self.problem, self.spec, tuple(sorted(spaces)), loops, spaces, after,
                       dict(self.kept(tuple(sorted(spaces)), loops, own)), self.fused.in_flight, own,
-                      self.upstream(tuple(sorted(spaces)), loops), self.together(nests))  # fmt: skip
+                      self.upstream(tuple(sorted(spaces)), loops), self.together(nests), self.table)  # fmt: skip
         try:
             group = bind(draft)
         except IllegalMapping as error:
             raise self.error(str(error).removeprefix(f"{self.problem.cascade.name}: ")) from None
         self.check_made(group)
         return group
+
+    @cached_property
+    def table(self) -> Epochs | None:
+        """The software pipeline that the text gives."""
+        epochs = self.fused.epochs
+        if epochs is not None:
+            for fault in epochs.faults({run.einsum: run.unit for run in self.fused.runs}):
+                raise self.error(f"overlap epochs: {fault}", epochs.line)
+        return epochs
 
     def check_made(self, group: BoundGroup) -> None:
         """Raises for a line that keeps what the group makes elsewhere than where it stays anyway."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +17,8 @@ from cascadesim.accelerators.mapping.nest import (
     MOST_IN_FLIGHT,
     TOP,
     CascadeMapping,
+    Epochs,
+    EpochSlot,
     Fit,
     Fused,
     Keep,
@@ -45,7 +47,12 @@ _SIZE = re.compile(r"(?P<name>[A-Z][A-Z0-9]*+)\s*+=\s*+(?P<size>[1-9]\d{0,17})")
 _KEEP = re.compile(rf"keep\s++(?P<tensors>.+?)\s++in\s++(?P<memory>{_NAME})\s++at\s++(?P<at>{_NAME})"
                    rf"(?:(?P<double>\s++double)|\s++by\s++(?P<by>{_NAME}))?")
 _STAY = re.compile(rf"keep\s++(?P<tensors>.+?)\s++in\s++(?P<memory>{_NAME})")
-_OVERLAP = re.compile(r"overlap\s++(?:serial|(?P<pipeline>pipeline)|interleave\s++(?P<tiles>\d++))")
+_OVERLAP = re.compile(r"overlap\s++(?:serial|(?P<pipeline>pipeline)|interleave\s++(?P<tiles>\d++)"
+                      r"|(?P<epochs>epochs)(?P<ages>[^:]*+):)")
+_AGE = re.compile(r"(?P<letter>[a-z])\s++(?P<epochs>\d{1,2})")
+_ROW = re.compile(r"(?P<unit>array_[12]d)\s*+:\s*+(?P<slots>.++)")
+_TURNS = re.compile(r"\((?P<together>[^()]*+)\)|(?P<alone>[^\s()]++)")
+_SLOT = re.compile(r"(?P<einsum>[A-Za-z]\w*+)\[(?P<letter>[a-z])\]")
 LONGEST_TEXT = 2_000  # lines; assumed: no mapping is longer
 
 
@@ -126,10 +133,11 @@ class _OpenGroup:
     after: str | None = None
     nest: SubNest | None = None
     nests: int = 0
+    epochs: Epochs | None = None
 
     def fused(self) -> Fused:
         return Fused(tuple(self.splits), self.loops, tuple(self.runs), tuple(self.keeps), self.in_flight,
-                     tuple(self.bypass), tuple(self.spills), self.line)  # fmt: skip
+                     tuple(self.bypass), tuple(self.spills), self.epochs, self.line)  # fmt: skip
 
 
 class _MappingReader:
@@ -141,7 +149,8 @@ class _MappingReader:
         self.sizes: list[tuple[str, int]] = []
         self.staying: list[Stay] = []
         self.problems: list[_Problem] = []
-        self.inner_indent = 0  # of `after LOOP:`, or of the `for` of a nest
+        self.inner_indent = 0  # of `after LOOP:`, of the `for` of a nest, or of `overlap epochs:`
+        self.in_table = False
 
     def read(self, number: int, line: str) -> None:
         text, indent = line.strip(), len(line) - len(line.lstrip())
@@ -168,9 +177,15 @@ class _MappingReader:
             raise _ReadError(text, "expected 'for LOOP, LOOP:', 'for top:', 'size EXTENT = N' or 'keep TENSOR in "
                                    "MEMORY'")
         else:
-            self._below(self.groups[-1], text, indent)
+            group = self.groups[-1]
+            self.in_table = self.in_table and indent > self.inner_indent
+            if self.in_table and group.epochs is not None:
+                row = _row(text, dict(group.epochs.rows))
+                group.epochs = replace(group.epochs, rows=(*group.epochs.rows, row))
+            else:
+                self._below(group, text, indent, number)
 
-    def _below(self, group: _OpenGroup, text: str, indent: int) -> None:
+    def _below(self, group: _OpenGroup, text: str, indent: int, number: int) -> None:
         word = text.split(None, 1)[0]
         if indent <= self.inner_indent:
             group.after = group.nest = None
@@ -191,13 +206,17 @@ class _MappingReader:
             tensors = group.bypass if word == "bypass" else group.spills
             tensors += _names(text.removeprefix(word), "a tensor")
         elif word == "overlap":
-            found = _matched(_OVERLAP, text, "expected 'overlap serial', 'pipeline' or 'interleave TILES'")
-            tiles = found.group("tiles")
-            group.in_flight = None if found.group("pipeline") else int((tiles or "1")[:9])
-            if not 1 <= (group.in_flight or 1) <= MOST_IN_FLIGHT:
-                raise _ReadError(tiles, f"{shortened(tiles)} tiles in flight; from 1 to {MOST_IN_FLIGHT}")
+            self._overlap(group, text, indent, number)
         else:
             group.runs += _runs(text, group.after, group.nest)
+
+    def _overlap(self, group: _OpenGroup, text: str, indent: int, number: int) -> None:
+        found = _matched(_OVERLAP, text, "expected 'overlap serial', 'pipeline', 'interleave TILES' or 'epochs:'")
+        tiles, self.in_table, self.inner_indent = found.group("tiles"), bool(found.group("epochs")), indent
+        group.epochs = Epochs((), tuple(_ages(found.group("ages"))), number) if self.in_table else None
+        group.in_flight = None if found.group("pipeline") or self.in_table else int((tiles or "1")[:9])
+        if not 1 <= (group.in_flight or 1) <= MOST_IN_FLIGHT:
+            raise _ReadError(tiles, f"{shortened(tiles)} tiles in flight; from 1 to {MOST_IN_FLIGHT}")
 
 
 def _matched(pattern: re.Pattern[str], text: str, message: str) -> re.Match[str]:
@@ -255,6 +274,29 @@ def _runs(text: str, after: str | None, nest: SubNest | None) -> Iterator[Run]:
         time = _names(each.group("time"), "a rank") if each.group("time") else ()
         yield Run(each.group("name"), found.group("unit"), tuple((part, size) for part, size in space), time, after,
                   nest)  # fmt: skip
+
+
+def _ages(text: str) -> Iterator[tuple[str, int]]:
+    """Letters of tiles with their distances in epochs; nothing where the text gives none."""
+    for part in text.split(",") if text.strip() else ():
+        age = _matched(_AGE, part, "expected 'overlap epochs:', or with distances: 'overlap epochs a 1, b 0:'")
+        yield age.group("letter"), int(age.group("epochs"))
+
+
+def _row(text: str, known: Mapping[str, object]) -> tuple[str, tuple[tuple[EpochSlot, ...], ...]]:
+    """What a unit does in an epoch: slots in order, those in brackets in turns."""
+    found = _matched(_ROW, text, "expected 'UNIT: EINSUM[a] ( EINSUM[a] | EINSUM[b] ) ...'")
+    if found.group("unit") in known:
+        raise _ReadError(text, f"{found.group('unit')} has a row already")
+    row, slots = [], found.group("slots")
+    if rest := _TURNS.sub("", slots).strip():
+        raise _ReadError(rest, f"a bracket without its other half in '{shortened(slots)}'")
+    for turns in _TURNS.finditer(slots):
+        parts = turns.group("alone") or turns.group("together")
+        found_slots = (_matched(_SLOT, part, "expected 'EINSUM[a]', whose letter says of which tile")
+                       for part in parts.split("|"))
+        row.append(tuple(EpochSlot(each.group("einsum"), each.group("letter")) for each in found_slots))
+    return found.group("unit"), tuple(row)
 
 
 def _keeps(text: str) -> Sequence[Keep]:

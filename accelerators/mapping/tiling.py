@@ -13,6 +13,7 @@ from itertools import product
 from math import prod
 
 from cascadesim.accelerators.mapping.attended import PAIRED, AttendedKeys, Pairs
+from cascadesim.accelerators.mapping.nest import Epochs
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse
 from cascadesim.accelerators.mapping.runs import (
     ACCUMULATORS,
@@ -43,6 +44,7 @@ class TiledGroup:
     writes: tuple[TensorUse, ...]
     in_flight: int
     stages: Mapping[int, int] | None = None  # of a software pipeline: place of an Einsum -> epochs after its loads
+    epochs: Epochs | None = None  # its table, where the text gives one
 
     @property
     def overlap(self) -> int | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fused, Keep, Run, Split, Stay, SubNest
+from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Epochs, Fused, Keep, Run, Split, Stay, SubNest
 from cascadesim.accelerators.mapping.resolve import text_sizes
 from cascadesim.accelerators.mapping.runs import GLOBAL_BUFFER, BoundRun, Resident, dimensions_of
 from cascadesim.einsum_cascades.analysis.passes import partitions
@@ -38,7 +38,17 @@ def _fused(group: BoundGroup) -> Fused:
     bypass = tuple(group.problem.stored(read.tensor) for read in group.reads if not read.where)
     made = {made.tensor: run.work.name for made, run in zip(group.made, group.runs, strict=True)}
     spills = tuple(made[tensor] for tensor in group.problem.spilled.values())
-    return Fused(splits, tuple(loop.part for loop in group.loops), tuple(runs), keeps, group.overlap, bypass, spills)
+    return Fused(splits, tuple(loop.part for loop in group.loops), tuple(runs), keeps, group.overlap, bypass, spills,
+                 epochs=_table(group))  # fmt: skip
+
+
+def _table(group: BoundGroup) -> Epochs | None:
+    """The software pipeline that the text gave, with its distances."""
+    if group.epochs is None or group.stages is None:
+        return None
+    places, first = {run.work.name: run.place for run in group.runs}, min(group.stages.values())
+    ages = {slot.letter: group.stages[places[slot.einsum]] - first for slot in group.epochs.slots}
+    return replace(group.epochs, distances=tuple(sorted(ages.items())))
 
 
 def _place(group: BoundGroup, read: Resident) -> str:

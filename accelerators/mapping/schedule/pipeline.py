@@ -1,19 +1,25 @@
 """A software pipeline derived for a group: in which epoch after its loads each Einsum of a tile runs.
 
 An epoch lasts as long as the busier array needs for a tile. In it every unit works through its Einsums in the order of
-the text, of older tiles where a result would otherwise be waited for. The distances are the smallest that hide drains
-and cycles; a running value must not be due before it is issued. A modulo schedule (Rau, 1994); FuseMax (MICRO'24),
-section V, gives such a table by hand.
+the text, of older tiles where a result would otherwise be waited for, or in that of a table (`overlap epochs`). The
+distances are the smallest that hide drains and cycles, or those of the table; a running value must not be due before it
+is issued. A modulo schedule (Rau, 1994); FuseMax (MICRO'24), section V, gives such a table by hand.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from math import ceil, prod
+from typing import NamedTuple
 
 from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.group import BoundGroup
+from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, BoundRun, Resident
+from cascadesim.accelerators.program import turns
 
 MOST_STAGES = 12  # assumed: longer pipelines would not fit registers
 MOST_LEAD = 8  # assumed: epochs that loads run ahead of the arrays, which take room for as many tiles
@@ -62,7 +68,12 @@ def load_wait_cycles(group: BoundGroup) -> float:
 
 def stages(group: BoundGroup) -> Mapping[int, int] | None:
     """Place of each Einsum -> epochs after its loads, which run one ahead; None where a running value would be due too
-    early."""
+    early. Raises IllegalMapping for a table in which a result is read before it can be there."""
+    if group.epochs is not None:
+        ages, letters = _tabled(group).ages, _letters(group)
+        tabled = {run.place: 1 + ages[letters[run.place]] for run in group.runs}
+        _check(group, tabled)
+        return tabled
     begin, epoch = _begins(group)
     found: dict[int, int] = {}
     for run in group.runs:
@@ -85,8 +96,9 @@ def epoch_cycles(group: BoundGroup, distances: Mapping[int, int]) -> float:
     """How long an epoch takes: as long as the busier array, and so long that running values are there when due."""
     begin, epoch = _begins(group)
     longest = float(epoch)
+    apart = max(columns(group), spacing(group) if group.epochs is not None else 0)
     for producer, run in _carried(group):
-        between = columns(group) + distances[run.place] - distances[producer.place]
+        between = apart + distances[run.place] - distances[producer.place]
         ready = begin[producer.place] + producer.cycles(group.leaf) + _lag(producer, run) - begin[run.place]
         longest = max(longest, ready / between)
     return longest
@@ -94,12 +106,162 @@ def epoch_cycles(group: BoundGroup, distances: Mapping[int, int]) -> float:
 
 def _begins(group: BoundGroup) -> tuple[dict[int, int], int]:
     """When each Einsum begins in its epoch, and how long an epoch is: what the busiest resource needs for a tile."""
-    begin: dict[int, int] = {}
-    end = dict.fromkeys((ARRAY_2D, ARRAY_1D), 0)
+    if group.epochs is not None:
+        skew, times = _tabled(group).skew, _times(group)
+        begin = {run.place: times[run.place][0] + skew * (run.unit == ARRAY_1D) for run in group.runs}
+        return begin, _epoch(group)
+    begin, end = {}, dict.fromkeys((ARRAY_2D, ARRAY_1D), 0)
     for run in sorted(group.runs, key=group.is_rare):
         begin[run.place] = end[run.unit]
         end[run.unit] += 0 if group.is_rare(run) else run.cycles(group.leaf)
-    return begin, max(1, *end.values(), int(group.busiest_cycles // group.all_tiles))
+    return begin, _epoch(group)
+
+
+def _epoch(group: BoundGroup) -> int:
+    busy: Counter[str] = Counter()
+    for run in group.runs:
+        busy[run.unit] += 0 if group.is_rare(run) else run.cycles(group.leaf)
+    return max(1, *busy.values(), int(group.busiest_cycles // group.all_tiles))
+
+
+class _Table(NamedTuple):
+    """Letter -> epochs behind the youngest tile; cycles by which the 1D array begins its epoch later."""
+
+    ages: Mapping[str, int]
+    skew: int
+
+
+def issue_order(group: BoundGroup) -> tuple[BoundRun, ...]:
+    """Einsums in the order in which their units take them: that of the table, or of the text."""
+    by_name = {run.work.name: run for run in group.runs}
+    return group.runs if group.epochs is None else tuple(by_name[slot.einsum] for slot in group.epochs.slots)
+
+
+def _letters(group: BoundGroup) -> dict[int, str]:
+    assert group.epochs is not None
+    return {run.place: slot.letter for run, slot in zip(issue_order(group), group.epochs.slots, strict=True)}
+
+
+def _brackets(group: BoundGroup) -> Iterator[tuple[BoundRun, ...]]:
+    """Einsums that take turns, or one by itself, in the order of the table."""
+    by_name = {run.work.name: run for run in group.runs}
+    for _, row in () if group.epochs is None else group.epochs.rows:
+        yield from (tuple(by_name[slot.einsum] for slot in together) for together in row)
+
+
+def turns_of(group: BoundGroup, run: BoundRun) -> str | None:
+    """The name of the turns that an Einsum takes with others; None where it has its unit to itself."""
+    found = next((bracket for bracket in _brackets(group) if run in bracket), (run,))
+    return None if len(found) == 1 else f"turns of {found[0].work.name}"
+
+
+def in_turn(group: BoundGroup, producer: BoundRun, run: BoundRun) -> bool:
+    """Whether an Einsum takes turns with one that makes, for the same tile, what it reads element by element."""
+    bracket = next((each for each in _brackets(group) if run in each), (run,))
+    if producer not in bracket[: bracket.index(run)] or _letters(group)[producer.place] != _letters(group)[run.place]:
+        return False
+    return bool(set(producer.time) & set(run.time) & producer.work.output.axes)
+
+
+def _times(group: BoundGroup) -> dict[int, tuple[int, int]]:
+    """Begin and end of each Einsum of the table, both units beginning at once; what comes after a loop takes no time
+    of others."""
+    found: dict[int, tuple[int, int]] = {}
+    at: Counter[str] = Counter()
+    for bracket in _brackets(group):
+        own, begin = [run.cycles(group.leaf) for run in bracket], at[bracket[0].unit]
+        found |= {run.place: (begin, begin + turns(own, place)) for place, run in enumerate(bracket)}
+        at[bracket[0].unit] += sum(cycles for run, cycles in zip(bracket, own, strict=True) if not group.is_rare(run))
+    return found
+
+
+def _tabled(group: BoundGroup) -> _Table:
+    """The distances of a table: as given, or the smallest that hide drains and cycles, by the skew of the 1D array that
+    allows the shortest pipeline. Where none hides them, each tile an epoch behind the next: the schedule shows waits.
+    """
+    assert group.epochs is not None
+    letters, epoch, waits = group.epochs.letters, _epoch(group), list(_waits(group))
+    across = [(cycles, -way) for _, _, cycles, way in waits if way]
+    skews = sorted({0, *(way * cycles % epoch - back for cycles, way in across for back in (0, epoch))})
+    found = [(ages, skew) for skew in skews
+             if (ages := _ages(letters, [(made, read, max(0, -(-(cycles + way * skew) // epoch)))
+                                         for made, read, cycles, way in waits])) is not None]  # fmt: skip
+    given = tuple(dict(group.epochs.distances)[letter] for letter in letters) if group.epochs.distances else None
+    if given is not None:
+        found = [(given, skew) for ages, skew in found
+                 if all(own >= least for own, least in zip(given, ages, strict=True))] or [(given, 0)]  # fmt: skip
+    ages, skew = min(found, key=lambda each: each[0], default=(tuple(range(len(letters) - 1, -1, -1)), 0))
+    return _Table(dict(zip(letters, ages, strict=True)), skew)
+
+
+def _waits(group: BoundGroup) -> Iterator[tuple[str, str, int, int]]:
+    """Letters of a result and of its reader, cycles from the reader's begin to when it may, and how these change with
+    the skew of the 1D array: +1, -1, or 0 within one unit."""
+    times, letters = _times(group), _letters(group)
+    for run in group.runs:
+        begin, end = times[run.place]
+        for producer, previous in group.feeding(run):
+            if previous or in_turn(group, producer, run):
+                continue
+            made, lag = times[producer.place], _lag(producer, run)
+            streams = producer.streams_into(run)
+            cycles = max(made[0] - begin, made[1] - end) if streams else made[1] - begin
+            way = (producer.unit == ARRAY_1D) - (run.unit == ARRAY_1D)
+            yield letters[producer.place], letters[run.place], cycles + lag, way
+
+
+def _ages(letters: tuple[str, ...], waits: list[tuple[str, str, int]]) -> tuple[int, ...] | None:
+    """The smallest distances of tiles, of which older ones are at least as far, that let every reader wait for so many
+    epochs; None where a tile would have to wait for itself."""
+    ages = dict.fromkeys(letters, 0)
+    order = [(younger, older, 0) for older, younger in pairwise(letters)]
+    while max(ages.values()) <= MOST_STAGES:
+        late = [(made, read, epochs) for made, read, epochs in (*order, *waits) if ages[read] < ages[made] + epochs]
+        if not late:
+            return tuple(ages.values()) if not ages[letters[-1]] else None
+        for made, read, epochs in late:
+            ages[read] = max(ages[read], ages[made] + epochs)
+    return None
+
+
+def _check(group: BoundGroup, found: Mapping[int, int]) -> None:
+    """Raises IllegalMapping where a table waits for itself: in order, a unit takes nothing else meanwhile."""
+    letters, brackets = _letters(group), list(_brackets(group))
+    bracket_of = {run.place: number for number, bracket in enumerate(brackets) for run in bracket}
+    before: dict[int, set[int]] = {number: set() for number in range(len(brackets))}
+    for number, bracket in enumerate(brackets):
+        before[number] |= {number - 1} if number and brackets[number - 1][0].unit == bracket[0].unit else set()
+    for run in group.runs:
+        for producer, previous in group.feeding(run):
+            if previous or in_turn(group, producer, run):
+                continue
+            names = f"{run.work.name}[{letters[run.place]}] reads {producer.work.name}[{letters[producer.place]}]"
+            epochs = found[run.place] - found[producer.place]
+            if epochs < 0:
+                later = f"{-epochs} epoch{'s' * (epochs < -1)} later"
+                raise IllegalMapping(f"overlap epochs: {names}, which comes {later}; give {run.work.name} an older "
+                                     f"tile")  # fmt: skip
+            if epochs == 0 and bracket_of[run.place] == bracket_of[producer.place]:
+                raise IllegalMapping(f"overlap epochs: {names} of the same turns; give {run.work.name} an older tile")
+            if epochs == 0:
+                before[bracket_of[run.place]].add(bracket_of[producer.place])
+    try:
+        TopologicalSorter(before).prepare()
+    except CycleError as error:
+        names = " waits for ".join(brackets[number][0].work.name for number in reversed(error.args[1]))
+        raise IllegalMapping(f"overlap epochs: in one epoch {names}; give one of them an older tile") from None
+
+
+def spacing(group: BoundGroup) -> int:
+    """Tiles from one step of a running value to the next that a table needs, or it would be due before it is issued."""
+    if group.epochs is None:
+        return 0
+    found = group.stages or stages(group) or {}
+    place_of = {run.place: number for number, bracket in enumerate(_brackets(group)) for run in bracket}
+    waits = [found[producer.place] - found[run.place]
+             + (producer.unit != run.unit or place_of[producer.place] >= place_of[run.place])
+             for producer, run in _carried(group)]  # fmt: skip
+    return max(0, *waits, 0)
 
 
 def _carried(group: BoundGroup) -> Iterator[tuple[BoundRun, BoundRun]]:

@@ -24,7 +24,14 @@ from cascadesim.accelerators.mapping.runs import (
     Resident,
     divides,
 )
-from cascadesim.accelerators.mapping.schedule.pipeline import loads_ahead, stores_at
+from cascadesim.accelerators.mapping.schedule.pipeline import (
+    in_turn,
+    issue_order,
+    loads_ahead,
+    spacing,
+    stores_at,
+    turns_of,
+)
 from cascadesim.accelerators.mapping.schedule.rounds import Items, Place, Rounds, repeated
 from cascadesim.accelerators.program import After, Program, Queue, Task, TileRun
 from cascadesim.einsum_cascades.analysis.bound_counts import KEY
@@ -61,7 +68,12 @@ class Builder(Rounds):
         loads += [Task(f"begin {state}", DRAM) for state, _ in self.group.begins]  # before their first step
         stage = min(1, len(stages))
         ports = (*self.ports(loads, stage), *self.ports_after(stage))
-        return (*stores, *map(self.fetch, self.fetches), *loads, *ports, *(self.task(run) for run in group.runs))
+        return (*stores, *map(self.fetch, self.fetches), *loads, *ports, *map(self.task, self.issued))
+
+    @cached_property
+    def issued(self) -> tuple[BoundRun, ...]:
+        """Einsums in the order in which their units take them."""
+        return issue_order(self.group)
 
     @cached_property
     def rows(self) -> Mapping[str, str]:
@@ -156,7 +168,8 @@ class Builder(Rounds):
         if self.rare and run is self.rare[-1]:
             after += (After(AFTER.format(name), streaming=True) for name in self.rows.values())
         gives = tuple(read.tensor for read in self.group.reads if self.last_reader(read) is run)
-        return Task(run.work.name, run.unit, tuple(dict.fromkeys(after)), self.stage(run), gives_back=gives)
+        return Task(run.work.name, run.unit, tuple(dict.fromkeys(after)), self.stage(run),
+                    group=turns_of(self.group, run), gives_back=gives)  # fmt: skip
 
     def left(self, run: BoundRun) -> Iterator[After]:
         """What a software pipeline waits for before it makes a piece of a result: the one whose place it takes."""
@@ -173,6 +186,8 @@ class Builder(Rounds):
 
     def made(self, run: BoundRun) -> Iterator[After]:
         for producer, previous in self.group.feeding(run):
+            if not previous and in_turn(self.group, producer, run):
+                continue  # the turns are the order
             lag = producer.drain_cycles if producer.unit != run.unit else 0
             streaming = not previous and producer.streams_into(run)
             yield After(producer.work.name, lag, same_column=previous, streaming=streaming)
@@ -180,7 +195,8 @@ class Builder(Rounds):
     def last_reader(self, read: Resident) -> BoundRun:
         """The last Einsum that reads each tile of an input: what comes after a loop reads no tile that goes with it."""
         readers = [run for run in self.group.runs if any(operand.tensor == read.tensor for operand in run.work.inputs)]
-        return ([run for run in readers if run.after is None or read.depth <= run.after] or readers)[-1]
+        often = [run for run in readers if run.after is None or read.depth <= run.after] or readers
+        return max(often, key=lambda run: (self.stage(run), run.place))
 
     def tiles_of(self, places: tuple[Place, ...], edge: bool) -> Items:
         """The innermost tile inside all loops as they stand."""
@@ -228,7 +244,7 @@ class Builder(Rounds):
                  *((DRAM, words) for words in begun)]  # fmt: skip
         return (*(ceil(words / group.words_per_cycle(memory)) for memory, words in moves), *ports,
                 *(run.cycles(sizes) - self.counted_later(run, places) if run in running else 0
-                  for run in group.runs))  # fmt: skip
+                  for run in self.issued))  # fmt: skip
 
     def arriving(self, hop: Hop, places: tuple[Place, ...]) -> int:
         """Words of an input that come to a memory for this tile."""
@@ -250,6 +266,13 @@ class Builder(Rounds):
         made = next(each for each in self.group.made if each.tensor == operand.tensor)
         in_pieces = made.state & operand.axes or self.leaving.get(operand.tensor) is not None
         return len(self.group.loops) if in_pieces else made.depth
+
+    @cached_property
+    def spacing(self) -> int:
+        return spacing(self.group)
+
+    def empty(self, tiles: int) -> Items:
+        return (TileRun(self.numbered((0,) * len(self.tasks), ()), tiles),)
 
     @cached_property
     def leaving(self) -> Mapping[str, tuple[int, ...] | None]:

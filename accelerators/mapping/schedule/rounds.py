@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, product
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -93,9 +94,41 @@ class Rounds(ABC):
                 place = Place(first == begin, first + times == end, size, element, self.is_alone(loop, end - begin),
                               self.keys(loop, element, size))  # fmt: skip
                 parts.append((self.rounds((*places, place), {**sizes, loop.axis: size}, inside), times))
-        if depth + 1 == len(self.group.loops) and self.in_columns(loop):
-            return _columns(parts, begin)
+        if self.steps and depth > self.steps[-1]:
+            return _columns(parts, begin, prod(inner.most for inner in self.group.loops[depth + 1 :]))
+        if self.spacing and self.steps and depth == self.steps[-1]:
+            parts = list(self.spaced(parts, all(places[number].last for number in self.steps[:-1])))
         return merged(parts)
+
+    @property
+    def spacing(self) -> int:
+        """Tiles from one step of a running value to the next, at least; 0 where its readers wait by themselves."""
+        return 0
+
+    def empty(self, tiles: int) -> Items:
+        """So many tiles of nothing."""
+        raise NotImplementedError
+
+    def spaced(self, parts: list[tuple[Items, int]], ends: bool) -> Iterator[tuple[Items, int]]:
+        """Steps of running values one after another, with empty tiles where one would come too early for the next.
+
+        `ends`: no other step follows.
+        """
+        for (items, times), follower in zip(parts, [*parts[1:], None], strict=True):
+            again = self.missing(items, items) if times > 1 else 0
+            last = self.missing(items, follower[0]) if follower else 0 if ends else self.spacing
+            yield from [((*items, *self.empty(again)), times - 1)] if times > 1 else []
+            yield (*items, *self.empty(last)), 1
+
+    def missing(self, step: Items, following: Items) -> int:
+        """Empty tiles between two steps, so that no column has its next tile too early."""
+        return max(0, self.spacing - min(_distances(step, following), default=self.spacing))
+
+    @cached_property
+    def steps(self) -> tuple[int, ...]:
+        """Numbers of the loops along which running values go from tile to tile."""
+        return tuple(number for number, loop in enumerate(self.group.loops)
+                     if self.iterative is not None and loop.axis == self.iterative.axis)  # fmt: skip
 
     def keys(self, loop: BoundLoop, query: int, queries: int) -> int:
         attended = self.group.attended
@@ -143,10 +176,6 @@ class Rounds(ABC):
         past = query + self.tile(places, len(places))[QUERY]
         return bool(attended.first[query] >= key), bool(attended.last[past - 1] < key + self.group.leaf[KEY])
 
-    def in_columns(self, loop: BoundLoop) -> bool:
-        """Whether tiles of the innermost loop have running values of their own."""
-        return self.iterative is not None and self.iterative.axis != loop.axis
-
     @cached_property
     def iterative(self) -> BoundLoop | None:
         """The shared loop along which running values go from tile to tile."""
@@ -177,18 +206,41 @@ def _apart(start: int, count: int, begin: int, end: int) -> Iterator[tuple[int, 
     return ((first, past - first) for first, past in pairwise(edges))
 
 
-def _columns(parts: list[tuple[Items, int]], column: int) -> Items:
-    """Tiles of neighbouring columns from `column` on, those of one class as one run."""
+def _columns(parts: list[tuple[Items, int]], start: int, width: int) -> Items:
+    """Tiles with running values of their own: each iteration, from number `start` on, has so many columns of its own.
+
+    Those of one class side by side are one run.
+    """
     found: list[TileRun] = []
-    for (tile,), count in parts:
-        assert isinstance(tile, TileRun)
-        if found and (found[-1].tile_class, found[-1].fresh) == (tile.tile_class, tile.fresh):
-            before = found.pop()
-            found.append(TileRun(before.tile_class, before.tiles + count, before.first_column, before.fresh))
-        else:
-            found.append(TileRun(tile.tile_class, count, column, tile.fresh))
-        column += count
+    for items, count in parts:
+        runs = [item if width > 1 else replace(item, tiles=count) for item in items if isinstance(item, TileRun)]
+        for number, item in product(range(start, start + count if width > 1 else start + 1), runs):
+            own = replace(item, first_column=number * width + item.first_column)
+            before = found.pop() if found else replace(own, tiles=0)
+            if own == replace(before, tiles=own.tiles, first_column=before.first_column + before.tiles):
+                found.append(replace(before, tiles=before.tiles + own.tiles))
+            else:
+                found += [before, own]
+        start += count
     return tuple(found)
+
+
+def _distances(step: Items, following: Items) -> Iterator[int]:
+    """Tiles from one step to the next in the columns that both have."""
+    tiles = count_tiles(step)
+    for column, past, place in _placed(step):
+        for other, end, further in _placed(following):
+            if column < end and other < past:
+                yield tiles + (further - other) - (place - column)
+
+
+def _placed(items: Items) -> Iterator[tuple[int, int, int]]:
+    """First column of each run, the one after its last, and tiles before it."""
+    place = 0
+    for item in items:
+        if isinstance(item, TileRun):
+            yield item.first_column, item.first_column + item.tiles, place
+            place += item.tiles
 
 
 def merged(parts: list[tuple[Items, int]]) -> Items:
@@ -224,9 +276,9 @@ def in_column(item: TileRun | Repeat, column: int) -> TileRun | Repeat:
     return replace(item, first_column=column)
 
 
-def slices_of(items: Items) -> int:
+def count_tiles(items: Items) -> int:
     """Count them."""
-    return sum(item.tiles if isinstance(item, TileRun) else item.times * slices_of(item.body) for item in items)
+    return sum(item.tiles if isinstance(item, TileRun) else item.times * count_tiles(item.body) for item in items)
 
 
 def woven(first: Items, second: Items) -> Items:

@@ -25,10 +25,10 @@ from cascadesim.accelerators.mapping.schedule.rounds import (
     Numbered,
     Open,
     Place,
+    count_tiles,
     in_column,
     merged,
     repeated,
-    slices_of,
     woven,
 )
 from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
@@ -276,7 +276,7 @@ class _SlicedBuilder(Builder):
         """Slices that are open at once where those of two tiles take turns: those between two of the
         stretch that has fewer, and some more, so that no transfer waits for its turn."""
         middle, _ = self.cuts
-        counts = [sum(slices_of(self.part(self.places[0], number)) for number in range(*parts))
+        counts = [sum(count_tiles(self.part(self.places[0], number)) for number in range(*parts))
                   for parts in ((0, middle), (middle, middle + 1))]
         return min(MOST_IN_FLIGHT, SPARE + ceil(max(counts) / max(1, min(counts))))
 
