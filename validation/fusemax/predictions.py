@@ -27,6 +27,7 @@ from cascadesim.accelerators.flat.search import evaluate, published_dataflow, se
 from cascadesim.accelerators.flat.spec import TENSORS, Dataflow, Granularity, Pins, Stationarity
 from cascadesim.accelerators.fusemax.accelerator import FuseMax
 from cascadesim.accelerators.fusemax.exploration import square_spec
+from cascadesim.accelerators.mapping.text import find_mapping
 from cascadesim.accelerators.protocol import Accelerator, Accounting
 from cascadesim.einsum_cascades.models.operation import Operation
 from cascadesim.einsum_cascades.models.workload import Scope, load_workload
@@ -129,6 +130,22 @@ def attention_cycles(row: Row, settings: Settings = ()) -> PredictedFigures:
         pinned = _published_dataflow(point.workload, point.sequence_length)
         point = replace(point, settings=(*pinned, *point.settings))
     return totals(report(point))
+
+
+def attention_by_text(row: Row, settings: Settings = ()) -> PredictedFigures:
+    """Totals of the mapping text of the same name, in closed form and physical accounting."""
+    return _by_text(replace(point_of(row, settings), accounting="physical"))
+
+
+def attention_cycles_by_text(row: Row, settings: Settings = ()) -> PredictedFigures:
+    """Totals of the mapping text of the same name at cycle level."""
+    return _by_text(replace(point_of(row, settings), fidelity="cycle", accounting="physical"))
+
+
+@cache
+def _by_text(point: Point) -> PredictedFigures:
+    mapped = machine(point.architecture, point.settings).with_mapping(find_mapping(point.architecture))
+    return totals(_only_report(mapped, point))
 
 
 def _published_dataflow(workload: str, sequence_length: int) -> tuple[str, ...]:

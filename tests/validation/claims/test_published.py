@@ -19,8 +19,9 @@ from cascadesim.validation.table import Table
 
 CLAIMS = [pytest.param(suite, claim, id=f"{suite.name}: {claim.name}") for suite in suites() for claim in suite.claims]
 # cycle by cycle, a search, or a calibration for each device
-SLOW = {"claims", "flat-search", "fusemax-cycle", "fusemax-energy-physical", "gpu-left-out", "models",
-        "spatten-behavioural", "spatten-paper", "spatten-rtl-heads", "spatten-rtl-streams", "spatten-topk"}  # fmt: skip
+SLOW = {"claims", "flat-search", "fusemax-cycle", "fusemax-energy-physical", "gpu-left-out",
+        "mapping-texts", "mapping-texts-cycle", "models", "spatten-behavioural", "spatten-paper", "spatten-rtl-heads",
+        "spatten-rtl-streams", "spatten-topk"}  # fmt: skip
 SUITES = [
     pytest.param(suite, id=suite.name, marks=[pytest.mark.slow] if suite.name in SLOW else [])
     for suite in suites()
