@@ -69,8 +69,6 @@ SUMMARY_ROWS = (
         ("flat-dataflow", "cloud: latency")), (
         ("edge traffic", "flat-dataflow", "edge: DRAM traffic, reported only"),
         ("gain of our search", "flat-search", "how much faster it is, reported only"))),
-    SummaryRow("The same attention by mapping texts, cycles", (
-        ("mapping-texts-cycle", "fusemax and fusemax-cascade: latency"), ("mapping-texts-cycle", "flat: latency")), ()),
     SummaryRow("SpAtten layers and runs, cycles", (
         ("spatten-behavioural", "cycles of a layer"), ("spatten-behavioural", "cycles of a run")),
         (("reductions, speedups of the paper", "spatten-paper", "reductions, steps and speedups, reported only"),)),

@@ -84,7 +84,8 @@ def test_a_file_serves_several_suites_of_its_columns(binding: Path, capsys: pyte
 CLOSED_FORMS = [suite for suite in suites() if suite.name != "fusemax-cycle" and not suite.more]  # one file each
 
 
-SLOW = ("spatten-", "claims", "mapping-texts", "models", "flat-search", "fusemax-energy-physical")  # take seconds or minutes
+# these take seconds or minutes
+SLOW = ("spatten-", "claims", "mapping-texts", "models", "flat-search", "fusemax-energy-physical")
 
 
 @pytest.mark.parametrize("suite", [

@@ -144,8 +144,9 @@ def attention_cycles_by_text(row: Row, settings: Settings = ()) -> PredictedFigu
 
 @cache
 def _by_text(point: Point) -> PredictedFigures:
-    mapped = machine(point.architecture, point.settings).with_mapping(find_mapping(point.architecture))
-    return totals(_only_report(mapped, point))
+    array = machine(point.architecture, point.settings)
+    assert isinstance(array, Flat | FuseMax)
+    return totals(_only_report(array.with_mapping(find_mapping(point.architecture)), point))
 
 
 def _published_dataflow(workload: str, sequence_length: int) -> tuple[str, ...]:
