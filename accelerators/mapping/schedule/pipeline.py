@@ -100,7 +100,8 @@ def epoch_cycles(group: BoundGroup, distances: Mapping[int, int]) -> float:
     for producer, run in _carried(group):
         between = apart + distances[run.place] - distances[producer.place]
         ready = begin[producer.place] + producer.cycles(group.leaf) + _lag(producer, run) - begin[run.place]
-        longest = max(longest, ready / between)
+        if between > 0:  # in a table it may come earlier in the same epoch
+            longest = max(longest, ready / between)
     return longest
 
 
