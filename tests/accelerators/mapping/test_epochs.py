@@ -13,8 +13,9 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.mapper.described import described
+from cascadesim.accelerators.mapping.placing import last_use
 from cascadesim.accelerators.mapping.resolve import resolved
-from cascadesim.accelerators.mapping.schedule.pipeline import spacing
+from cascadesim.accelerators.mapping.schedule.pipeline import epoch_cycles, spacing
 from cascadesim.accelerators.mapping.schedule.rounds import _distances
 from cascadesim.accelerators.mapping.schedule.sliced import group_program
 from cascadesim.accelerators.mapping.text import parse_mapping
@@ -22,7 +23,7 @@ from cascadesim.accelerators.program import Repeat, TileRun
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import NotationError
 from cascadesim.einsum_cascades.notation.notation import cascade
-from cascadesim.einsum_cascades.sparsity.masks import FULL, KeyInterval
+from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL, KeyInterval
 from cascadesim.einsum_cascades.texts import find
 from cascadesim.simulator.engine.engine import run
 from tests.accelerators.mapping.mapped_cases import MASKS, array, check_ports, check_schedule, sized
@@ -68,10 +69,10 @@ def blocks(ages: str = ":", row_2d: str = "Y[b]", row_1d: str = "Z[a]") -> Bound
 
 def heads(
     overlap: str, extents: dict[str, int], loops: str = "h, p2, m1, p1", block: int = 2, tile: int = 2,
-    mask: KeyInterval = FULL, spec: SpatialArray | None = None,
+    mask: KeyInterval = FULL, spec: SpatialArray | None = None, keys: str = "m1 by 2",
 ) -> BoundGroup:  # fmt: skip
     of = sized(ONE_PASS, {"E": 4, "F": 4, "B": 1, **extents}, 2, mask)
-    text = HEADS.format(loops=loops, block=block, tile=tile, overlap=overlap)
+    text = HEADS.format(loops=loops, block=block, tile=tile, overlap=overlap).replace("m1 by 2", keys)
     (group,) = resolved(parse_mapping(text), of, spec or array(2, 2, 2))
     return group
 
@@ -114,6 +115,54 @@ def test_one_resident_tile_leaves_epochs_empty(steps: int) -> None:
     group = heads(PUBLISHED.replace("epochs:", "epochs a 4, b 3, c 2, d 0:"), {"H": 1, "P": 2, "M": 2 * steps})
     assert spacing(group) == 2
     assert group_program(group).tiles == steps + (steps - 1)
+    assert group.stages is not None
+    assert epoch_cycles(group, group.stages) >= group.busiest_cycles // group.all_tiles
+    check_schedule(group)
+
+
+def test_epochs_are_empty_between_two_loops_over_keys_too() -> None:
+    """Two rounds of two steps: one empty epoch in each of them, and as many as could be needed between them."""
+    group = heads(PUBLISHED.replace("epochs:", "epochs a 4, b 3, c 2, d 0:"), {"H": 1, "P": 2, "M": 8},
+                  "h, p2, m2, m1, p1", keys="m2 by 4, m1 by 2")  # fmt: skip
+    assert group_program(group).tiles == 4 + 2 * 1 + spacing(group)
+    check_schedule(group)
+
+
+def test_a_mask_that_ends_a_column_leaves_epochs_empty() -> None:
+    """Of keys 0 and 1 two tiles of queries are worked on, of keys 2 and 3 the second one alone, which would be next."""
+    group = heads(PUBLISHED.replace("epochs:", "epochs a 4, b 3, c 2, d 0:"), {"H": 1, "P": 4, "M": 4}, block=4,
+                  mask=CAUSAL)  # fmt: skip
+    assert group_program(group).tiles == 2 + 1 + 1
+    check_schedule(group)
+
+
+def test_what_several_read_is_free_after_the_oldest_tile_that_reads_it() -> None:
+    """SLD comes before SLNV in the text, but a tile later in this table."""
+    row = "array_2d: ( SLD[b] | QK[d] ) LM[d] SLN[c] SLNV[c]"
+    group = heads(PUBLISHED.replace("array_2d: ( SLNV[b] | QK[d] ) LM[d] SLN[c] SLD[c]", row),
+                  {"H": 1, "P": 8, "M": 8}, block=8)  # fmt: skip
+    made = {each.tensor: (each, run) for each, run in zip(group.made, group.runs, strict=True)}
+    found = last_use(group, *made["SLN"])
+    assert found is not None
+    assert found[0] == "SLD"
+    assert found[1] > 0
+
+
+def test_an_input_is_given_back_by_the_oldest_tile_that_reads_it() -> None:
+    two = cascade("two", """
+        Y[r,n] = A[r,k] * W[k,n]
+        Z[r,n] = A[r,k] * U[k,n]
+    """)
+    text = """\
+mapping two for two
+for r1:
+  split r: r1 by 2, r0
+  array_2d [r0 over rows, n over columns]: Y for k; Z for k
+  overlap epochs a 1, b 0:
+    array_2d: Y[a] Z[b]
+"""
+    (group,) = resolved(parse_mapping(text), sized(two, {"R": 20, "N": 2, "K": 4}, 1), array(2, 2, 2))
+    assert [task.name for task in group_program(group).tasks if "A" in task.gives_back] == ["Y"]
     check_schedule(group)
 
 
@@ -136,6 +185,8 @@ def test_heads_inside_the_loop_over_keys_have_running_values_of_their_own(overla
     group = heads(overlap, {"H": 4, "P": 2, "M": 16}, "p2, m1, h, p1", spec=array(4, 2, 2))
     check_schedule(group)
     assert columns_of(group_program(group).stream) == {0, 1, 2, 3}
+    wider = heads(overlap, {"H": 4, "P": 4, "M": 16}, "p2, m1, h, p1", block=4, spec=array(4, 2, 2))
+    assert columns_of(group_program(wider).stream) == set(range(8))
 
 
 def columns_of(items: tuple[TileRun | Repeat, ...]) -> set[int]:
