@@ -155,10 +155,13 @@ class Epochs:
         if missing := [name for name in units if name not in found]:
             yield f"no slot for {', '.join(missing)}: an epoch has all Einsums of the group"
         given = dict(self.distances)
-        if given and sorted(given) != list(self.letters):
-            yield f"distances of {', '.join(sorted(given))}; the tiles are {', '.join(self.letters)}"
+        if given and sorted(letter for letter, _ in self.distances) != list(self.letters):
+            names = ", ".join(letter for letter, _ in self.distances)
+            yield f"distances of {names}; the tiles are {', '.join(self.letters)}"
         elif given:
             ages = [given[letter] for letter in self.letters]
+            if ages[0] >= MOST_IN_FLIGHT:
+                yield f"a tile that is {ages[0]} epochs old; at most {MOST_IN_FLIGHT} tiles are open at once"
             if ages[-1] or any(older < younger for older, younger in pairwise(ages)):
                 yield (f"distances {', '.join(map(str, ages))}: they fall from {self.letters[0]}, the oldest tile, to "
                        f"{self.letters[-1]}, the youngest, which is at 0")

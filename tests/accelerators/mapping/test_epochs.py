@@ -210,6 +210,8 @@ def test_tables_that_are_none_say_why_with_their_line(rows: tuple[str, str], rea
     (" a 0, b 1:", "they fall from a, the oldest tile, to b, the youngest"),
     (" a 2, b 1:", "the youngest, which is at 0"),
     (" a 2:", "distances of a; the tiles are a, b"),
+    (" a 2, a 3, b 0:", "distances of a, a, b; the tiles are a, b"),
+    (" a 64, b 0:", "64 epochs old; at most 64 tiles are open"),
 ])  # fmt: skip
 def test_distances_fall_to_the_youngest_tile(ages: str, reason: str) -> None:
     with pytest.raises(IllegalMapping, match=reason):
