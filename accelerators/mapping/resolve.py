@@ -187,7 +187,8 @@ class _Resolver(KeepLines):
         try:
             group = bind(draft)
         except IllegalMapping as error:
-            raise self.error(str(error).removeprefix(f"{self.problem.cascade.name}: ")) from None
+            reason, table = str(error).removeprefix(f"{self.problem.cascade.name}: "), self.table
+            raise self.error(reason, table.line if table and reason.startswith("overlap epochs") else 0) from None
         self.check_made(group)
         return group
 
