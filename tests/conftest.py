@@ -13,6 +13,18 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Random cases are the same ones in each run, so that what passes here passes everywhere; `-m nightly` and
+    `--hypothesis-profile=default` look for others."""
+    if importlib.util.find_spec("hypothesis") is None:
+        return
+    from hypothesis import settings
+
+    settings.register_profile("repeatable", derandomize=True)
+    if config.option.markexpr != "nightly" and not config.getoption("--hypothesis-profile"):
+        settings.load_profile("repeatable")
+
+
 @pytest.fixture(autouse=True)
 def nothing_is_said_of_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever test comes first in a checkout compiles and says so: not on the standard error that a test compares."""

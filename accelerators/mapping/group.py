@@ -261,8 +261,10 @@ class BoundGroup(LayeredGroup):
         made = next(each for each in self.made if each.tensor == use.tensor)
         run = next(run for run in self.runs if run.work.output.tensor == use.tensor)
         pieces = prod(count for loop, count in zip(self.loops, counts, strict=True) if loop.axis in use.axes)
+        ended = None if run.after is None else self.loops[run.after].axis  # it runs where that has ended, not each time
+        tiles = prod(count for loop, count in zip(self.loops[: made.depth], counts, strict=False) if loop.axis != ended)
         found = []
-        for times, tile in ((prod(counts[: made.depth]), self.tile(made.depth)), (pieces, self.leaf)):
+        for times, tile in ((tiles, self.tile(made.depth)), (pieces, self.leaf)):
             leaves = run.drain_cycles + ceil(use.words(tile) * self.cycles_per_word(self.store_target(use)))
             found.append(times * max(0, min(each[run.place] + leaves - max(each.values()) for each in whole)))
         return min(found)

@@ -213,7 +213,7 @@ def _columns(parts: list[tuple[Items, int]], start: int, width: int) -> Items:
     """
     found: list[TileRun] = []
     for items, count in parts:
-        runs = [item if width > 1 else replace(item, tiles=count) for item in items if isinstance(item, TileRun)]
+        runs = [item if width > 1 else replace(item, tiles=count) for item in _runs(items)]
         for number, item in product(range(start, start + count if width > 1 else start + 1), runs):
             own = replace(item, first_column=number * width + item.first_column)
             before = found.pop() if found else replace(own, tiles=0)
@@ -237,10 +237,16 @@ def _distances(step: Items, following: Items) -> Iterator[int]:
 def _placed(items: Items) -> Iterator[tuple[int, int, int]]:
     """First column of each run, the one after its last, and tiles before it."""
     place = 0
+    for item in _runs(items):
+        yield item.first_column, item.first_column + item.tiles, place
+        place += item.tiles
+
+
+def _runs(items: Items) -> Iterator[TileRun]:
+    """The runs of tiles inside a step of a running value, where nothing repeats: each has columns of its own."""
     for item in items:
-        if isinstance(item, TileRun):
-            yield item.first_column, item.first_column + item.tiles, place
-            place += item.tiles
+        assert isinstance(item, TileRun)
+        yield item
 
 
 def merged(parts: list[tuple[Items, int]]) -> Items:

@@ -32,15 +32,27 @@ from cascadesim.accelerators.mapping.schedule.rounds import (
     woven,
 )
 from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
+from cascadesim.accelerators.protocol import PlanError
 
 SPARE = 4  # assumed: with eight times as many slices open blocks of 64 to 6,900 queries are no faster
 _NEXT = 1  # epochs after its own in which a result is stored: the loads of the next part come first
 
 
 def group_program(group: BoundGroup) -> Program:
-    """All instances of a group, tile by tile, and slice by slice where Einsums have loops of their own."""
-    if not group.in_slices:
-        return program(group)
+    """All instances of a group, tile by tile, and slice by slice where Einsums have loops of their own.
+
+    Raises `PlanError` where its Einsums would take other cycles than the closed form counts: a fault of ours.
+    """
+    made = _sliced(group) if group.in_slices else program(group)
+    busy = made.busy_cycles()
+    for run in group.runs:
+        if busy[run.work.name] != group.problem.instances * group.cycles(run):
+            raise PlanError(f"internal error: {run.work.name} takes {busy[run.work.name]:,} cycles in the schedule, "
+                            f"{group.problem.instances * group.cycles(run):,} in closed form; please report it")
+    return made
+
+
+def _sliced(group: BoundGroup) -> Program:
     builder = _SlicedBuilder(group)
     body = builder.rounds((), dict(group.problem.extents))
     stream = builder.overlapped(repeated(body, group.problem.instances)) if group.in_flight > 1 else repeated(
@@ -139,9 +151,10 @@ class _SlicedBuilder(Builder):
         return tuple(item for number, part in enumerate(self.parts) if self.runs(part[0], places, edge)
                      for item in self.part(places, number))  # fmt: skip
 
-    def in_columns(self, loop: BoundLoop) -> bool:
-        """Running values go from tile to tile in their order."""
-        return False
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """None: running values go from tile to tile in their order."""
+        return ()
 
     def loops_of(self, number: int) -> tuple[BoundLoop, ...]:
         """All loops around a part: shared ones, and those of its Einsum."""

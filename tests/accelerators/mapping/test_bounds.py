@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mapped_cases import MASKS, PRODUCT, array, check_schedule, sized
+from mapped_cases import CHAIN, MASKS, PRODUCT, array, check_schedule, sized
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping import plan
@@ -60,6 +60,24 @@ def test_tiles_one_after_another_take_their_loads_and_stores_too(rows: int) -> N
     assert group.serial_cycles == group.bound_cycles == 2 * (12 + 3 * (6 + 3 + 2 + 8))
     rest = 2 * (3 + 3 + 2 + 4) if rows == 7 else 0
     assert run(group_program(group)).cycles == group.serial_cycles + rest + 2
+
+
+def test_what_comes_after_a_loop_leaves_as_often_as_that_loop_ends() -> None:
+    """All of A, W and U come first, 26 words; then 23 tiles of Y, of a cycle, and Z for 2 x 3 of them, of 2 cycles for
+    3 results on 2 rows. Z, 9 words, leaves once, after a drain of 2: not with each of 4 steps of k. The ports of the
+    first tile wait for U, too."""
+    text = """mapping after for two-products
+for k, n, r:
+  array_2d: Y
+  after k:
+    array_2d [j over rows, n over columns]: Z
+  keep A, W, U in global_buffer at top
+  overlap serial
+"""
+    of = sized(CHAIN, {"R": 3, "N": 2, "K": 4, "J": 3}, 1)
+    (group,) = resolved(parse_mapping(text), of, array(2, 1, 1))
+    assert group.serial_cycles == group.bound_cycles == 26 + 23 + 6 * 2 + 2 + 9
+    assert run(group_program(group)).cycles == group.serial_cycles + 1 + 2
 
 
 @pytest.mark.parametrize("overlap", ["serial", "interleave 2"])

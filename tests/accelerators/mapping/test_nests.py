@@ -21,8 +21,9 @@ from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.placing import bind
 from cascadesim.accelerators.mapping.resolve import resolved
 from cascadesim.accelerators.mapping.runs import BoundLoop, cut
-from cascadesim.accelerators.mapping.schedule.sliced import group_program
+from cascadesim.accelerators.mapping.schedule.sliced import _SlicedBuilder, group_program
 from cascadesim.accelerators.mapping.text import parse_mapping
+from cascadesim.accelerators.protocol import PlanError
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.texts import find
@@ -282,6 +283,41 @@ for r2, d2, r1:
     (group,) = resolved(parse_mapping(mapping), of, spec)
     assert group.filled(next(read for read in group.reads if read.tensor == "IN")) == {3: 2 * 2 + 1, 4: 2 * 4}[rows]
     assert group.footprint_words == 2 + 1 + held  # a row of N; IN, or a word of Z
+
+
+def heads_inside() -> BoundGroup:
+    """Two heads inside the loop over keys; what comes after that has loops of its own."""
+    text = """mapping mine for attention-1pass
+size M0 = 3
+for m1, h1:
+  split m: m1 by 3, m0
+  split h: h1 by 1, h0
+  split f: f1 by 1, f0
+  array_2d [p over rows, m0 over columns]: QK; LM; SLN; SLD
+  array_1d [p over lanes]: RM; PRM; SPD; RD; SPNV for f
+  array_2d [m0 over rows, p over columns]: SLNV for f
+  array_1d [f over lanes]: RNV for p
+  after m1:
+    array_1d [p over lanes]: AV for f1
+  bypass V
+  overlap serial
+"""
+    of = sized(find("attention-1pass"), {"H": 2, "M": 6, "P": 2, "E": 1, "F": 4}, 3)
+    return resolved(parse_mapping(text), of, array(2, 3, 3))[0]
+
+
+def test_a_nest_after_a_loop_runs_for_each_head_inside_that_loop() -> None:
+    """4 columns of AV for 2 heads, 2 queries side by side, a division in each cycle: 8 cycles."""
+    group = heads_inside()
+    busy = group_program(group).busy_cycles()
+    assert busy["AV"] == group.cycles(next(run for run in group.runs if run.work.name == "AV")) == 4 * 2
+    check(group)
+
+
+def test_a_schedule_that_leaves_work_out_is_a_fault_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_SlicedBuilder, "runs", lambda self, run, places, edge: run.after is None)
+    with pytest.raises(PlanError, match="AV takes 0 cycles in the schedule, 8 in closed form; please report it"):
+        group_program(heads_inside())
 
 
 @pytest.mark.slow
