@@ -149,7 +149,8 @@ def _with_distances(timing: ArrayTiming, slots: Slots | None, maximum_age: int |
     spec = timing.spec
     if spec.binding.policy != "epochs" or spec.binding.distances is not None or slots is None or maximum_age is None:
         return timing
-    hiding = distances(spec, {placed.name: timing.tile_cycles(placed) for placed in timing.placement.einsums})
+    cycles = {placed.name: timing.tile_cycles(placed) for placed in timing.placement.einsums}
+    hiding = distances(timing.placement, spec, cycles)
     residents = timing.tiles.P1
     if slots.keys == 1:
         c = max(hiding.c, residents)

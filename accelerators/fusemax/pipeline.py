@@ -6,10 +6,9 @@ and VI: epochs as published, one tile at a time (+Architecture), or a window of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Literal, TypeAlias
 
 from cascadesim.accelerators.fusemax.spec import (
     ARRAY_1D,
@@ -22,10 +21,14 @@ from cascadesim.accelerators.fusemax.spec import (
     Placed,
     Placement,
 )
-from cascadesim.accelerators.program import After, Task, turns
+from cascadesim.accelerators.mapping.nest import Epochs, EpochSlot
+from cascadesim.accelerators.mapping.schedule.pipeline import Wait, row_times, timetable, wait_cycles
+from cascadesim.accelerators.mapping.text import find_mapping
+from cascadesim.accelerators.program import After, Task
 
 LOAD_QUERIES, LOAD_KEYS, STORE, PORTS = "load queries", "load keys and values", "store result", "buffer rows"
 QUERIES, KEYS = "queries", "keys"  # queues: slots of the buffer
+MOST_EPOCHS = 1_000  # of a tile; assumed: a drain of 512 cycles takes 34 epochs of short tiles
 LONGEST_LEAD = 8  # epochs; assumed: more would only fill the buffer earlier
 
 
@@ -64,11 +67,7 @@ def pipeline(placement: Placement, spec: FuseMaxSpec, cycles: Mapping[str, int],
         return TilePipeline(tuple(_greedy(placement, spec)), spec.binding.in_flight)
     if policy == "serial":
         return TilePipeline(tuple(_serial(placement, spec, lead)))
-    return TilePipeline(tuple(_epochs(placement, spec, distances(spec, cycles), lead)))
-
-
-def distances(spec: FuseMaxSpec, cycles: Mapping[str, int]) -> Distances:
-    return spec.binding.distances or smallest_distances(cycles, spec.pe_array.rows)
+    return TilePipeline(tuple(_epochs(placement, spec, distances(placement, spec, cycles), lead)))
 
 
 def _memory(lead: int, last: int, final: str) -> Iterator[Task]:
@@ -99,19 +98,22 @@ def _loaded(placed: Placed, in_order: bool) -> Iterator[After]:
 def _epochs(placement: Placement, spec: FuseMaxSpec, steps: Distances, lead: int) -> Iterator[Task]:
     depends = Dependences(placement, drained(spec.pe_array.rows))
     yield from _memory(lead, steps.a + 1, _last_computed(placement))
-    for unit, row in ((ARRAY_2D, EPOCH_2D), (ARRAY_1D, EPOCH_1D)):
-        for slot in row:
-            stage = lead + getattr(steps, slot.letter)
-            group = f"{unit} stream" if slot.shared else None
-            task = _task(_find(placement, slot), depends, placement, stage, group)
-            yield replace(task, after=tuple(edge for edge in task.after if not _in_turn(edge, slot, row)))
+    for unit, row in published_epoch().rows:
+        for bracket in row:
+            for slot in bracket:
+                group = f"{unit} stream" if len(bracket) > 1 else None
+                stage = lead + getattr(steps, slot.letter)
+                task = _task(_find(placement, slot.einsum), depends, placement, stage, group)
+                yield replace(task, after=tuple(edge for edge in task.after if not _in_turn(edge, slot.einsum)))
 
 
-def _in_turn(edge: After, slot: Slot, row: tuple[Slot, ...]) -> bool:
+def _in_turn(edge: After, name: str) -> bool:
     """Element by element from a member of the same tile that takes its turn before: the turns are the order."""
-    before = row[: row.index(slot)]
-    shares = any(other.einsum == edge.task and other.shared and other.letter == slot.letter for other in before)
-    return slot.shared and shares and edge.streaming and not edge.same_column
+    bracket = next(bracket for _, row in published_epoch().rows for bracket in row
+                   if name in (slot.einsum for slot in bracket))  # fmt: skip
+    own = next(slot for slot in bracket if slot.einsum == name)
+    before = bracket[: bracket.index(own)]
+    return edge.streaming and not edge.same_column and EpochSlot(edge.task, own.letter) in before
 
 
 def _serial(placement: Placement, spec: FuseMaxSpec, lead: int) -> Iterator[Task]:
@@ -130,7 +132,7 @@ def _serial(placement: Placement, spec: FuseMaxSpec, lead: int) -> Iterator[Task
     }
     yield from _memory(lead, 1, _last_computed(placement))
     for name in ("QK", "LM", "SLN", "SLD", "SLNV", "RD", "AV", "RM", "PRM", "SPD", "SPNV", "RNV"):
-        placed = _find(placement, Slot(name, "d"))
+        placed = _find(placement, name)
         late = 1 if name in ("RD", "AV") else 0
         yield _task(placed, depends, placement, lead + late, None, barriers.get(name, ()))
 
@@ -167,8 +169,8 @@ def _last_in_tile(placement: Placement) -> str:
     return [placed.name for placed in placement.einsums if placement.key_outer in placed.ranks][-1]
 
 
-def _find(placement: Placement, slot: Slot) -> Placed:
-    return next(placed for placed in placement.einsums if placed.name == slot.einsum)
+def _find(placement: Placement, name: str) -> Placed:
+    return next(placed for placed in placement.einsums if placed.name == name)
 
 
 Lag = Callable[[Placed, Placed], int]  # from a producer to a consumer
@@ -218,92 +220,30 @@ def drained_once(drain_cycles: int) -> Lag:
     return lambda producer, consumer: drain_cycles if (producer.name, consumer.name) == ("LM", "RM") else 0
 
 
-Letter: TypeAlias = Literal["a", "b", "c", "d"]
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """An Einsum's place in the epoch: of the tile `letter`; interleaved with its neighbours where `shared`."""
-
-    einsum: str
-    letter: Letter
-    shared: bool = False
-
-
-EPOCH_2D = (  # ( SLNV[b] | BQK[d] ) -> LM[d] -> SLN[c] -> SLD[c]
-    Slot("SLNV", "b", shared=True),
-    Slot("QK", "d", shared=True),
-    Slot("LM", "d"),
-    Slot("SLN", "c"),
-    Slot("SLD", "c"),
-)
-EPOCH_1D = (  # ( SPNV[a] | RNV[a] | RM[c] ) -> RD[a] -> PRM[c] -> SPD[c]; AV[a] once per query tile
-    Slot("SPNV", "a", shared=True),
-    Slot("RNV", "a", shared=True),
-    Slot("RM", "c", shared=True),
-    Slot("RD", "a"),
-    Slot("PRM", "c"),
-    Slot("SPD", "c"),
-    Slot("AV", "a"),
-)
-
-
-def smallest_distances(cycles: Mapping[str, int], drain_cycles: int) -> Distances:
-    """Distances for which an epoch lasts as long as its busier array, no result waited for.
-
-    The 1D array starts its part of the epoch a fixed time after the 2D array (figure 4): of all such times that
-    let RM be ready for SLN, the one with the shortest pipeline.
-    """
-    return _smallest(tuple(sorted(cycles.items())), drain_cycles)
-
-
 @cache
-def _smallest(sorted_cycles: tuple[tuple[str, int], ...], drain_cycles: int) -> Distances:
-    cycles = dict(sorted_cycles)
-    latest = _times(EPOCH_2D, cycles, 0)["SLN"][0] - _times(EPOCH_1D, cycles, 0)["RM"][1]  # RM is ready for SLN
-    found = [_at(skew, cycles, drain_cycles) for skew in range(min(_period(cycles), latest) + 1)]
-    return min(found, key=lambda d: (d.a, d.b, d.c)) if found else _unhidden()
+def published_epoch() -> Epochs:
+    """What each array does in an epoch, and of which tile: FuseMax, figure 4, as the mapping text has it."""
+    (group,) = find_mapping("fusemax-epochs").groups
+    assert group.epochs is not None
+    return group.epochs
 
 
-def _period(cycles: Mapping[str, int]) -> int:
-    """AV is no part of it: it comes once per query tile."""
-    rows = (sum(cycles[slot.einsum] for slot in row if slot.einsum != "AV") for row in (EPOCH_2D, EPOCH_1D))
-    return max(rows)
+def distances(placement: Placement, spec: FuseMaxSpec, cycles: Mapping[str, int]) -> Distances:
+    """As given, or the smallest for which an epoch lasts as long as its busier array, no result waited for. AV comes
+    once per query tile: an epoch has no time for it."""
+    return spec.binding.distances or smallest_distances(placement, cycles, spec.pe_array.rows)
 
 
-def _at(skew: int, cycles: Mapping[str, int], drain: int) -> Distances:
-    """Distances where the 1D array is `skew` cycles behind."""
-    times = {**_times(EPOCH_2D, cycles, 0), **_times(EPOCH_1D, cycles, skew)}
-    start, finish = ({name: pair[which] for name, pair in times.items()} for which in (0, 1))
-    epoch = _period(cycles)
-    c = _whole_epochs(finish["LM"] + drain - start["RM"], epoch)
-    b = c + max(1, _whole_epochs(finish["SLN"] - start["SLNV"], epoch))
-    streams = max(start["SLNV"] + drain - start["RNV"], finish["SLNV"] + drain - finish["RNV"])
-    denominator = max(finish["SLD"] + drain, finish["SPD"]) - start["RD"]
-    sums = max(denominator, finish["PRM"] - start["SPNV"])
-    a = max(b + _whole_epochs(streams, epoch), c + _whole_epochs(sums, epoch))
-    return Distances(a=max(a, b), b=b, c=c)
-
-
-def _whole_epochs(wait_cycles: int, epoch: int) -> int:
-    """Whole epochs that cover a wait."""
-    return max(0, -(-wait_cycles // epoch))
-
-
-def _unhidden() -> Distances:
-    """Where RM always comes too late: the shortest pipeline, whose waits the schedule shows."""
-    return Distances(a=3, b=2, c=1)
-
-
-def _times(row: Sequence[Slot], cycles: Mapping[str, int], begin: int) -> dict[str, tuple[int, int]]:
-    """Start and finish of each slot of a row without waits: shared slots take turns, the others follow."""
-    shared = [cycles[slot.einsum] for slot in row if slot.shared]
-    times: dict[str, tuple[int, int]] = {}
-    at = begin + sum(shared)
-    for position, slot in enumerate(row):
-        if slot.shared:
-            times[slot.einsum] = (begin, begin + turns(shared, position))
-        else:
-            times[slot.einsum] = (at, at + cycles[slot.einsum])
-            at += cycles[slot.einsum]
-    return times
+def smallest_distances(placement: Placement, cycles: Mapping[str, int], drain_cycles: int) -> Distances:
+    """Of the published epoch; `cycles` of a tile, by Einsum."""
+    table, depends = published_epoch(), Dependences(placement, drained(drain_cycles))
+    rows = {unit: [[slot.einsum for slot in bracket] for bracket in row] for unit, row in table.rows}
+    times = {name: span for row in rows.values() for name, span in row_times(row, cycles, {"AV"}).items()}
+    epoch = max(sum(cycles[name] for bracket in row for name in bracket if name != "AV") for row in rows.values())
+    letters = {slot.einsum: slot.letter for slot in table.slots}
+    units = {placed.name: placed.unit for placed in placement.einsums}
+    waits = tuple(Wait(letters[edge.task], letters[name], wait_cycles(times[edge.task], times[name], edge.streaming)
+                  + edge.lag_cycles, (units[edge.task] == ARRAY_1D) - (units[name] == ARRAY_1D))
+             for name in letters for edge in depends.of(_find(placement, name))
+             if not edge.same_column and not _in_turn(edge, name))  # fmt: skip
+    return Distances(**timetable(table.letters, epoch, waits, longest=MOST_EPOCHS).ages)

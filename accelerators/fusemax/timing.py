@@ -11,16 +11,13 @@ be due before it can be there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby
 from math import ceil, prod
 
 from cascadesim.accelerators.fusemax.actions import TileRows
 from cascadesim.accelerators.fusemax.pipeline import (
-    EPOCH_1D,
-    EPOCH_2D,
     KEYS,
     LOAD_KEYS,
     LOAD_QUERIES,
@@ -28,12 +25,13 @@ from cascadesim.accelerators.fusemax.pipeline import (
     PORTS,
     QUERIES,
     STORE,
-    Slot,
     TilePipeline,
     distances,
     pipeline,
+    published_epoch,
 )
 from cascadesim.accelerators.fusemax.spec import ARRAY_1D, ARRAY_2D, FuseMaxSpec, Placed, Placement, Policy
+from cascadesim.accelerators.mapping.nest import turns_text
 from cascadesim.accelerators.program import Program, Queue, Repeat, TileRun
 from cascadesim.accelerators.protocol import EinsumActivity
 from cascadesim.accelerators.spatial.attention_tiles import AttentionTiles
@@ -197,19 +195,11 @@ def _binding(timing: ArrayTiming) -> Iterator[str]:
         yield "binding: serial, one tile at a time, its drain of LM exposed"
         return
     cycles = {placed.name: timing.tile_cycles(placed) for placed in timing.placement.einsums}
-    steps = distances(timing.spec, cycles)
+    steps = distances(timing.placement, timing.spec, cycles)
     ages = ", ".join(f"{letter} {getattr(steps, letter)}" for letter in "abcd")
     yield f"binding: epochs, tiles a < b < c < d in order of entry; epochs since a tile entered: {ages}"
-    yield f"  2D: {_row(EPOCH_2D, cycles)}"
-    yield f"  1D: {_row(EPOCH_1D, cycles)}"
-
-
-def _row(row: Sequence[Slot], cycles: Mapping[str, int]) -> str:
-    parts = []
-    for shared, slots in groupby(row, key=lambda slot: slot.shared):
-        names = [f"{slot.einsum}[{slot.letter}]" for slot in slots if slot.einsum in cycles]
-        parts.append(f"( {' | '.join(names)} )" if shared else " -> ".join(names))
-    return " -> ".join(parts)
+    for (_, row), name in zip(published_epoch().rows, ("2D", "1D"), strict=True):
+        yield f"  {name}: {' -> '.join(map(turns_text, row))}"
 
 
 def stored_words(placement: Placement, depths: Mapping[str, int]) -> int:

@@ -168,11 +168,12 @@ class Epochs:
 
     def __str__(self) -> str:
         ages = ", ".join(f"{letter} {epochs}" for letter, epochs in self.distances)
-        rows = (f"    {unit}: {' '.join(map(_turns, row))}" for unit, row in self.rows)
+        rows = (f"    {unit}: {' '.join(map(turns_text, row))}" for unit, row in self.rows)
         return "\n".join((f"  overlap epochs{' ' * bool(ages)}{ages}:", *rows))
 
 
-def _turns(slots: tuple[EpochSlot, ...]) -> str:
+def turns_text(slots: tuple[EpochSlot, ...]) -> str:
+    """Slots that take turns, or one by itself, as a table has them."""
     return str(slots[0]) if len(slots) == 1 else f"( {' | '.join(map(str, slots))} )"
 
 

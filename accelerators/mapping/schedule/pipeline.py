@@ -9,11 +9,12 @@ is issued. A modulo schedule (Rau, 1994); FuseMax (MICRO'24), section V, gives s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from math import ceil, prod
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.group import BoundGroup
@@ -21,6 +22,7 @@ from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.runs import ARRAY_1D, ARRAY_2D, BoundRun, Resident
 from cascadesim.accelerators.program import turns
 
+Key = TypeVar("Key", bound=Hashable)
 MOST_STAGES = 12  # assumed: longer pipelines would not fit registers
 MOST_LEAD = 8  # assumed: epochs that loads run ahead of the arrays, which take room for as many tiles
 
@@ -125,11 +127,21 @@ def _epoch(group: BoundGroup) -> int:
     return max(1, *busy.values(), int(group.busiest_cycles // group.all_tiles))
 
 
-class _Table(NamedTuple):
+class Timetable(NamedTuple):
     """Letter -> epochs behind the youngest tile; cycles by which the 1D array begins its epoch later."""
 
     ages: Mapping[str, int]
     skew: int
+
+
+class Wait(NamedTuple):
+    """Of a result and its reader: the letters of their tiles, cycles from the reader's begin in its epoch to when it
+    may begin, and how these change with the skew of the 1D array: +1, -1, or 0 within one unit."""
+
+    made: str
+    read: str
+    cycles: int
+    way: int
 
 
 def issue_order(group: BoundGroup) -> tuple[BoundRun, ...]:
@@ -165,58 +177,83 @@ def in_turn(group: BoundGroup, producer: BoundRun, run: BoundRun) -> bool:
 
 
 def _times(group: BoundGroup) -> dict[int, tuple[int, int]]:
-    """Begin and end of each Einsum of the table, both units beginning at once; what comes after a loop takes no time
-    of others."""
+    """Begin and end of each Einsum of the table in its epoch; what comes after a loop takes no time of others."""
     found: dict[int, tuple[int, int]] = {}
-    at: Counter[str] = Counter()
-    for bracket in _brackets(group):
-        own, begin = [run.cycles(group.leaf) for run in bracket], at[bracket[0].unit]
-        found |= {run.place: (begin, begin + turns(own, place)) for place, run in enumerate(bracket)}
-        at[bracket[0].unit] += sum(cycles for run, cycles in zip(bracket, own, strict=True) if not group.is_rare(run))
+    for unit in (ARRAY_2D, ARRAY_1D):
+        row = [bracket for bracket in _brackets(group) if bracket[0].unit == unit]
+        cycles = {run.place: run.cycles(group.leaf) for bracket in row for run in bracket}
+        late = {run.place for bracket in row for run in bracket if group.is_rare(run)}
+        found |= row_times([[run.place for run in bracket] for bracket in row], cycles, late)
     return found
 
 
-def _tabled(group: BoundGroup) -> _Table:
+def row_times(
+    row: Sequence[Sequence[Key]], cycles: Mapping[Key, int], late: Collection[Key] = ()
+) -> dict[Key, tuple[int, int]]:
+    """Begin and end of each slot of a unit's row without waits: those of one bracket take turns, brackets follow each
+    other. What is `late` holds up nothing."""
+    found: dict[Key, tuple[int, int]] = {}
+    begin = 0
+    for bracket in row:
+        own = [cycles[slot] for slot in bracket]
+        found |= {slot: (begin, begin + turns(own, place)) for place, slot in enumerate(bracket)}
+        begin += sum(cycles[slot] for slot in bracket if slot not in late)
+    return found
+
+
+def _tabled(group: BoundGroup) -> Timetable:
+    assert group.epochs is not None
+    letters, distances = group.epochs.letters, dict(group.epochs.distances)
+    given = tuple(distances[letter] for letter in letters) if distances else None
+    return timetable(letters, _epoch(group), tuple(_waits(group)), given)
+
+
+@cache
+def timetable(
+    letters: tuple[str, ...], epoch: int, waits: tuple[Wait, ...], given: tuple[int, ...] | None = None,
+    longest: int = MOST_STAGES,
+) -> Timetable:  # fmt: skip
     """The distances of a table: as given, or the smallest that hide drains and cycles, by the skew of the 1D array that
     allows the shortest pipeline. Where none hides them, each tile an epoch behind the next: the schedule shows waits.
+
+    `letters` of the tiles, the oldest first; `epoch`: its cycles; `longest`: epochs that a tile may be old.
     """
-    assert group.epochs is not None
-    letters, epoch, waits = group.epochs.letters, _epoch(group), list(_waits(group))
-    across = [(cycles, -way) for _, _, cycles, way in waits if way]
+    across = [(wait.cycles, -wait.way) for wait in waits if wait.way]
     skews = sorted({0, *(way * cycles % epoch - back for cycles, way in across for back in (0, epoch))})
     found = [(ages, skew) for skew in skews
              if (ages := _ages(letters, [(made, read, max(0, -(-(cycles + way * skew) // epoch)))
-                                         for made, read, cycles, way in waits])) is not None]  # fmt: skip
-    given = tuple(dict(group.epochs.distances)[letter] for letter in letters) if group.epochs.distances else None
+                                         for made, read, cycles, way in waits], longest)) is not None]  # fmt: skip
     if given is not None:
         found = [(given, skew) for ages, skew in found
                  if all(own >= least for own, least in zip(given, ages, strict=True))] or [(given, 0)]  # fmt: skip
     ages, skew = min(found, key=lambda each: each[0], default=(tuple(range(len(letters) - 1, -1, -1)), 0))
-    return _Table(dict(zip(letters, ages, strict=True)), skew)
+    return Timetable(dict(zip(letters, ages, strict=True)), skew)
 
 
-def _waits(group: BoundGroup) -> Iterator[tuple[str, str, int, int]]:
-    """Letters of a result and of its reader, cycles from the reader's begin to when it may, and how these change with
-    the skew of the 1D array: +1, -1, or 0 within one unit."""
+def _waits(group: BoundGroup) -> Iterator[Wait]:
+    """What each Einsum of a table waits for."""
     times, letters = _times(group), _letters(group)
     for run in group.runs:
-        begin, end = times[run.place]
         for producer, previous in group.feeding(run):
             if previous or in_turn(group, producer, run):
                 continue
-            made, lag = times[producer.place], _lag(producer, run)
-            streams = producer.streams_into(run)
-            cycles = max(made[0] - begin, made[1] - end) if streams else made[1] - begin
+            cycles = wait_cycles(times[producer.place], times[run.place], producer.streams_into(run))
             way = (producer.unit == ARRAY_1D) - (run.unit == ARRAY_1D)
-            yield letters[producer.place], letters[run.place], cycles + lag, way
+            yield Wait(letters[producer.place], letters[run.place], cycles + _lag(producer, run), way)
 
 
-def _ages(letters: tuple[str, ...], waits: list[tuple[str, str, int]]) -> tuple[int, ...] | None:
+def wait_cycles(made: tuple[int, int], read: tuple[int, int], streams: bool) -> int:
+    """Cycles from a reader's begin to when its result is there, or the first and the last element where it `streams`;
+    each from its begin to its end in one epoch."""
+    return max(made[0] - read[0], made[1] - read[1]) if streams else made[1] - read[0]
+
+
+def _ages(letters: tuple[str, ...], waits: list[tuple[str, str, int]], longest: int) -> tuple[int, ...] | None:
     """The smallest distances of tiles, of which older ones are at least as far, that let every reader wait for so many
     epochs; None where a tile would have to wait for itself."""
     ages = dict.fromkeys(letters, 0)
     order = [(younger, older, 0) for older, younger in pairwise(letters)]
-    while max(ages.values()) <= MOST_STAGES:
+    while max(ages.values()) <= longest:
         late = [(made, read, epochs) for made, read, epochs in (*order, *waits) if ages[read] < ages[made] + epochs]
         if not late:
             return tuple(ages.values()) if not ages[letters[-1]] else None
