@@ -225,7 +225,7 @@ def _plan_of(operation: Operation, accelerator: TakesMappings, mapped: Mapped) -
 def _unfused(operation: Operation, spec: SpatialArray, objective: Objective) -> Mapped | None:
     """The best mapping in which no Einsums share loops but those that need each other's earlier values."""
     try:
-        return searched(operation.cascade, operation.extents, spec, operation.mask, 1, objective)
+        return searched(operation.cascade, operation.extents, spec, operation.mask, 1, objective, objective == "dram")
     except CascadeSimError:
         return None
 

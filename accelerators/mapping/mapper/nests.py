@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import permutations, product
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -88,10 +89,8 @@ class NestSearch:
     def group(self, shared: frozenset[str], below: float) -> BoundGroup | None:
         """The group that moves fewest words in loops over some of these axes; None where none has room and moves fewer
         than so many."""
-        if not self.is_known:
-            return None
-        found = self.best(shared, int(min(below, NEVER)))
-        if not found.streams:
+        found = self.best(shared, int(min(below, NEVER))) if self.is_known and below > self.least else None
+        if found is None or not found.streams:
             return None
         try:
             group = bind(self.draft(found))
@@ -177,6 +176,11 @@ class NestSearch:
         """Words of other results that leave: once each."""
         _, results = outside(self.problem, self.members)
         return sum(use.words(self.problem.extents) for use in results if not self.is_moving(use))
+
+    @property
+    def least(self) -> int:
+        """Words that move in any case."""
+        return self.stored + sum(prod(self.problem.extents[axis] for axis in each.use.axes) for each in self.moving)
 
     def readers(self, tensor: str) -> tuple[int, ...]:
         return tuple(number for number, work in enumerate(self.works)
@@ -312,8 +316,7 @@ class NestSearch:
 
 
 def _at(values: Counts, number: int) -> int:
-    flat = np.atleast_1d(values)
-    return int(flat[number] if len(flat) > 1 else flat[0])
+    return int(np.atleast_1d(values)[number if np.size(values) > 1 else 0])
 
 
 def nested(
