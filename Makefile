@@ -7,7 +7,7 @@ PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 pyth
 	$$candidate -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$candidate && break; done)
 
-.PHONY: demo test test-kernels quick lint types speed readme docs test-docs clean
+.PHONY: demo test test-kernels quick nightly lint types speed readme docs test-docs clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/simulate --arch fusemax --workload llama
@@ -23,6 +23,9 @@ test-kernels: $(VENV)/installed-kernels  ## the kernels' gates, which need torch
 
 quick: $(VENV)/installed-test
 	$(VENV)/bin/pytest --numprocesses auto --dist worksteal -m "not slow and not nightly"
+
+nightly: $(VENV)/installed-test  ## what takes minutes: thousands of random cases, others each time
+	$(VENV)/bin/pytest --numprocesses auto --dist worksteal -m nightly
 
 lint: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .

@@ -14,8 +14,8 @@ sys.dont_write_bytecode = False
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Random cases are the same ones in each run, so that what passes here passes everywhere; `-m nightly` and
-    `--hypothesis-profile=default` look for others."""
+    """Random cases are the same ones in each run, so that what passes here passes everywhere; `make nightly` looks
+    for others, as does `--hypothesis-profile=default`."""
     if importlib.util.find_spec("hypothesis") is None:
         return
     from hypothesis import settings
