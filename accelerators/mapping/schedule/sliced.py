@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, groupby
 from math import ceil
 
 from cascadesim.accelerators.mapping.group import BoundGroup
@@ -35,14 +35,14 @@ from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task,
 from cascadesim.accelerators.protocol import PlanError
 
 SPARE = 4  # assumed: with eight times as many slices open blocks of 64 to 6,900 queries are no faster
-_NEXT = 1  # epochs after its own in which a result is stored: the loads of the next part come first
+CUT_FROM = 1.1  # times the busiest unit; assumed: random groups that are cut take 0.57 to 1.03 of the cycles
+_NEXT = 2  # parts after its own with which a result is stored: their loads come first
 
 
 def group_program(group: BoundGroup) -> Program:
     """All instances of a group, tile by tile, and slice by slice where Einsums have loops of their own.
 
-    Raises `PlanError` where its Einsums would take other cycles than the closed form counts: a fault of ours.
-    """
+    Raises PlanError where they would take other cycles than in closed form: a fault of ours."""
     made = _sliced(group) if group.in_slices else program(group)
     busy = made.busy_cycles()
     for run in group.runs:
@@ -66,21 +66,24 @@ def _sliced(group: BoundGroup) -> Program:
 
 @dataclass(frozen=True)
 class _SlicedBuilder(Builder):
-    """Tiles are numbered while the rounds are written down: `places`, by the number of a tile.
-
-    Inside a part, places are those of the shared loops and of the loops of its Einsum.
-    """
+    """Tiles are numbered while the rounds are written down: `places`, by the number of a tile. Inside a part those of
+    the shared loops and of the loops of its Einsum."""
 
     places: list[tuple[Place, ...]] = field(default_factory=list)
     known_parts: dict[object, Items] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def parts(self) -> Sequence[tuple[BoundRun, ...]]:
-        return self.group.parts
+        """Those of the group; where tiles overlap, the first is cut between Einsums of both units if these take much
+        longer than the busiest: the next tile begins beside the second one."""
+        first, *others = self.group.parts
+        long = sum(self.group.busy_cycles.values()) > CUT_FROM * self.group.busiest_cycles
+        cut = self.group.in_flight > 1 and long and not first[0].nest
+        return [*(tuple(own) for _, own in groupby(first, lambda run: cut and run.unit)), *others]
 
     @property
     def rare(self) -> list[BoundRun]:
-        """None: what comes after a loop is a part of its own, whose ports are those of that part."""
+        """None: what comes after a loop is a part of its own."""
         return []
 
     @cached_property
@@ -93,9 +96,9 @@ class _SlicedBuilder(Builder):
         loads = [self.reload(hop) for hop in self.loads]
         loads += [Task(f"return {use.name}", group.store_target(use)) for use, _ in self.returns]
         loads += [Task(f"begin {state}", DRAM) for state, _ in group.begins]
-        ports = self.ports(loads)
-        stores = [self.in_turn(self.store(use, _NEXT)) for use in group.writes]
-        return (*loads, *ports, *(self.task(run) for run in group.runs), *stores)
+        spilled = group.problem.spilled.values()  # which come back with the next part
+        stores = [self.in_turn(self.store(use, 1 if use.tensor in spilled else _NEXT)) for use in group.writes]
+        return (*loads, *self.ports(loads), *(self.task(run) for run in group.runs), *stores)
 
     def reload(self, hop: Hop) -> Task:
         """A load; of what this group stores, all of that has to be there."""
@@ -105,8 +108,8 @@ class _SlicedBuilder(Builder):
 
     @property
     def weaves(self) -> bool:
-        """Whether slices of two tiles take turns, so that none holds up the channel for the other: what goes to DRAM
-        and comes back does. Every second tile is a column of its own."""
+        """Whether slices of two tiles take turns, as what goes to DRAM and comes back does, so that none holds up the
+        channel for the other. Every second tile is a column of its own."""
         return bool(self.group.problem.spilled) and self.group.in_flight > 1 and self.cuts[0] < len(self.parts)
 
     def in_turn(self, task: Task) -> Task:
@@ -128,7 +131,7 @@ class _SlicedBuilder(Builder):
                  if each.task not in (*self.rows.values(), run.work.name)]  # fmt: skip
         after += [After(f"return {use.name}") for use, made in self.returns if made.tensor == run.work.output.tensor]
         if run is self.parts[self.part_of[run.place]][-1]:
-            after += map(After, self.rows.values())
+            after += [After(name, streaming=self.group.in_flight > 1) for name in self.rows.values()]
         if self.weaves and self.part_of[run.place] < max(1, self.cuts[0]):  # the tile before the last one has ended
             after.append(After(self.group.runs[-1].work.name, same_column=True))
         gives = tuple(name for name in task.gives_back if f"load {name}" not in passing)

@@ -102,6 +102,33 @@ def test_the_first_fold_of_a_systolic_array_is_a_cycle_shorter() -> None:
     assert run(group_program(group)).cycles == group.bound_cycles == group.serial_cycles - 1
 
 
+def test_the_second_unit_of_a_tile_works_beside_the_first_of_the_next() -> None:
+    """A tile: Z, 8 cycles on the array, X, 8 on the lane, Y, 2 slices of 2 on the array. Z of the next tile runs beside
+    X of this one, so that each tile more takes 8 + 4 cycles, not 20."""
+    text = cascade("attended", """
+        Z[r,n] = A[r,k] * W[k,n]
+        X[r,n] = exp(Z[r,n])
+        Y[r,f] = X[r,n] * V[n,f]
+    """)
+    mapping = """mapping two for attended
+for r1:
+  split r: r1 by 2, r0
+  split n: n1 by 2, n0
+  array_2d [r0 over rows, n over columns]: Z for k
+  array_1d: X for r0, n
+  array_2d [r0 over rows, f over columns]: Y for n1, n0
+  keep A in global_buffer at r1 double
+  keep W, V in global_buffer at top double
+  overlap interleave 2
+"""
+    cycles = []
+    for rows in (20, 40):
+        of = sized(text, {"R": rows, "K": 8, "N": 4, "F": 4}, 1)
+        (group,) = resolved(parse_mapping(mapping), of, edge_array())
+        cycles.append(run(group_program(group)).cycles)
+    assert cycles[1] - cycles[0] == 10 * (8 + 4)
+
+
 AFTER = """mapping after for numerators
 for r1, k1:
   split r: r1 by 2, r0
