@@ -14,6 +14,7 @@ import click
 import pytest
 import yaml
 from click.testing import CliRunner
+from hypothesis import settings
 
 import cascadesim as package
 from cascadesim.simulator.cli.commands import cascadesim, simulate
@@ -25,6 +26,11 @@ VERSION: str = PROJECT["project"]["version"]
 
 def text(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_random_cases_are_the_same_in_each_run(request: pytest.FixtureRequest) -> None:
+    asked = request.config.option.markexpr == "nightly" or request.config.getoption("--hypothesis-profile")
+    assert settings().derandomize != bool(asked)
 
 
 def test_the_version_is_one_everywhere() -> None:

@@ -28,7 +28,7 @@ from cascadesim.accelerators.program import After, Task
 
 LOAD_QUERIES, LOAD_KEYS, STORE, PORTS = "load queries", "load keys and values", "store result", "buffer rows"
 QUERIES, KEYS = "queries", "keys"  # queues: slots of the buffer
-MOST_EPOCHS = 1_000  # of a tile; assumed: a drain of 512 cycles takes 34 epochs of short tiles
+MOST_EPOCHS = 1_000  # of a tile; assumed: no array drains for longer (512 cycles take 34 epochs of the shortest tiles)
 LONGEST_LEAD = 8  # epochs; assumed: more would only fill the buffer earlier
 
 
@@ -229,17 +229,17 @@ def published_epoch() -> Epochs:
 
 
 def distances(placement: Placement, spec: FuseMaxSpec, cycles: Mapping[str, int]) -> Distances:
-    """As given, or the smallest for which an epoch lasts as long as its busier array, no result waited for. AV comes
-    once per query tile: an epoch has no time for it."""
+    """As given, or the smallest for which an epoch lasts as long as its busier array, no result waited for."""
     return spec.binding.distances or smallest_distances(placement, cycles, spec.pe_array.rows)
 
 
 def smallest_distances(placement: Placement, cycles: Mapping[str, int], drain_cycles: int) -> Distances:
-    """Of the published epoch; `cycles` of a tile, by Einsum."""
+    """Of the published epoch; `cycles` of a tile, by Einsum. What comes once per query tile takes no time of it."""
     table, depends = published_epoch(), Dependences(placement, drained(drain_cycles))
+    late = {placed.name for placed in placement.einsums if placement.key_outer not in placed.ranks}
     rows = {unit: [[slot.einsum for slot in bracket] for bracket in row] for unit, row in table.rows}
-    times = {name: span for row in rows.values() for name, span in row_times(row, cycles, {"AV"}).items()}
-    epoch = max(sum(cycles[name] for bracket in row for name in bracket if name != "AV") for row in rows.values())
+    times = {name: span for row in rows.values() for name, span in row_times(row, cycles, late).items()}
+    epoch = max(sum(cycles[name] for bracket in row for name in bracket if name not in late) for row in rows.values())
     letters = {slot.einsum: slot.letter for slot in table.slots}
     units = {placed.name: placed.unit for placed in placement.einsums}
     waits = tuple(Wait(letters[edge.task], letters[name], wait_cycles(times[edge.task], times[name], edge.streaming)

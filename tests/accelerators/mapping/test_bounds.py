@@ -24,7 +24,7 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.sparsity.masks import KeyInterval
 from cascadesim.einsum_cascades.texts import find
-from cascadesim.simulator.engine.engine import run
+from cascadesim.simulator.engine.engine import record, run
 
 NUMERATORS = cascade("numerators", """
     Z[r,n] = A[r,k] * W[k,n]
@@ -127,6 +127,10 @@ for r1:
         (group,) = resolved(parse_mapping(mapping), of, edge_array())
         cycles.append(run(group_program(group)).cycles)
     assert cycles[1] - cycles[0] == 10 * (8 + 4)
+    slices = record(group_program(group), 20 * 4)  # Z, X and two of Y in each tile
+    begun, last = ([each for each in slices if each.task == name] for name in ("Z", "Y"))
+    assert (len(begun), len(last)) == (20, 40)
+    assert all(third.start >= first.finish for first, third in zip(last[1::2], begun[2:], strict=False))  # two are open
 
 
 AFTER = """mapping after for numerators
