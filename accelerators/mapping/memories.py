@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import ceil
 from typing import NamedTuple
 
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse
-from cascadesim.accelerators.mapping.runs import ACCUMULATORS, DRAM, GLOBAL_BUFFER, BoundRun, Resident, parts
+from cascadesim.accelerators.mapping.runs import ACCUMULATORS, DRAM, GLOBAL_BUFFER, UNITS, BoundRun, Resident, parts
 from cascadesim.accelerators.mapping.tiling import TiledGroup
 
 PIECES_AHEAD = 2  # of a tile in a memory, one on its way in and one out, where tiles of the loops overlap
@@ -170,6 +171,29 @@ class LayeredGroup(TiledGroup):
             stored_inside = made.depth if made.where else self.complete_inside(run)
             if run.own and tensor in {use.tensor for use in self.writes} and stored_inside == inside:
                 found[f"{tensor} to leave"] = name, f"store {tensor}"
+        return found
+
+    @cached_property
+    def places_ahead(self) -> Mapping[str, int]:
+        """Places of what comes or leaves slice by slice, where tiles overlap, beside those that overlap asks for: so
+        many that the slices last while a tile, or a slice, of all else holds DRAM, as far as the buffer has room."""
+        leaving, moves = {use.tensor for use in self.writes}, {read.tensor: read for read in self.reads if read.where}
+        for run, made in zip(self.runs, self.made, strict=True):
+            if made.tensor in leaving:
+                inside = made.depth if made.where else self.complete_inside(run)
+                moves[f"{made.tensor} to leave"] = replace(made, depth=inside)
+        words = {name: self.kept_words(each) for name, each in moves.items()}
+        streams = [name for name, each in moves.items() if name in self.slice_places or (
+            each.depth > len(self.loops) and each.copies > 1)]  # fmt: skip
+        found, left = dict[str, int](), self.spec.buffer_words - self.footprint_words
+        users = [(part, [name for name in streams if self.user_of(moves[name]) in part]) for part in self.parts]
+        for part, own in sorted(users, key=lambda user: sum(words[name] for name in user[1])):
+            tile = {**self.leaf, **{loop.axis: loop.step for loop in part[0].own}}
+            lasts = max(sum(run.cycles(tile) for run in part if run.unit == unit) for unit in UNITS)
+            held = sum(words[name] for name in moves if name not in own) * self.cycles_per_word(DRAM)
+            taken = sum(words[name] for name in own)
+            more = min(ceil(held / lasts), max(0, left) // taken) if own and self.in_flight > 1 else 0
+            found, left = found | dict.fromkeys(own, more), left - more * taken
         return found
 
     def complete_inside(self, run: BoundRun) -> int:

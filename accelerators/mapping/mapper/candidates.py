@@ -30,6 +30,7 @@ from cascadesim.accelerators.mapping.runs import (
 from cascadesim.accelerators.spec import SpatialArray
 
 Space = tuple[str, tuple[tuple[str, int, int], ...], tuple[str, ...]]  # unit, ranks in space, loops in time
+Options = Mapping[str, tuple[int, Space, Space]]  # unit -> cycles of a tile, the fastest space, a frugal one
 
 MANY_EINSUMS = 24  # from here on fewer ways are compared; assumed: all of one attention are below, and fast
 _NOWHERE: Space = (ARRAY_1D, (), ())  # of what no unit can do, which `illegal` says
@@ -138,15 +139,18 @@ class Neighbours:
             yield Draft(self.problem, self.spec, self.members, loops, spaces, draft.after, {})
 
     @cached_property
-    def _best_spaces(self) -> Callable[[int, tuple[int, ...]], dict[str, tuple[int, Space, Space]]]:
-        """`best_spaces` of a member for the sizes of its own axes, in order of their names; many tiles share them."""
+    def _best_spaces(self) -> Callable[[int, tuple[int, ...]], Options]:
+        """`best_spaces` of a member for the sizes of its own axes by name; many tiles of many groups share them."""
+        problem, spec, frugally = self.problem, self.spec, self.frugally
 
-        def found(member: int, sizes: tuple[int, ...]) -> dict[str, tuple[int, Space, Space]]:
-            work = self.problem.work[member]
-            tile = self.problem.whole() | dict(zip(sorted(work.axes), sizes, strict=True))
-            return best_spaces(work, self.spec, tile, self.frugally)
+        def found(member: int, sizes: tuple[int, ...]) -> Options:
+            work = problem.work[member]
+            tile = problem.whole() | dict(zip(sorted(work.axes), sizes, strict=True))
+            return best_spaces(work, spec, tile, frugally)
 
-        return cache(found)
+        key = "spaces", spec, frugally
+        known: Callable[[int, tuple[int, ...]], Options] = problem.known.setdefault(key, cache(found))
+        return known
 
     @cached_property
     def instance_axes(self) -> tuple[str, ...]:
@@ -279,9 +283,7 @@ def named_loops(problem: MappingProblem, steps: Sequence[tuple[str, int]]) -> tu
     return tuple(found)
 
 
-def best_spaces(
-    work: Work, spec: SpatialArray, tile: Mapping[str, int], frugally: bool = True
-) -> dict[str, tuple[int, Space, Space]]:
+def best_spaces(work: Work, spec: SpatialArray, tile: Mapping[str, int], frugally: bool = True) -> Options:
     """For each unit that has the operations: cycles of a tile at least, and ranks in space and time that take them.
 
     `frugally`: between equals those that read fewest words. And those that do in at most twice the cycles.
@@ -321,9 +323,7 @@ def _by_structure(work: Work, tile: Mapping[str, int], instances: set[str]) -> s
     return ARRAY_2D if contracts(work) or len(wide) > 1 else ARRAY_1D
 
 
-def balanced(
-    works: Sequence[Work], options: Sequence[Mapping[str, tuple[int, Space, Space]]], weights: Sequence[float]
-) -> list[str]:
+def balanced(works: Sequence[Work], options: Sequence[Options], weights: Sequence[float]) -> list[str]:
     """Give each Einsum a unit: contractions the 2D array, the others where they are done first beside everything else.
 
     `weights`: how often each runs for one tile. An Einsum that no unit can do goes to the 1D array, which says so.

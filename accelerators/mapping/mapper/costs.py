@@ -309,9 +309,12 @@ def least_of_all(problem: MappingProblem, spec: SpatialArray, members: Sequence[
     words = least_words(problem, members)
     on_unit = {ARRAY_2D: 0.0, ARRAY_1D: 0.0}
     longest = 1.0
+    known = problem.known.setdefault(("least cycles", spec), {})
     for member in members:
-        work = problem.work[member]
-        cycles = {unit: least_cycles(problem, spec, work, unit) for unit in units_of(spec, work)}
+        if member not in known:
+            work = problem.work[member]
+            known[member] = {unit: least_cycles(problem, spec, work, unit) for unit in units_of(spec, work)}
+        cycles = known[member]
         longest = max(longest, min(cycles.values(), default=0.0))
         if len(cycles) == 1:
             unit, = cycles

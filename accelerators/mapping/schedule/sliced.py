@@ -35,6 +35,7 @@ from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task,
 from cascadesim.accelerators.protocol import PlanError
 
 SPARE = 4  # assumed: with eight times as many slices open blocks of 64 to 6,900 queries are no faster
+MOST_OPEN = 128  # assumed: with 256 open rows of 512 to 8,192 keys are 0.6 % faster, and take four times as long to run
 CUT_FROM = 1.1  # times the busiest unit; assumed: random groups that are cut take 0.57 to 1.03 of the cycles
 _NEXT = 2  # parts after its own with which a result is stored: their loads come first
 
@@ -54,11 +55,11 @@ def group_program(group: BoundGroup) -> Program:
 
 def _sliced(group: BoundGroup) -> Program:
     builder = _SlicedBuilder(group)
-    body = builder.rounds((), dict(group.problem.extents))
-    stream = builder.overlapped(repeated(body, group.problem.instances)) if group.in_flight > 1 else repeated(
-        body, group.problem.instances)  # fmt: skip
-    queues = tuple(Queue(read.tensor, read.copies) for read in group.reads if read.where)
-    queues += tuple(Queue(name, group.in_flight) for name in group.slice_places)
+    tiles = repeated(builder.rounds((), dict(group.problem.extents)), group.problem.instances)
+    stream = builder.overlapped(tiles) if group.in_flight > 1 else tiles
+    places = {read.tensor: read.copies for read in group.reads if read.where}
+    places |= dict.fromkeys(group.slice_places, group.in_flight)
+    queues = tuple(Queue(name, number + group.places_ahead.get(name, 0)) for name, number in places.items())
     in_flight = 1 if group.in_flight == 1 else builder.window if builder.weaves else None
     return Program(builder.tasks, tuple(builder.classes), stream, queues, in_flight=in_flight,
                    drain_cycles=group.runs[-1].drain_cycles, keeps=tuple(builder.kept))  # fmt: skip
@@ -173,8 +174,7 @@ class _SlicedBuilder(Builder):
     def new_part(self, places: tuple[Place, ...], number: int) -> Items:
         inside = len(places) == len(self.loops_of(number))
         found = (TileRun(self.class_of(places, number), 1),) if inside else self.slices(places, number)
-        spilled = self.group.problem.spilled.values()
-        spills = any(run.work.output.tensor in spilled for run in self.parts[number])
+        spills = any(run.work.output.tensor in self.group.problem.spilled.values() for run in self.parts[number])
         return (*found, TileRun(self.nothing, 1)) if spills and len(places) == len(self.group.loops) else found
 
     @cached_property
@@ -289,12 +289,13 @@ class _SlicedBuilder(Builder):
 
     @property
     def window(self) -> int:
-        """Slices that are open at once where those of two tiles take turns: those between two of the
-        stretch that has fewer, and some more, so that no transfer waits for its turn."""
+        """Slices that are open at once where those of two tiles take turns: those between two of the stretch that has
+        fewer, some more, so that no transfer waits for its turn, and those that have places besides."""
         middle, _ = self.cuts
         counts = [sum(count_tiles(self.part(self.places[0], number)) for number in range(*parts))
                   for parts in ((0, middle), (middle, middle + 1))]
-        return min(MOST_IN_FLIGHT, SPARE + ceil(max(counts) / max(1, min(counts))))
+        turns = min(MOST_IN_FLIGHT, SPARE + ceil(max(counts) / max(1, min(counts))))
+        return min(MOST_OPEN, turns + max(self.group.places_ahead.values(), default=0))
 
     @cached_property
     def cuts(self) -> tuple[int, int]:
@@ -312,8 +313,7 @@ class _SlicedBuilder(Builder):
                 begun, still = self.again(item, still)
                 found += begun
                 continue
-            column = 1 - still[-1].column if self.weaves and still else 0
-            tile = Numbered(item.tile_class, column)
+            tile = Numbered(item.tile_class, 1 - still[-1].column if self.weaves and still else 0)
             found += self.begun_before(tile, still)
             still = (*still, tile)[-2 if self.weaves else -1 :]
         return tuple(found), still
