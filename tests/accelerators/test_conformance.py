@@ -142,8 +142,9 @@ SHAPES = [("bert", "prefill", 300), ("llama-3.2-1b", "prefill", 300), ("llama-3.
           ("llama-3.2-1b", "decode", 1)]  # fmt: skip
 
 
-# arrays whose texts are mapped as those of `fusemax`, and the shapes that each of them takes; `fusemax` takes all
-SHAPES_OF = {"fusemax-architecture": (SHAPES[0], SHAPES[2]), "fusemax-cascade": (SHAPES[1], SHAPES[3])}
+# arrays whose texts are mapped as those of `fusemax` or `flat`, and the shapes that each takes; those two take all
+SHAPES_OF = {"fusemax-architecture": (SHAPES[0], SHAPES[2]), "fusemax-cascade": (SHAPES[1], SHAPES[3]),
+             "unfused": (SHAPES[1], SHAPES[3])}  # fmt: skip
 
 
 @pytest.mark.slow

@@ -70,7 +70,7 @@ def test_the_cycle_level_is_above_the_closed_form_and_both_add_up(
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS)
 @given(length=st.integers(min_value=1, max_value=1000), batch=st.integers(min_value=1, max_value=5))
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=2, deadline=None)
 def test_any_length_and_batch_runs(preset: str, length: int, batch: int) -> None:
     from cascadesim.einsum_cascades.models.workload import load_workload
 

@@ -99,7 +99,7 @@ def test_published_arrays_have_none() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.sampled_from(TEXTS), st.integers(2, 9), st.integers(5, 9), st.sampled_from(["latency", "dram", "energy"]))
 def test_searches_with_accumulators_read_back_and_run(text, length, bits, objective) -> None:  # type: ignore[no-untyped-def]
     sizes = {"B": 1, "X": 1, "H": 2, "G": 1, "M": length, "P": length, "E": 3, "F": 3, "R": 5, "K": 4, "N": 6, "J": 3,

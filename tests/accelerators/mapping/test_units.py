@@ -69,7 +69,7 @@ def test_their_area_is_that_of_all_and_published_arrays_are_one() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.sampled_from(TEXTS), st.integers(2, 3), st.integers(1, 3), st.integers(1, 3), st.integers(2, 9))
 def test_texts_of_searches_on_several_arrays_read_back(text, count, rows, columns, length) -> None:  # type: ignore[no-untyped-def]
     """And never take more cycles of the 2D arrays than one array has steps, of all points."""
