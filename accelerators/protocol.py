@@ -90,6 +90,7 @@ class Phase:
     analytical_cycles: float  # lower bound of the cycle level under physical accounting, unless it is calibrated
     program: Callable[[], Program] | None = None
     model: Callable[[], CycleModel] | None = None  # in place of a program; neither: no cycle-level form
+    moving_cycles: Mapping[str, float] | None = None  # of DRAM and other memories; None: those of the program
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +104,7 @@ class Plan:
     dynamic_energy_j: Mapping[str, float] | None  # component -> joules, None where the model has no energy
     splits: Mapping[str, int] = field(default_factory=dict)  # inner extents that the plan chose, such as M0: 256
     element_bytes: Mapping[str, float] = field(default_factory=dict)
-    """Input or output of the cascade -> bytes of one element in DRAM. One that is missing does not pass by DRAM (it
-    stays in a cache, or arrives otherwise), and a line of `mapping` says so."""
+    """Input or output -> bytes of an element in DRAM. One that is missing does not pass by it: `mapping` says why."""
     notes: tuple[str, ...] = ()  # what every report of it must say: for tables, where no mapping is printed
     kernel: str = ""  # the one that runs, where the machine has several
     types: str = ""  # of its operands, where the machine has several

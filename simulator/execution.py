@@ -142,16 +142,19 @@ def execute(plan: Plan, fidelity: Fidelity) -> Execution:
 
 
 def _closed_form(plan: Plan, phase: Phase) -> PhaseTime:
-    """Take the plan's formula. A unit that only the program uses is as busy as its tasks, at most the whole phase."""
+    """Take the plan's formula. A unit that runs no Einsum is as busy as the plan says, or as its tasks, at most the
+    whole phase."""
     cycles = whole_cycles(phase.analytical_cycles)
     exact = phase.analytical_cycles if plan.accounting == "artifact" else cycles
-    of_program: Counter[str] = Counter()
-    if phase.program is not None:
+    moving: Counter[str] = Counter()
+    if phase.moving_cycles is not None:
+        moving.update({unit: whole_cycles(spent) for unit, spent in phase.moving_cycles.items()})
+    elif phase.program is not None:
         program = _built(phase.program)
         by_task = program.busy_cycles()
         for task in program.tasks:
-            of_program[task.unit] += by_task[task.name]
-    busy = {unit: min(spent, cycles) for unit, spent in of_program.items()}
+            moving[task.unit] += by_task[task.name]
+    busy = {unit: min(spent, cycles) for unit, spent in moving.items()}
     return PhaseTime(phase, cycles, exact, {**busy, **_planned_busy(phase)}, {})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import cache
-from itertools import combinations
+from itertools import chain, combinations
 from math import isfinite
 from typing import Literal
 
@@ -73,35 +73,39 @@ def test_its_areas_are_finite(name: str) -> None:
     assert areas is None or all(isfinite(area) and area > 0 for area in areas.values())
 
 
-@pytest.mark.slow
 @every_accelerator
 @every_case
-def test_it_plans_every_kind_of_work(name: str, workload: str, length: int) -> None:
+def test_it_plans_every_kind_of_work_without_a_problem(name: str, workload: str, length: int) -> None:
+    """Operations of the cascade, possible rates, compulsory traffic, time for the busiest unit, nothing negative."""
     found = plans(name, workload, length)
     assert {plan.operation.kind for plan in found} == set(KINDS)
     for plan in found:
+        assert list(problems(plan, accelerator(name))) == [], plan.operation.name
         assert plan.accounting == "physical"
         assert plan.phases
         assert plan.mapping
         assert all(phase.analytical_cycles > 0 for phase in plan.phases)
         assert all(isfinite(phase.analytical_cycles) for phase in plan.phases)
-
-
-@every_accelerator
-@every_case
-def test_its_plans_have_no_problem(name: str, workload: str, length: int) -> None:
-    """Operations of the cascade, possible rates, compulsory traffic, time for the busiest unit, nothing negative."""
-    for plan in plans(name, workload, length):
-        assert list(problems(plan, accelerator(name))) == [], plan.operation.name
-
-
-@every_accelerator
-@every_case
-def test_its_energy_is_finite_and_names_no_component_in_vain(name: str, workload: str, length: int) -> None:
-    for plan in plans(name, workload, length):
         if plan.dynamic_energy_j is not None:
             assert all(isfinite(joules) and joules >= 0 for joules in plan.dynamic_energy_j.values())
             assert sum(plan.dynamic_energy_j.values()) > 0
+
+
+@every_accelerator
+def test_memories_move_as_long_as_the_tasks_of_the_program_but_for_their_whole_cycles(name: str) -> None:
+    found = accelerator(name)
+    for phase in chain.from_iterable(plan.phases for plan in plans(name, "bert", 512)):
+        if phase.moving_cycles is None or phase.program is None:
+            continue
+        program = phase.program()
+        busy, of_tasks = Counter[str](), program.busy_cycles()
+        for task in program.tasks:
+            busy[task.unit] += of_tasks[task.name]
+        assert set(phase.moving_cycles) == {unit.name for unit in found.units} - {"array_2d", "array_1d"}
+        assert phase.moving_cycles["dram"] == pytest.approx(
+            phase.traffic.total_bytes / found.spec.dram_bytes_per_cycle)  # type: ignore[attr-defined]
+        for memory, cycles in phase.moving_cycles.items():
+            assert cycles <= busy[memory] < cycles + program.tiles * len(program.tasks), (phase.name, memory)
 
 
 def least_cycles(phase: Phase, calibrated: bool) -> float:
