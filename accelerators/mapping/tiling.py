@@ -6,7 +6,7 @@ product over axes. Knows no text, no search and no time. mapping.md 2.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -83,6 +83,11 @@ class TiledGroup:
         """The first Einsum that reads or makes a tensor."""
         return next(run for run in self.runs if resident.tensor == run.work.output.tensor
                     or any(operand.tensor == resident.tensor for operand in run.work.inputs))  # fmt: skip
+
+    @staticmethod
+    def tensors(runs: Iterable[BoundRun]) -> set[str]:
+        """What Einsums read or make."""
+        return {name for run in runs for name in (run.work.output.tensor, *(use.tensor for use in run.work.inputs))}
 
     def kept_tile(self, resident: Resident) -> dict[str, int]:
         """What is kept of a tensor at its largest: a tile, or a slice of one."""

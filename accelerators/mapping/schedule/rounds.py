@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise, product
+from itertools import chain, pairwise, product
 from math import prod
 from typing import NamedTuple
 
@@ -287,18 +287,24 @@ def count_tiles(items: Items) -> int:
     return sum(item.tiles if isinstance(item, TileRun) else item.times * count_tiles(item.body) for item in items)
 
 
-def woven(first: Items, second: Items) -> Items:
-    """Slices of two stretches in turns, those of the longer one several at a time."""
+def woven(first: Items, *others: Items) -> Items:
+    """Slices of stretches in turns, of longer ones several at a time: those of the first between those of others."""
+    stretches = [first, *(items for items in others if items)]
     runs = [[((item,), 1) if isinstance(item, TileRun) else (item.body, item.times) for item in items]
-            for items in (first, second)]  # fmt: skip
+            for items in stretches]  # fmt: skip
     counts = [sum(times for _, times in own) for own in runs]
-    rounds = min(counts)
-    if not rounds:
-        return *first, *second
-    turns = [(*_between(runs[0], number * counts[0] // rounds, (number + 1) * counts[0] // rounds),
-              *_between(runs[1], number * counts[1] // rounds, (number + 1) * counts[1] // rounds))
-             for number in range(rounds)]  # fmt: skip
-    return merged([(turn, 1) for turn in turns])
+    rounds, beside = min(counts), len(runs) - 1
+    if not rounds or not beside:
+        return tuple(chain.from_iterable(stretches))
+    starts = [place * counts[0] // (rounds * beside) for place in range(rounds * beside + 1)]
+    turns: list[tuple[Items, int]] = []
+    for number in range(rounds):
+        turn: list[TileRun | Repeat] = []
+        for place, (own, count) in enumerate(zip(runs[1:], counts[1:], strict=True), number * beside):
+            turn += _between(runs[0], starts[place], starts[place + 1])
+            turn += _between(own, number * count // rounds, (number + 1) * count // rounds)
+        turns.append((tuple(turn), 1))
+    return merged(turns)
 
 
 def _between(runs: Sequence[tuple[Items, int]], start: int, past: int) -> Iterator[TileRun | Repeat]:

@@ -78,8 +78,8 @@ class _SlicedBuilder(Builder):
         """Those of the group; where tiles overlap, the first is cut between Einsums of both units if these take much
         longer than the busiest: the next tile begins beside the second one."""
         first, *others = self.group.parts
-        long = sum(self.group.busy_cycles.values()) > CUT_FROM * self.group.busiest_cycles
-        cut = self.group.in_flight > 1 and long and not first[0].nest
+        cut = self.group.in_flight > 1 and not first[0].nest and (
+            sum(self.group.busy_cycles.values()) > CUT_FROM * self.group.busiest_cycles)
         return [*(tuple(own) for _, own in groupby(first, lambda run: cut and run.unit)), *others]
 
     @property
@@ -109,8 +109,7 @@ class _SlicedBuilder(Builder):
 
     @property
     def weaves(self) -> bool:
-        """Whether slices of two tiles take turns, as what goes to DRAM and comes back does, so that none holds up the
-        channel for the other. Every second tile is a column of its own."""
+        """Whether slices of tiles take turns, as what comes back from DRAM does. Every second tile is a column."""
         return bool(self.group.problem.spilled) and self.group.in_flight > 1 and self.cuts[0] < len(self.parts)
 
     def in_turn(self, task: Task) -> Task:
@@ -133,8 +132,9 @@ class _SlicedBuilder(Builder):
         after += [After(f"return {use.name}") for use, made in self.returns if made.tensor == run.work.output.tensor]
         if run is self.parts[self.part_of[run.place]][-1]:
             after += [After(name, streaming=self.group.in_flight > 1) for name in self.rows.values()]
-        if self.weaves and self.part_of[run.place] < max(1, self.cuts[0]):  # the tile before the last one has ended
-            after.append(After(self.group.runs[-1].work.name, same_column=True))
+        if self.weaves and self.part_of[run.place] < max(1, self.cuts[0]):  # no more needs what it is made in place of
+            last = self.parts[self.cuts[1] - 1 if self.mixes else -1][-1]
+            after.append(After(last.work.name, same_column=True))
         gives = tuple(name for name in task.gives_back if f"load {name}" not in passing)
         return self.in_turn(replace(task, after=tuple(after), gives_back=gives))
 
@@ -174,7 +174,7 @@ class _SlicedBuilder(Builder):
     def new_part(self, places: tuple[Place, ...], number: int) -> Items:
         inside = len(places) == len(self.loops_of(number))
         found = (TileRun(self.class_of(places, number), 1),) if inside else self.slices(places, number)
-        spills = any(run.work.output.tensor in self.group.problem.spilled.values() for run in self.parts[number])
+        spills = self.group.tensors(self.parts[number]) & set(self.group.problem.spilled.values())
         return (*found, TileRun(self.nothing, 1)) if spills and len(places) == len(self.group.loops) else found
 
     @cached_property
@@ -227,8 +227,7 @@ class _SlicedBuilder(Builder):
 
     def readers(self, read: Resident) -> list[int]:
         """Parts that read a tensor."""
-        return [number for number, part in enumerate(self.parts)
-                if any(operand.tensor == read.tensor for run in part for operand in run.work.inputs)]  # fmt: skip
+        return [number for number, part in enumerate(self.parts) if read.tensor in self.group.tensors(part)]
 
     def moves(self, kept: Resident, places: tuple[Place, ...], number: int, end: str) -> bool:
         """Whether a kept tile comes before this slice (`first`), or goes after it (`last`). What is kept inside the
@@ -281,16 +280,12 @@ class _SlicedBuilder(Builder):
         """Tiles of which the first parts of one run beside the middle one of the one before it."""
         found, still = self.paired(tiles, ())
         middle, late = self.cuts
-        last, *older = reversed(still)
-        ends = self.parts_of_tile(last, middle, late)
-        if self.weaves and older:
-            ends = woven(ends, self.parts_of_tile(older[0], late, len(self.parts)))
-        return *found, *ends, *self.parts_of_tile(last, late, len(self.parts))
+        *older, last = (self.parts_of_tile(tile, late, len(self.parts)) for tile in still)
+        return *found, *woven(self.parts_of_tile(still[-1], middle, late), *older), *last
 
     @property
     def window(self) -> int:
-        """Slices that are open at once where those of two tiles take turns: those between two of the stretch that has
-        fewer, some more, so that no transfer waits for its turn, and those that have places besides."""
+        """Slices open at once: those between two of the shorter stretch, some more, and what has places besides."""
         middle, _ = self.cuts
         counts = [sum(count_tiles(self.part(self.places[0], number)) for number in range(*parts))
                   for parts in ((0, middle), (middle, middle + 1))]
@@ -299,11 +294,16 @@ class _SlicedBuilder(Builder):
 
     @cached_property
     def cuts(self) -> tuple[int, int]:
-        """First part that runs elsewhere than those before it, and the part after it."""
-        unit = self.parts[0][-1].unit
-        elsewhere = (number for number, part in enumerate(self.parts) if any(run.unit != unit for run in part))
-        middle = next(elsewhere, len(self.parts))
+        """First part that keeps another unit busy than those before it, and the part after it."""
+        units = [max(part, key=self.group.cycles).unit for part in self.parts]
+        middle = next((number for number, unit in enumerate(units) if unit != units[0]), len(units))
         return middle, min(middle + 1, len(self.parts))
+
+    @cached_property
+    def mixes(self) -> bool:
+        """Whether slices of three tiles take turns: nothing is used before and after the middle, so two places do."""
+        early, late = self.parts[: self.cuts[0]], self.parts[self.cuts[1] :]
+        return self.group.tensors(chain(*early)).isdisjoint(self.group.tensors(chain(*late)))
 
     def paired(self, tiles: Items, still: Open) -> tuple[Items, Open]:
         """Tiles one after another, each begun before the one before it ends; and those that are still open."""
@@ -342,7 +342,7 @@ class _SlicedBuilder(Builder):
         if not self.weaves:
             return *beside, *begun, *self.parts_of_tile(still[-1], late, len(self.parts))
         ended = self.parts_of_tile(still[0], late, len(self.parts)) if len(still) > 1 else ()
-        return woven(beside, (*ended, *begun))
+        return woven(beside, *((ended, begun) if self.mixes else ((*ended, *begun),)))
 
     def parts_of_tile(self, tile: Numbered, first: int, past: int) -> Items:
         """Some parts of a tile, one after another, in its column."""
