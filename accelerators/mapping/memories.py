@@ -192,7 +192,7 @@ class LayeredGroup(TiledGroup):
             lasts = max(sum(run.cycles(tile) for run in part if run.unit == unit) for unit in UNITS)
             held = sum(words[name] for name in moves if name not in own) * self.cycles_per_word(DRAM)
             taken = sum(words[name] for name in own)
-            more = min(ceil(held / lasts), max(0, left) // taken) if own and self.in_flight > 1 else 0
+            more = min(ceil(held / max(1, lasts)), max(0, left) // taken) if own and self.in_flight > 1 else 0
             found, left = found | dict.fromkeys(own, more), left - more * taken
         return found
 
