@@ -46,9 +46,8 @@ class Unit:
 class EinsumActivity:
     """What one Einsum asks of one unit, summed over the operation.
 
-    `operations`: useful ones, in the classes of `passes`; of all activities of an Einsum together, those of the
-    cascade at the operation's extents under its mask (`einsum_cascades.operation_work.work_of`), however the unit makes
-    them. `occupancy` is the share of the unit's lanes that do useful work while it is busy with this Einsum.
+    `operations`: useful ones, in the classes of `passes`; of all activities of an Einsum together those of the cascade
+    (`work_of`), however the unit makes them. `occupancy`: the share of its lanes that do useful work meanwhile.
     """
 
     name: str
@@ -275,9 +274,8 @@ def problems(plan: Plan, accelerator: Accelerator) -> Iterator[str]:
             yield f"energy of {component} is {joules:g} J"
     if plan.accounting == "artifact" or broken:
         return
-    dram_bytes_per_s = accelerator.capabilities.dram_bytes_per_s
-    for phase in plan.phases:
-        yield from _times(phase, units, dram_bytes_per_s and dram_bytes_per_s / accelerator.clock_hz)
+    rate = accelerator.capabilities.dram_bytes_per_s
+    yield from (each for phase in plan.phases for each in _times(phase, units, rate and rate / accelerator.clock_hz))
     if plan.operation.kind != "collective":  # its sum is over devices, each of which adds its share
         yield from _operations(plan)
         if plan.operation.trace is None:  # a trace lists what is fetched
@@ -290,6 +288,8 @@ def _structure(phase: Phase, units: Mapping[str, Unit]) -> Iterator[str]:
     for way, amount in (("reads", phase.traffic.read_bytes), ("writes", phase.traffic.write_bytes)):
         if not (isfinite(amount) and amount >= 0):
             yield f"phase {phase.name} {way} {amount:g} bytes of DRAM"
+    yield from (f"phase {phase.name}: {memory} moves for {cycles:g} cycles; there are {', '.join(units)}"
+                for memory, cycles in (phase.moving_cycles or {}).items() if memory not in units or not cycles >= 0)
     for activity in phase.activities:
         where = f"{activity.name} on {activity.unit}"
         if activity.unit not in units:
@@ -310,7 +310,7 @@ def _times(phase: Phase, units: Mapping[str, Unit], dram_bytes_per_cycle: float 
     cycles, moved = ceil(phase.analytical_cycles * (1 + _ROUNDING)), phase.traffic.total_bytes
     if dram_bytes_per_cycle and moved > (most := cycles * dram_bytes_per_cycle) * (1 + _ROUNDING):
         yield f"phase {phase.name} moves {moved:,.0f} bytes of DRAM in {cycles:,} cycles, at most {most:,.0f}"
-    for unit, spent in busy.items():
+    for unit, spent in (*busy.items(), *(phase.moving_cycles or {}).items()):
         if spent > cycles:
             yield f"phase {phase.name}: {unit} is busy for {spent} of {phase.analytical_cycles:g} cycles"
         if unit in units:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, TypeAlias
 
@@ -71,7 +70,7 @@ class Operations(Spec):
     exp_by: Literal["mac", "unit"] = "unit"
     exp_subtracts: bool = False
 
-    @cached_property
+    @property
     def cycles(self) -> dict[str, int]:
         """The classes that the element can do -> cycles."""
         found = {name: getattr(self, name) for name in CLASSES}

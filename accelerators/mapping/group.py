@@ -50,14 +50,23 @@ class BoundGroup(LayeredGroup):
 
     @cached_property
     def dram_cycles(self) -> float:
-        return (self.read_words + self.written_words) * self.spec.word_bytes / self.spec.dram_bytes_per_cycle
+        return self.moving_cycles(DRAM)
 
     @cached_property
     def port_cycles(self) -> float:
         """Cycles of the ports of the buffer, or of the accumulators where these take longer."""
-        word, own = self.spec.word_bytes, self.spec.accumulators
-        accumulated = 0.0 if own is None else self.accumulated_words * word / own.bytes_per_cycle
-        return max(self.moved_words * word / self.spec.global_buffer.bytes_per_cycle, accumulated)
+        return max(map(self.moving_cycles, self.beside))
+
+    @cached_property
+    def memory_cycles(self) -> float:
+        """Cycles of the busiest memory between DRAM and the buffer, 0 where there is none."""
+        return max((self.moving_cycles(each.name) for each in self.spec.memories), default=0.0)
+
+    def moving_cycles(self, memory: str) -> float:
+        """Cycles of DRAM, of a memory behind the buffer, or of the ports of one beside the arrays."""
+        words = sum(self.memory_words[memory]) if memory not in self.beside else (
+            self.moved_words if memory == GLOBAL_BUFFER else self.accumulated_words)  # fmt: skip
+        return words * self.spec.word_bytes / self.bytes_per_cycle(memory)
 
     def path(
         self, ready: Mapping[int, int], origin: int | None = None, tile: Tile | None = None, rare: bool = False
@@ -279,8 +288,7 @@ class BoundGroup(LayeredGroup):
         last = {part[-1].work.output.tensor for part in self.parts}
         stored = sum(self.stored(use) for use in self.writes if use.tensor in last)
         moved = (self.read_words + stored - passing) / self.words_per_cycle(DRAM)
-        ports = self.moved_words * self.spec.word_bytes / self.spec.global_buffer.bytes_per_cycle
-        return moved + ports + sum(self.cycles(part[-1]) for part in self.parts)
+        return moved + self.moving_cycles(GLOBAL_BUFFER) + sum(self.cycles(part[-1]) for part in self.parts)
 
     @property
     def least_cycles(self) -> float:

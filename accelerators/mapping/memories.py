@@ -83,15 +83,19 @@ class LayeredGroup(TiledGroup):
         """Words that come into the buffer from outside of it."""
         return self.memory_words[GLOBAL_BUFFER][1]
 
-    @cached_property
-    def memory_cycles(self) -> float:
-        """Cycles of the busiest memory between DRAM and the buffer, 0 where there is none."""
-        return max((sum(self.memory_words[each.name]) * self.spec.word_bytes / each.bytes_per_cycle
-                    for each in self.spec.memories), default=0.0)  # fmt: skip
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Memories beside the arrays."""
+        return (GLOBAL_BUFFER,) if self.spec.accumulators is None else (GLOBAL_BUFFER, ACCUMULATORS)
 
     def bytes_per_cycle(self, memory: str) -> float:
-        """Bytes that DRAM, or a memory between it and the buffer, moves in a cycle."""
-        return self.spec.dram_bytes_per_cycle if memory == DRAM else self.spec.memory(memory).bytes_per_cycle
+        """Bytes that a memory moves in a cycle."""
+        spec = self.spec
+        if memory == ACCUMULATORS and spec.accumulators is not None:
+            return spec.accumulators.bytes_per_cycle
+        if memory == GLOBAL_BUFFER:
+            return spec.global_buffer.bytes_per_cycle
+        return spec.dram_bytes_per_cycle if memory == DRAM else spec.memory(memory).bytes_per_cycle
 
     def words_per_cycle(self, memory: str) -> float:
         return self.bytes_per_cycle(memory) / self.spec.word_bytes
@@ -177,14 +181,15 @@ class LayeredGroup(TiledGroup):
     def places_ahead(self) -> Mapping[str, int]:
         """Places of what comes or leaves slice by slice, where tiles overlap, beside those that overlap asks for: so
         many that the slices last while a tile, or a slice, of all else holds DRAM, as far as the buffer has room."""
-        leaving, moves = {use.tensor for use in self.writes}, {read.tensor: read for read in self.reads if read.where}
+        moves = {read.tensor: read for read in self.reads if read.where and self.source(read) == DRAM}
+        leaving = {use.tensor for use in self.writes if self.store_target(use) == DRAM}
         for run, made in zip(self.runs, self.made, strict=True):
             if made.tensor in leaving:
                 inside = made.depth if made.where else self.complete_inside(run)
                 moves[f"{made.tensor} to leave"] = replace(made, depth=inside)
         words = {name: self.kept_words(each) for name, each in moves.items()}
-        streams = [name for name, each in moves.items() if name in self.slice_places or (
-            each.depth > len(self.loops) and each.copies > 1)]  # fmt: skip
+        streams = [name for name, each in moves.items() if each.where in (GLOBAL_BUFFER, "") and (
+            name in self.slice_places or (each.depth > len(self.loops) and each.copies > 1))]  # fmt: skip
         found, left = dict[str, int](), self.spec.buffer_words - self.footprint_words
         users = [(part, [name for name in streams if self.user_of(moves[name]) in part]) for part in self.parts]
         for part, own in sorted(users, key=lambda user: sum(words[name] for name in user[1])):

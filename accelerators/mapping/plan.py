@@ -24,7 +24,7 @@ from cascadesim.accelerators.mapping.mapper.staying import with_staying
 from cascadesim.accelerators.mapping.nest import MOST_FUSED, CascadeMapping
 from cascadesim.accelerators.mapping.problem import MappingProblem, problem
 from cascadesim.accelerators.mapping.resolve import resolved, text_sizes
-from cascadesim.accelerators.mapping.runs import ACCUMULATORS, ARRAY_2D, DRAM, GLOBAL_BUFFER, BoundRun, sides
+from cascadesim.accelerators.mapping.runs import ARRAY_2D, DRAM, GLOBAL_BUFFER, BoundRun, sides
 from cascadesim.accelerators.mapping.schedule.sliced import group_program
 from cascadesim.accelerators.mapping.text import shipped_mappings
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
@@ -272,18 +272,10 @@ def _phase(group: BoundGroup, useful: Mapping[str, Mapping[str, int]]) -> Phase:
     activities = tuple(_activity(group, run, useful) for run in group.runs)
     traffic = Traffic(instances * group.read_words * word, instances * group.written_words * word)
     name = ", ".join(run.work.name for run in group.runs)
-    moving = {memory: instances * words * word / rate for memory, (words, rate) in _moved(group).items()}
+    memories = DRAM, *(each.name for each in group.spec.memories), *group.beside
+    moving = {memory: instances * group.moving_cycles(memory) for memory in memories}
     return Phase(name, activities, traffic, instances * group.bound_cycles, partial(group_program, group),
                  moving_cycles=moving)  # fmt: skip
-
-
-def _moved(group: BoundGroup) -> dict[str, tuple[int, float]]:
-    """Words that DRAM, the memories behind the buffer, the buffer and accumulators move, and their bytes per cycle."""
-    spec, own = group.spec, group.spec.accumulators
-    found = {name: (sum(group.memory_words[name]), group.bytes_per_cycle(name))
-             for name in (DRAM, *(each.name for each in spec.memories))}  # fmt: skip
-    found[GLOBAL_BUFFER] = group.moved_words, spec.global_buffer.bytes_per_cycle
-    return found if own is None else {**found, ACCUMULATORS: (group.accumulated_words, own.bytes_per_cycle)}
 
 
 def group_of(phase: Phase) -> BoundGroup | None:

@@ -133,6 +133,13 @@ FAULTS: Mapping[str, tuple[Fault, str]] = {
     "has a closed form below its busiest unit": (
         _phase(lambda phase: replace(phase, analytical_cycles=phase.analytical_cycles / 3)), "is busy for",
     ),
+    "has a closed form below what a memory moves": (
+        _phase(lambda phase: replace(phase, moving_cycles={"dram": 2 * phase.analytical_cycles})), "dram is busy for",
+    ),
+    "moves in no memory": (
+        _phase(lambda phase: replace(phase, moving_cycles={"drum": 1.0})), "drum moves for 1 cycles; there are lanes",
+    ),
+    "moves backwards": (_phase(lambda phase: replace(phase, moving_cycles={"dram": -1.0})), "dram moves for -1 cycles"),
     "has an endless closed form": (_phase(lambda phase: replace(phase, analytical_cycles=float("inf"))), "takes inf"),
     "takes no time": (_phase(lambda phase: replace(phase, analytical_cycles=0.0)), "takes 0 cycles"),
     "has negative cycles": (_first(lambda one: replace(one, cycles=-1)), "-1 cycles"),

@@ -78,8 +78,7 @@ class Builder(Rounds):
     @cached_property
     def rows(self) -> Mapping[str, str]:
         """Memories beside the arrays, with the names of the tasks of their ports."""
-        return {memory: name for memory, name in ROWS.items()
-                if memory == GLOBAL_BUFFER or self.group.spec.accumulators is not None}  # fmt: skip
+        return {memory: ROWS[memory] for memory in self.group.beside}
 
     def ports(self, loads: Sequence[Task], stage: int = 0) -> Iterator[Task]:
         after = tuple(After(load.name) for load in loads)
@@ -107,9 +106,8 @@ class Builder(Rounds):
         for memory in self.rows:
             moved = sum(sum(group.port_words(run, sizes, memory)) for run in running)
             moved += sum(words for words, use in zip(stored, group.writes, strict=True) if group.made_in(use) == memory)
-            own = group.spec.global_buffer if memory == GLOBAL_BUFFER else group.spec.accumulators
-            assert own is not None
-            yield ceil((moved + loaded * (memory == GLOBAL_BUFFER)) * group.spec.word_bytes / own.bytes_per_cycle)
+            moved += loaded * (memory == GLOBAL_BUFFER)
+            yield ceil(moved * group.spec.word_bytes / group.bytes_per_cycle(memory))
 
     @cached_property
     def loads(self) -> tuple[Hop, ...]:

@@ -34,8 +34,8 @@ from cascadesim.accelerators.mapping.schedule.rounds import (
 from cascadesim.accelerators.program import After, Program, Queue, Repeat, Task, TileRun
 from cascadesim.accelerators.protocol import PlanError
 
-SPARE = 4  # assumed: with eight times as many slices open blocks of 64 to 6,900 queries are no faster
-MOST_OPEN = 128  # assumed: with 256 open rows of 512 to 8,192 keys are 0.6 % faster, and take four times as long to run
+SPARE = 8  # assumed: with 16 slices more blocks of 512 to 8,192 keys are no faster; with 4 up to 1.3 % slower
+MOST_OPEN = 256  # assumed: with 400 open rows of 512 to 8,192 keys are no faster; with 128 up to 12 % slower
 CUT_FROM = 1.1  # times the busiest unit; assumed: random groups that are cut take 0.57 to 1.03 of the cycles
 _NEXT = 2  # parts after its own with which a result is stored: their loads come first
 
@@ -112,10 +112,17 @@ class _SlicedBuilder(Builder):
         """Whether slices of tiles take turns, as what comes back from DRAM does. Every second tile is a column."""
         return bool(self.group.problem.spilled) and self.group.in_flight > 1 and self.cuts[0] < len(self.parts)
 
+    def freed_by(self, number: int) -> Iterator[str]:
+        """Einsums of the tile before the last one that are the last to use the places of what a part makes."""
+        middle, late = self.cuts
+        users = self.parts[middle:late] if self.mixes and number < middle else self.parts[late:]
+        if self.weaves and number < (late if self.mixes else middle):
+            yield from (run.work.name for part in users for run in part)
+
     def in_turn(self, task: Task) -> Task:
         """The task with the places of slices that it takes and gives back."""
-        takes = tuple(name for name, (maker, _) in self.group.slice_places.items() if maker == task.name)
-        gives = tuple(name for name, (_, user) in self.group.slice_places.items() if user == task.name)
+        takes, gives = (tuple(name for name, ends in self.group.slice_places.items() if ends[way] == task.name)
+                        for way in (0, 1))  # fmt: skip
         return replace(task, takes=(*task.takes, *takes), gives_back=(*task.gives_back, *gives))
 
     @cached_property
@@ -132,9 +139,7 @@ class _SlicedBuilder(Builder):
         after += [After(f"return {use.name}") for use, made in self.returns if made.tensor == run.work.output.tensor]
         if run is self.parts[self.part_of[run.place]][-1]:
             after += [After(name, streaming=self.group.in_flight > 1) for name in self.rows.values()]
-        if self.weaves and self.part_of[run.place] < max(1, self.cuts[0]):  # no more needs what it is made in place of
-            last = self.parts[self.cuts[1] - 1 if self.mixes else -1][-1]
-            after.append(After(last.work.name, same_column=True))
+        after += [After(name, same_column=True) for name in self.freed_by(self.part_of[run.place])]
         gives = tuple(name for name in task.gives_back if f"load {name}" not in passing)
         return self.in_turn(replace(task, after=tuple(after), gives_back=gives))
 
@@ -174,18 +179,13 @@ class _SlicedBuilder(Builder):
     def new_part(self, places: tuple[Place, ...], number: int) -> Items:
         inside = len(places) == len(self.loops_of(number))
         found = (TileRun(self.class_of(places, number), 1),) if inside else self.slices(places, number)
-        spills = self.group.tensors(self.parts[number]) & set(self.group.problem.spilled.values())
-        return (*found, TileRun(self.nothing, 1)) if spills and len(places) == len(self.group.loops) else found
-
-    @cached_property
-    def nothing(self) -> int:
-        """The class of a tile of no task: what a part spills is stored before a later part may load it."""
-        return self.numbered((0,) * len(self.tasks), ())
+        spilled, made = self.group.problem.spilled.values(), (run.work.output.tensor for run in self.parts[number])
+        ends = len(places) == len(self.group.loops) and any(tensor in spilled for tensor in made)
+        return (*found, *self.empty(1)) if ends else found  # it is stored before another part may load it
 
     def slices(self, places: tuple[Place, ...], number: int) -> Items:
         """The slices of a part, loop by loop."""
-        loops = self.loops_of(number)
-        loop = loops[len(places)]
+        loop = self.loops_of(number)[len(places)]
         elements = self.slice_of(places, number, len(places))[loop.axis]
         count = -(-elements // loop.step)
         found: list[tuple[Items, int]] = []
@@ -227,7 +227,8 @@ class _SlicedBuilder(Builder):
 
     def readers(self, read: Resident) -> list[int]:
         """Parts that read a tensor."""
-        return [number for number, part in enumerate(self.parts) if read.tensor in self.group.tensors(part)]
+        return [number for number, part in enumerate(self.parts)
+                if any(operand.tensor == read.tensor for run in part for operand in run.work.inputs)]  # fmt: skip
 
     def moves(self, kept: Resident, places: tuple[Place, ...], number: int, end: str) -> bool:
         """Whether a kept tile comes before this slice (`first`), or goes after it (`last`). What is kept inside the
@@ -311,11 +312,10 @@ class _SlicedBuilder(Builder):
         for item in tiles:
             if isinstance(item, Repeat):
                 begun, still = self.again(item, still)
-                found += begun
-                continue
-            tile = Numbered(item.tile_class, 1 - still[-1].column if self.weaves and still else 0)
-            found += self.begun_before(tile, still)
-            still = (*still, tile)[-2 if self.weaves else -1 :]
+            else:
+                tile = Numbered(item.tile_class, 1 - still[-1].column if self.weaves and still else 0)
+                begun, still = self.begun_before(tile, still), (*still, tile)[-2 if self.weaves else -1 :]
+            found += begun
         return tuple(found), still
 
     def again(self, item: Repeat, still: Open) -> tuple[Items, Open]:

@@ -15,6 +15,7 @@ from cascadesim.accelerators.mapping.plan import searched
 from cascadesim.accelerators.mapping.resolve import resolved
 from cascadesim.accelerators.mapping.schedule.sliced import group_program
 from cascadesim.accelerators.mapping.text import find_mapping, parse_mapping
+from cascadesim.accelerators.program import After
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.notation import cascade
@@ -279,10 +280,24 @@ def test_rows_have_places_for_as_long_as_products_hold_the_channel() -> None:
     assert group.places_ahead["QK from DRAM"] == group.places_ahead["A to leave"] == rows == 198
     program = group_program(group)
     moving = sum(cycles for name, cycles in program.busy_cycles().items() if name.split()[0] in ("load", "store"))
-    assert moving <= run(program).cycles < 1.07 * moving
+    assert moving <= run(program).cycles < 1.05 * moving  # but for the first and the last blocks
     queues = tuple(replace(queue, capacity=min(2, queue.capacity)) for queue in program.queues)
-    assert run(replace(program, queues=queues)).cycles > 1.3 * moving
+    assert run(replace(program, queues=queues)).cycles > 1.25 * moving
     buffer = spec.global_buffer.model_copy(update={"capacity_bytes": 2 * (group.footprint_words + 5 * 2 * 512)})
     tight = replace(group, spec=spec.model_copy(update={"global_buffer": buffer}))
     assert {name: more for name, more in tight.places_ahead.items() if more} == {"QK from DRAM": 5, "A to leave": 5}
     assert not any(replace(group, in_flight=1).places_ahead.values())
+
+
+def test_products_that_use_one_tensor_do_not_take_turns() -> None:
+    """X is used by both products: with slices of three blocks in turns it would need a third place, for ever."""
+    text = TWICE.replace("array_1d [m over lanes]: A for p0", "for p0:\n    array_1d [m over lanes]: A") + (
+        "  spill QK, A\n  keep X in global_buffer at p1 double\n  keep K, A in global_buffer at m1 double\n"
+        "  keep QK in global_buffer at p0 double\n  overlap interleave 2\n")
+    some = ("b", 1), ("h", 1), ("g", 1), ("m", 256), ("p", 512), ("e", 64)
+    (group,) = given_mapping(parse_mapping(text), GRAM, some, spec_of("flat-edge")).groups
+    made = group_program(group)
+    tasks = {task.name: task.after for task in made.tasks}
+    assert After("AV", same_column=True) in tasks["QK"]  # a block after the one before it
+    assert After("AV", same_column=True) not in tasks["A"]
+    assert group.bound_cycles <= run(made).cycles < 1.05 * group.bound_cycles

@@ -117,7 +117,8 @@ def test_what_is_stored_is_there_before_it_is_loaded_and_a_third_block_waits_for
     tasks = {task.name: task.after for task in group_program(bound_rows()).tasks}
     assert After("store QK", same_column=True) in tasks["load QK from DRAM"]
     assert After("store A", same_column=True) in tasks["load A from DRAM"]
-    assert After("A", same_column=True) in tasks["QK"]
+    assert {After(name, same_column=True) for name in ("GM", "SN", "SD", "A")} <= set(tasks["QK"])
+    assert all(After("AV", same_column=True) in tasks[name] for name in ("GM", "SN", "SD", "A"))  # of the third block
     assert After("A", same_column=True) not in tasks["GM"]
     serial = {task.name: task.after for task in group_program(bound_rows(ROWS.replace("interleave 2", "serial"))).tasks}
     assert After("store QK", latest=True) in serial["load QK from DRAM"]
