@@ -148,8 +148,8 @@ class Neighbours:
             tile = problem.whole() | dict(zip(sorted(work.axes), sizes, strict=True))
             return best_spaces(work, spec, tile, frugally)
 
-        key = "spaces", spec, frugally
-        known: Callable[[int, tuple[int, ...]], Options] = problem.known.setdefault(key, cache(found))
+        known: Callable[[int, tuple[int, ...]], Options]
+        known = problem.known.setdefault(("spaces", spec), cache(found))
         return known
 
     @cached_property

@@ -207,10 +207,11 @@ def _is_short(problem: MappingProblem, spec: SpatialArray) -> bool:
 
     Of few Einsums: with fill no way of fusing reaches its bound, and a search must look at all.
     """
-    if "short" not in problem.known:
+    key = "short", spec
+    if key not in problem.known:
         least, _ = least_of_all(problem, spec, range(len(problem.work)))
-        problem.known["short"] = len(problem.work) <= FEW_EINSUMS and least * problem.instances < SHORT_CYCLES
-    return bool(problem.known["short"])
+        problem.known[key] = len(problem.work) <= FEW_EINSUMS and least * problem.instances < SHORT_CYCLES
+    return bool(problem.known[key])
 
 
 def is_plain(problem: MappingProblem, spec: SpatialArray, place: int) -> bool:
@@ -307,8 +308,7 @@ def priced(done: Actions) -> Actions:
 def least_of_all(problem: MappingProblem, spec: SpatialArray, members: Sequence[int]) -> tuple[float, float]:
     """Cycles and words that no way of fusing these Einsums undercuts."""
     words = least_words(problem, members)
-    on_unit = {ARRAY_2D: 0.0, ARRAY_1D: 0.0}
-    longest = 1.0
+    on_unit, longest = {ARRAY_2D: 0.0, ARRAY_1D: 0.0}, 1.0
     known = problem.known.setdefault(("least cycles", spec), {})
     for member in members:
         if member not in known:

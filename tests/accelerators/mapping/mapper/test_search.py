@@ -8,9 +8,11 @@ import pytest
 from mapped_cases import layered, sized
 
 from cascadesim.accelerators.catalogue import load
+from cascadesim.accelerators.mapping.mapper.costs import least_of_all
 from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.mapper.search import search
 from cascadesim.accelerators.mapping.plan import given, searched
+from cascadesim.accelerators.mapping.problem import MappingProblem
 from cascadesim.accelerators.mapping.schedule.sliced import group_program
 from cascadesim.accelerators.mapping.text import parse_mapping
 from cascadesim.accelerators.spec import SpatialArray
@@ -51,6 +53,19 @@ def test_attention_moves_half_as_many_words_in_twice_the_room() -> None:
     moved = {words: attention_words(words, 4096, 64) for words in (4096, 8192)}
     assert all(4 <= count * words / (4096 * 64) ** 2 <= 5 for words, count in moved.items())
     assert 1.75 <= moved[4096] / moved[8192] <= 2.05
+
+
+def test_what_is_known_of_a_cascade_is_of_one_array() -> None:
+    """A narrow array first, then a wide one, as if there had been no other."""
+    def sizes_of() -> MappingProblem:
+        return sized(find("attention-3pass"), {"H": 1, "P": 32, "M": 32, "E": 8, "F": 8}, 1)
+
+    both = sizes_of()
+    for spec in (layered(2, 2, 2), layered(8, 8, 8)):
+        alone = search(sizes_of(), spec)[0]
+        assert str(described("mine", search(both, spec)[0] or ())) == str(described("mine", alone or ()))
+        assert least_of_all(both, spec, range(6)) == least_of_all(sizes_of(), spec, range(6))
+    assert least_of_all(both, layered(2, 2, 2), range(6)) > least_of_all(both, spec, range(6))
 
 
 @pytest.mark.slow
