@@ -75,7 +75,8 @@ class Traffic:
 class CycleModel(Protocol):
     """A cycle-level model of an accelerator's own, where tasks on units cannot say what its hardware does."""
 
-    def run(self) -> int: ...  # cycles from the first request to the last result
+    def run(self) -> int:
+        """Count the cycles from the first request to the last result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,6 @@ class Plan:
     kernel: str = ""  # the one that runs, where the machine has several
     types: str = ""  # of its operands, where the machine has several
     validated: bool = True  # False: nothing that was published is like it, and no error of the model is stated
-    by_schedule: Callable[[Callable[[Program], int]], Plan] | None = None  # of many: the fastest, given a run's cycles
 
     @property
     def traffic(self) -> Traffic:
@@ -242,7 +242,7 @@ class TakesMappings(Protocol):
     def searches(self) -> bool: ...
 
     def published_plan(self, operation: Operation) -> Plan | None:
-        """The plan that is published for the cascade of an operation on this machine, if any."""
+        """The plan that is published for the cascade of an operation on this machine, where there is one."""
 
     def with_mapping(self, mapping: CascadeMapping | None) -> Accelerator:
         """The machine with a mapping for the cascade that it names; None: with the best that is found."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from math import ceil
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -119,17 +119,13 @@ def planned_and_executed(
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _plan(job: _Job, fidelity: Fidelity) -> Plan:
-    """The plan of the best closed form, at cycle level of the best schedule, where the accelerator compares many."""
-    plan = job.accelerator.plan(job.operation, job.accounting)
-    if fidelity == "cycle" and plan.by_schedule is not None:
-        plan = plan.by_schedule(lambda program: _run(program).cycles)
-    return checked(plan, job.accelerator)
+def _plan(job: _Job) -> Plan:
+    return checked(job.accelerator.plan(job.operation, job.accounting), job.accelerator)
 
 
 @lru_cache(maxsize=_REMEMBERED)
 def _execution(job: _Job, fidelity: Fidelity) -> Execution:
-    found = execute(_plan(job, fidelity), fidelity)
+    found = execute(_plan(job), fidelity)
     for phase in found.phases if fidelity == "cycle" and not job.accelerator.capabilities.calibrated else ():
         least = whole_cycles(phase.phase.analytical_cycles)
         if least > phase.cycles:
@@ -141,8 +137,8 @@ def _execution(job: _Job, fidelity: Fidelity) -> Execution:
 
 def execute(plan: Plan, fidelity: Fidelity) -> Execution:
     """Run the phases of a plan. Raises CascadeSimError if it has no cycle-level form and one is asked for."""
-    timed = _closed_form if fidelity == "analytical" else _cycle_level
-    return Execution(plan, tuple(timed(plan, phase) for phase in plan.phases))
+    execute_phase = _closed_form if fidelity == "analytical" else _cycle_level
+    return Execution(plan, tuple(execute_phase(plan, phase) for phase in plan.phases))
 
 
 def _closed_form(plan: Plan, phase: Phase) -> PhaseTime:
@@ -154,7 +150,8 @@ def _closed_form(plan: Plan, phase: Phase) -> PhaseTime:
     if phase.moving_cycles is not None:
         moving.update({unit: whole_cycles(spent) for unit, spent in phase.moving_cycles.items()})
     elif phase.program is not None:
-        by_task = (program := _built(phase.program)).busy_cycles()
+        program = _built(phase.program)
+        by_task = program.busy_cycles()
         for task in program.tasks:
             moving[task.unit] += by_task[task.name]
     busy = {unit: min(spent, cycles) for unit, spent in moving.items()}
@@ -196,10 +193,11 @@ def schedule_of(plan: Plan, phase: Phase) -> Schedule:
 
 @lru_cache(maxsize=_REMEMBERED)
 def _built(program: Callable[[], Program]) -> Program:
-    return program()  # built once for both fidelities, and for the trace
+    """A program is built once for both fidelities, and for the trace."""
+    return program()
 
 
-@lru_cache(maxsize=_REMEMBERED)
+@cache
 def _run(program: Program) -> Schedule:
     """Equal programs run once, since the same layer is often asked for again."""
     from cascadesim.simulator.engine.engine import run  # brings the compiler: not for those who want the closed form
