@@ -1,6 +1,7 @@
 """Finds mappings of a cascade on an array, and says how good they are: beside a bound, and beside the published one.
 
-A mapping is found by closed form; the cycle level then says what it takes. Knows no option and no file.
+A mapping is found by closed form, and the cycle level says what it takes; or of those near to the best closed form the
+one that takes the fewest cycles is found. Knows no option and no file.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.mapper.costs import Objective
 from cascadesim.accelerators.mapping.mapper.described import described
-from cascadesim.accelerators.mapping.plan import Mapped, free_extents, given, searched
+from cascadesim.accelerators.mapping.nest import MOST_FUSED
+from cascadesim.accelerators.mapping.plan import Mapped, fastest, free_extents, given, searched
 from cascadesim.accelerators.mapping.text import shipped_mappings
 from cascadesim.accelerators.protocol import Accelerator, Plan, TakesMappings, checked
 from cascadesim.accelerators.spec import SpatialArray
@@ -25,6 +27,7 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.texts import find
 from cascadesim.simulator.execution import execute
 from cascadesim.simulator.pareto import Figures, figures_of, front_of, tradeoffs
+from cascadesim.simulator.request import Fidelity
 
 __all__ = ["FoundMapping", "MappingObjective", "find_mapping_of", "load", "operation_of"]
 
@@ -67,7 +70,8 @@ class FoundMapping:
     `front`: mappings that no other one beats in cycles, energy and DRAM traffic, with their cycles at cycle level where
     the front was asked for; `beaten`: then, figures of the others. `published`: what was published for the cascade,
     with its cycles at cycle level; `own`: the machine's own plan where that is another one. `priced`: whether energy is
-    an axis of the front.
+    an axis of the front. `closed_form`: the best closed form and its cycles at cycle level, where another mapping was
+    taken that is faster there.
     """
 
     operation: Operation
@@ -85,6 +89,7 @@ class FoundMapping:
     priced: bool
     unfused: Mapped | None  # the best mapping in which every Einsum is a group of its own; None where there is none
     unfused_cycle_level: int | None
+    closed_form: tuple[Figures, int] | None
 
     @property
     def text(self) -> str:
@@ -120,6 +125,8 @@ class FoundMapping:
             "architecture": self.accelerator.name, "objective": self.objective, "mapping": self.text,
             **asdict(figures_of(self.mapped)), "cycle_level_cycles": self.cycle_level, "evaluated": self.evaluated,
             "optimal": self.optimal, "lower_bound": self.lower_bound,
+            "best_closed_form": self.closed_form and {
+                **asdict(self.closed_form[0]), "cycle_level_cycles": self.closed_form[1]},
             "unfused": self.unfused and {
                 **asdict(figures_of(self.unfused)), "cycle_level_cycles": self.unfused_cycle_level},
             "groups": [gain.to_dict() for gain in self.gains],
@@ -176,16 +183,49 @@ def layer_extents(workload: Workload, length: int | None = None, batch: int | No
             "f": attention.values, "n": ffn.width}  # fmt: skip
 
 
-def find_mapping_of(operation: Operation, accelerator: Accelerator, objective: MappingObjective) -> FoundMapping:
+def find_mapping_of(
+    operation: Operation, accelerator: Accelerator, objective: MappingObjective, fidelity: Fidelity = "analytical"
+) -> FoundMapping:
     """Search for time and for what was asked, and take the best of all that is found for that.
 
     `pareto` joins the groups that a search looks at to a front in closed form, and takes the mapping of it that is
-    fastest at cycle level. Raises CascadeSimError
-    for a machine that takes no mapping, a cascade that has none on it, and an energy that has no sourced price.
+    fastest at cycle level. `fidelity`: that of the latency that is to be least. Raises CascadeSimError for a machine
+    that takes no mapping, a cascade that has none on it, an energy that has no sourced price, and another objective
+    than latency at cycle level.
     """
     if not isinstance(accelerator, TakesMappings):
         raise CascadeSimError(f"{accelerator.name} takes no mapping: its own model says what goes where")
+    if fidelity == "cycle" and objective != "latency":
+        raise CascadeSimError(f"only latency is found at cycle level: fidelity cycle goes with objective latency, not "
+                              f"with {objective}")
     spec: SpatialArray = accelerator.spec
+    found = _candidates(operation, spec, objective)
+    if objective in ("energy", "edp") and any(each.energy_j is None for each in found):
+        raise CascadeSimError(f"{operation.cascade.name}: it has no sourced energy on {accelerator.name}; take another "
+                              f"objective: latency, dram, pareto")
+    everything = objective == "pareto"
+    trade = tradeoffs(operation, spec, found) if everything else front_of(found)
+    best = min(found, key=lambda each: (_value(each, objective) or 0.0, each.cycles, each.dram_bytes))
+    taken = (best, _fastest(operation, spec)) if fidelity == "cycle" else (best,)
+    runs = [(each, plan := _plan_of(operation, accelerator, each), execute(plan, "cycle").cycles)
+            for each in (trade.front if everything else taken)]  # fmt: skip
+    fastest_run = min(runs, key=lambda run: run[2])
+    front = [(each, cycles) for each, _, cycles in runs] if everything else [(each, None) for each in trade.front]
+    published = accelerator.published_plan(operation)
+    own = None if published is None else accelerator.plan(operation, "physical")
+    other = None if own is None or published is None or own.mapping == published.mapping else own
+    unfused = _unfused(operation, spec, objective if objective in ("energy", "dram") else "latency", fidelity)
+    return FoundMapping(
+        operation, accelerator, objective, *fastest_run, tuple(front), trade.beaten,
+        sum(each.evaluated for each in found) + trade.evaluated, _bound(operation, spec, fastest_run[0], objective),
+        _figures(published, accelerator), _figures(other, accelerator), trade.priced,
+        unfused, None if unfused is None else execute(_plan_of(operation, accelerator, unfused), "cycle").cycles,
+        (figures_of(best), runs[0][2]) if fidelity == "cycle" and fastest_run is not runs[0] else None,
+    )  # fmt: skip
+
+
+def _candidates(operation: Operation, spec: SpatialArray, objective: MappingObjective) -> list[Mapped]:
+    """The best mappings for time and for what was asked, by closed form, and those that come with the project."""
     found = [searched(operation.cascade, operation.extents, spec, operation.mask)]
     found += [searched(operation.cascade, operation.extents, spec, operation.mask, objective=each,
                        thorough=each == objective == "dram") for each in _SEARCHED_TOO[objective]
@@ -195,26 +235,15 @@ def find_mapping_of(operation: Operation, accelerator: Accelerator, objective: M
             found.append(given(shipped, operation.cascade, operation.extents, spec, operation.mask))
         except CascadeSimError:
             continue
-    if objective in ("energy", "edp") and any(each.energy_j is None for each in found):
-        raise CascadeSimError(f"{operation.cascade.name}: it has no sourced energy on {accelerator.name}; take another "
-                              f"objective: latency, dram, pareto")
-    everything = objective == "pareto"
-    trade = tradeoffs(operation, spec, found) if everything else front_of(found)
-    best = min(found, key=lambda each: (_value(each, objective) or 0.0, each.cycles, each.dram_bytes))
-    runs = [(each, plan := _plan_of(operation, accelerator, each), execute(plan, "cycle").cycles)
-            for each in (trade.front if everything else (best,))]  # fmt: skip
-    best, plan, level = min(runs, key=lambda run: run[2])
-    front = [(each, cycles) for each, _, cycles in runs] if everything else [(each, None) for each in trade.front]
-    published = accelerator.published_plan(operation)
-    own = None if published is None else accelerator.plan(operation, "physical")
-    other = None if own is None or published is None or own.mapping == published.mapping else own
-    unfused = _unfused(operation, spec, objective if objective in ("energy", "dram") else "latency")
-    return FoundMapping(
-        operation, accelerator, objective, best, plan, level, tuple(front), trade.beaten,
-        sum(each.evaluated for each in found) + trade.evaluated, _bound(operation, spec, best, objective),
-        _figures(published, accelerator), _figures(other, accelerator), trade.priced,
-        unfused, None if unfused is None else execute(_plan_of(operation, accelerator, unfused), "cycle").cycles,
-    )  # fmt: skip
+    return found
+
+
+def _fastest(operation: Operation, spec: SpatialArray, most_fused: int = MOST_FUSED) -> Mapped:
+    """The fastest at cycle level of the mappings whose closed forms are near to the best."""
+    from cascadesim.simulator.engine.engine import run  # brings the compiler: not for those who want the closed form
+
+    return fastest(operation.cascade, operation.extents, spec, lambda program: run(program).cycles, operation.mask,
+                   most_fused)  # fmt: skip
 
 
 def _plan_of(operation: Operation, accelerator: TakesMappings, mapped: Mapped) -> Plan:
@@ -222,9 +251,13 @@ def _plan_of(operation: Operation, accelerator: TakesMappings, mapped: Mapped) -
     return checked(machine.plan(operation, "physical"), machine)
 
 
-def _unfused(operation: Operation, spec: SpatialArray, objective: Objective) -> Mapped | None:
+def _unfused(
+    operation: Operation, spec: SpatialArray, objective: Objective, fidelity: Fidelity
+) -> Mapped | None:  # fmt: skip
     """The best mapping in which no Einsums share loops but those that need each other's earlier values."""
     try:
+        if fidelity == "cycle":
+            return _fastest(operation, spec, most_fused=1)
         return searched(operation.cascade, operation.extents, spec, operation.mask, 1, objective, objective == "dram")
     except CascadeSimError:
         return None

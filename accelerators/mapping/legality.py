@@ -109,8 +109,10 @@ class Draft:
 
     def comes_back(self, tensor: str) -> bool:
         """Whether a tile of a result leaves before its sum is complete: it is kept inside a loop that it is over."""
+        if tensor not in self.kept:
+            return False
         makers = [member for member in self.members if self.work(member).output.tensor == tensor]
-        if not makers or tensor not in self.kept:
+        if not makers:
             return False
         loops = (*self.loops, *self.own.get(makers[0], ()))[: self.kept[tensor].depth]
         return any(loop.axis in self.work(makers[0]).reduced and loop.most > 1 for loop in loops)

@@ -251,8 +251,8 @@ def _made(draft: Draft) -> tuple[Resident, ...]:
 
 def _is_of_slices(draft: Draft, run: BoundRun) -> bool:
     """Whether a result is made and used up slice by slice, by Einsums that share loops of their own."""
-    readers = draft.readers(run.work.output.tensor)
-    return bool(run.nest and readers) and all(draft.nests.get(reader) == run.nest for reader in readers)
+    readers = draft.readers(run.work.output.tensor) if run.nest else ()
+    return bool(readers) and all(draft.nests.get(reader) == run.nest for reader in readers)
 
 
 def _is_doubled(draft: Draft, run: BoundRun, depth: int) -> bool:

@@ -6,7 +6,7 @@ not visited; what it leaves out of a tile takes the time of the whole tile. mapp
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import product
@@ -19,7 +19,7 @@ from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS
 from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Cost, Objective, actions, cost
 from cascadesim.accelerators.mapping.mapper.described import described
-from cascadesim.accelerators.mapping.mapper.search import KnownGroups, OwnLoops, search
+from cascadesim.accelerators.mapping.mapper.search import KnownGroups, OwnLoops, by_schedule, search
 from cascadesim.accelerators.mapping.mapper.staying import with_staying
 from cascadesim.accelerators.mapping.nest import MOST_FUSED, CascadeMapping
 from cascadesim.accelerators.mapping.problem import MappingProblem, problem
@@ -27,6 +27,7 @@ from cascadesim.accelerators.mapping.resolve import resolved, text_sizes
 from cascadesim.accelerators.mapping.runs import ARRAY_2D, DRAM, GLOBAL_BUFFER, BoundRun, sides
 from cascadesim.accelerators.mapping.schedule.sliced import group_program
 from cascadesim.accelerators.mapping.text import shipped_mappings
+from cascadesim.accelerators.program import Program
 from cascadesim.accelerators.protocol import Accounting, EinsumActivity, Phase, Plan, Traffic
 from cascadesim.accelerators.spec import SpatialArray, on_arrays
 from cascadesim.einsum_cascades.analysis.counts import bind_extents
@@ -155,6 +156,28 @@ def searched(
     if best is None:
         raise refusal or CascadeSimError(f"{cascade.name}: it leaves no sizes to try")
     return replace(best, evaluated=evaluated)
+
+
+def fastest(
+    cascade: Cascade, extents: tuple[tuple[str, int], ...], spec: SpatialArray, run: Callable[[Program], int],
+    mask: Mask = FULL, most_fused: int = MOST_FUSED,
+) -> Mapped:  # fmt: skip
+    """The mapping that runs fastest: groups of the best closed form or near to it, and mappings that come with the
+    project. `run`: cycles of a program."""
+    def clock(group: BoundGroup) -> int:
+        return run(group_program(group))
+
+    found = searched(cascade, extents, spec, mask, most_fused)
+    groups, cycles = zip(*(by_schedule(group, clock) for group in found.groups), strict=True)
+    best, fewest = replace(found, groups=groups), sum(cycles)
+    for shipped in shipped_mappings().values() if most_fused > 1 else ():
+        try:
+            other = given(shipped, cascade, extents, spec, mask)
+        except CascadeSimError:
+            continue
+        if other.cycles < fewest and (own := sum(map(clock, other.groups))) < fewest:
+            best, fewest = replace(other, evaluated=found.evaluated), own
+    return best
 
 
 def _better(best: Mapped | None, other: Mapped, objective: Objective, stays: bool) -> Mapped:

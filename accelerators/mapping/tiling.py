@@ -6,7 +6,7 @@ product over axes. Knows no text, no search and no time. mapping.md 2.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -297,3 +297,15 @@ class TiledGroup:
     @cached_property
     def by_place(self) -> Mapping[int, BoundRun]:
         return {run.place: run for run in self.runs}
+
+
+def named_loops(problem: MappingProblem, steps: Sequence[tuple[str, int]]) -> tuple[BoundLoop, ...]:
+    """Loops over axes in steps, outermost first, named by their parts: p1 around p0; p2, p1 around p0."""
+    inside = {axis: sum(other == axis for other, _ in steps) for axis, _ in steps}
+    found, outer = [], problem.whole()
+    for axis, step in steps:
+        single = step == 1 and inside[axis] == 1 and outer[axis] == problem.extents[axis]
+        found.append(BoundLoop(axis if single else f"{axis}{inside[axis]}", axis, step, outer[axis]))
+        outer[axis] = step
+        inside[axis] -= 1
+    return tuple(found)

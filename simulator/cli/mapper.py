@@ -31,6 +31,7 @@ from cascadesim.simulator.views.output import (
 
 if TYPE_CHECKING:
     from cascadesim.simulator.mapper import FoundMapping, MappingObjective
+    from cascadesim.simulator.request import Fidelity
 
 
 
@@ -47,14 +48,17 @@ if TYPE_CHECKING:
 @choice("--objective", of=("latency", "energy", "edp", "dram", "pareto"), default="latency",
         help_text="What is to be least; edp is energy times delay. pareto: every mapping that no other one beats\nin "
                   "cycles, energy and DRAM traffic; the fastest is the one that is written.")
+@choice("--fidelity", of=("analytical", "cycle"), default="analytical",
+        help_text="Where latency is to be least: in closed form, or when it runs, for which mappings near to\nthe best "
+                  "closed form are run.")
 @click.option("--output", type=new_file(".mapping"), metavar="FILE.mapping", help="Also write the mapping to a file.")
 @click.option("--plot", type=new_file(".png", ".svg"), metavar="FILE.png|.svg",
               help="Also draw the mapping and the schedule of its first tiles; with pareto, the front.")
 @output_format("table", "json")
 def map_cascade(
     cascade: str, architecture: str, workload: str, sequence_length: tuple[int, ...] | None, batch: int | None,
-    settings: tuple[tuple[str, int] | str, ...], objective: str, output: Path | None, plot: Path | None,
-    format_: str,
+    settings: tuple[tuple[str, int] | str, ...], objective: str, fidelity: str, output: Path | None,
+    plot: Path | None, format_: str,
 ) -> Result[FoundMapping]:  # fmt: skip
     """The best mapping of CASCADE on ARCH that is found: what to fuse, tile sizes, what is kept where.
 
@@ -71,7 +75,7 @@ def map_cascade(
         sizes = dict(each for each in settings if not isinstance(each, str))
         array = load(architecture, [each for each in settings if isinstance(each, str)])
         operation = operation_of(cascade, workload, length, batch, sizes)
-        found = find_mapping_of(operation, array, cast("MappingObjective", objective))
+        found = find_mapping_of(operation, array, cast("MappingObjective", objective), cast("Fidelity", fidelity))
         if file is not None:
             with written_to(file) as stream:
                 stream.write(found.text)
@@ -98,6 +102,9 @@ def _table(found: FoundMapping) -> Iterator[str]:
     yield ""
     yield f"closed form   {mapped.cycles:>16,.0f} cycles"
     yield f"cycle level   {found.cycle_level:>16,} cycles"
+    if found.closed_form is not None:
+        figures, level = found.closed_form
+        yield f"best bound    {figures.cycles:>16,.0f} cycles, {level:,} at cycle level: of the best closed form"
     if found.published is not None:
         figures, level = found.published
         whose = "the machine's own plan" if found.own is None else "the dataflow for these sizes"

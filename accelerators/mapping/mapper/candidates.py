@@ -7,7 +7,7 @@ axis looped over twice; units by structure, and so that both arrays are busy ali
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import chain, permutations, product
 from math import ceil, prod
@@ -27,6 +27,7 @@ from cascadesim.accelerators.mapping.runs import (
     sides,
     stationary,
 )
+from cascadesim.accelerators.mapping.tiling import named_loops
 from cascadesim.accelerators.spec import SpatialArray
 
 Space = tuple[str, tuple[tuple[str, int, int], ...], tuple[str, ...]]  # unit, ranks in space, loops in time
@@ -51,6 +52,7 @@ class Neighbours:
     near: Mapping[str, int] | None = None  # tiles of which one axis has another size; instead of all others
     slices: bool = True  # Einsums may have loops of their own
     squares: bool = False  # tiles as long as the side of the square that fills the buffer, too: they move few words
+    known: dict[object, tuple[dict[int, Space], ...]] = field(default_factory=dict, compare=False)  # `_assigned`
 
     @property
     def frugally(self) -> bool:
@@ -251,9 +253,16 @@ class Neighbours:
     def _spaces(
         self, tile: Mapping[str, int], after: Mapping[int, int], loops: Sequence[BoundLoop]
     ) -> Iterator[dict[int, Space]]:
+        """`_assigned` to a tile; orders of loops share it."""
+        weights = tuple(1 / loops[after[member]].most if member in after else 1.0 for member in self.members)
+        key = tuple(tile.values()), weights
+        if key not in self.known:
+            self.known[key] = tuple(self._assigned(tile, weights))
+        return iter(self.known[key])
+
+    def _assigned(self, tile: Mapping[str, int], weights: Sequence[float]) -> Iterator[dict[int, Space]]:
         """Units by structure, units so that both arrays are busy alike, and the lanes for all but contractions, so that
         what is made there can be used up there; each where it is another choice."""
-        weights = [1 / loops[after[member]].most if member in after else 1.0 for member in self.members]
         options = [self._best_spaces(member, tuple(tile[axis] for axis in sorted(self.problem.work[member].axes)))
                    for member in self.members]  # fmt: skip
         instances = set(self.instance_axes)
@@ -269,18 +278,6 @@ class Neighbours:
             fast, frugal = ({member: (first, second)[way] for member, (_, first, second)
                              in zip(self.members, found, strict=True)} for way in (0, 1))  # fmt: skip
             yield from (fast, frugal) if self.frugally and fast != frugal else (fast,)
-
-
-def named_loops(problem: MappingProblem, steps: Sequence[tuple[str, int]]) -> tuple[BoundLoop, ...]:
-    """Loops over axes in steps, outermost first, named by their parts: p1 around p0; p2, p1 around p0."""
-    inside = {axis: sum(other == axis for other, _ in steps) for axis, _ in steps}
-    found, outer = [], problem.whole()
-    for axis, step in steps:
-        single = step == 1 and inside[axis] == 1 and outer[axis] == problem.extents[axis]
-        found.append(BoundLoop(axis if single else f"{axis}{inside[axis]}", axis, step, outer[axis]))
-        outer[axis] = step
-        inside[axis] -= 1
-    return tuple(found)
 
 
 def best_spaces(work: Work, spec: SpatialArray, tile: Mapping[str, int], frugally: bool = True) -> Options:

@@ -13,7 +13,6 @@ import numpy as np
 
 from cascadesim.accelerators.energy import Actions, dynamic_energy_j
 from cascadesim.accelerators.mapping.legality import Draft, Kept
-from cascadesim.accelerators.mapping.mapper.candidates import named_loops
 from cascadesim.accelerators.mapping.mapper.costs import priced
 from cascadesim.accelerators.mapping.mapper.many_sizes import (
     Bits,
@@ -27,6 +26,7 @@ from cascadesim.accelerators.mapping.mapper.many_sizes import (
 from cascadesim.accelerators.mapping.problem import TensorUse
 from cascadesim.accelerators.mapping.runs import ACCUMULATORS, ARRAY_2D, executed, operations_of
 from cascadesim.accelerators.mapping.schedule.pipeline import MOST_LEAD
+from cascadesim.accelerators.mapping.tiling import named_loops
 
 
 @dataclass(frozen=True)

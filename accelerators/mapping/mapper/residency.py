@@ -64,7 +64,7 @@ def residents(
     Also with one tile at a time, which leaves more room for what moves: for latency where the channel is the slow one;
     for words, where even so more move than `least` and two tiles fit, nothing else does better.
     """
-    fits = least_room(draft, draft.leaf) <= draft.spec.buffer_words
+    fits = least_room(draft, draft.leaf) <= draft.spec.buffer_words and bound(draft.overlapped(1)).fits
     if objective != "latency" and fits:
         alone = list(_alone(draft))
         yield from alone
@@ -104,7 +104,7 @@ def shorter(neighbours: Neighbours, draft: Draft, least: Cost) -> Iterator[Bound
     shortest = neighbours.shortest(draft)
     if shortest is None or least_room(draft, shortest) > draft.spec.buffer_words:
         return
-    if least_of_tiles(draft, draft.leaf) >= least[0] or bound(draft.overlapped(2)).fits:
+    if bound(draft.overlapped(2)).fits:
         return
     for narrow in neighbours.narrowed(draft, widest(draft)):
         group = resident(narrow) if least_of_tiles(narrow, narrow.leaf) < least[0] else None
@@ -176,9 +176,10 @@ def widest(draft: Draft) -> int:
         return bound(replace(draft, loops=(*draft.loops[:-1], replace(draft.loops[-1], step=step)), in_flight=2)).taken
 
     low, high = 1, draft.loops[-1].step
-    least, most = taken(low), taken(high)
+    least = taken(low)
     if least > 1:
         return 0
+    most = taken(high)
     if most <= 1:
         return high
     while high - low > 1:

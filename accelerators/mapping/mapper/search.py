@@ -8,17 +8,16 @@ set: orders of loops are all tried, tiles are those of the array and whole exten
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from heapq import nsmallest
 from itertools import chain
-from math import inf
 from typing import Literal, NamedTuple
 
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, illegal, outputs_of
 from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS, Neighbours
 from cascadesim.accelerators.mapping.mapper.costs import (
-    ALIKE,
     NO_LIMIT,
     Cost,
     Objective,
@@ -28,9 +27,8 @@ from cascadesim.accelerators.mapping.mapper.costs import (
     least_of_all,
     total,
 )
-from cascadesim.accelerators.mapping.mapper.many_cycles import Way
 from cascadesim.accelerators.mapping.mapper.residency import between, least_of_tiles, residents, shorter
-from cascadesim.accelerators.mapping.mapper.single import fastest
+from cascadesim.accelerators.mapping.mapper.single import best_alone
 from cascadesim.accelerators.mapping.mapper.staying import in_memories, pass_by_pass
 from cascadesim.accelerators.mapping.nest import MOST_FUSED
 from cascadesim.accelerators.mapping.placing import bound, does_not_fit, in_problem
@@ -41,7 +39,11 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 MOST_IN_NESTS = 10  # assumed: of more Einsums nests are tried of the groups that are taken; all would take long
 
 
+NEAR_BOUND = 1.01  # times its bound; assumed: the rest of a schedule is not worth another search
+MOST_RUN = 16  # assumed: of 65 groups that were compared 12 are fastest in the ninth to sixteenth
+
 OwnLoops = Literal["none", "one", "nests"]  # of single Einsums inside shared ones
+Clock = Callable[[BoundGroup], int]  # the cycles that a group takes when it runs
 
 
 class Best(NamedTuple):
@@ -206,7 +208,7 @@ def best_group(
     then tiles of other sizes, one or two axes at a time, as long as that is better.
     """
     if len(members) == 1 and (fine or len(problem.work) == 1) and is_plain(problem, spec, members[0]):
-        return _alone(problem, spec, members[0], objective, below, thorough)
+        return Best(*best_alone(problem, spec, members[0], objective, below, thorough))
     found = Best(None, 0, False)
     neighbours = Neighbours(problem, spec, members, fine, squares=thorough, slices=own != "none")
     while True:
@@ -231,40 +233,6 @@ def with_nests(
     return Best(group if better else found.group, found.tried + compared, found.fits or group is not None)
 
 
-def _alone(
-    problem: MappingProblem, spec: SpatialArray, member: int, objective: Objective, least: Cost, thorough: bool
-) -> Best:
-    """The best mapping of an Einsum by itself that costs less than `least`; `thorough`: then of sizes near to those of
-    the best one, as long as that is better."""
-    best, tried, fits = Best(None, 0, False)
-    near, nearest = None, NO_LIMIT
-    while True:
-        limit = inf if thorough or spec.memories else least[0]
-        views = spec.from_buffer()[: 1 if objective == "energy" else None]
-        every = [fastest(problem, seen, member, objective, near, limit) for seen in views]
-        tried += sum(ways.evaluated for ways in every)
-        groups = [_bound_way(way, spec, objective) for ways in every for way in ways.best]
-        found = [(cost(group, objective), number, group) for number, group in enumerate(groups) if group.fits]
-        least_of_found = min((own for own, *_ in found), default=NO_LIMIT)[0]
-        alike = [each for each in found if each[0][0] <= least_of_found * ALIKE[objective]]
-        own, _, group = min(alike, key=lambda each: (each[0][1], each[:2]), default=(NO_LIMIT, 0, None))
-        fits = fits or group is not None
-        if group is not None and own < least:
-            best, least = group, own
-        if group is None or own >= nearest or not thorough:
-            return Best(best, tried, fits)
-        near, nearest = group.leaf, own
-
-
-def _bound_way(way: Way, spec: SpatialArray, objective: Objective) -> BoundGroup:
-    """A software pipeline, or two tiles that overlap where that has no room; one at a time where that was counted."""
-    draft = replace(way.draft(), spec=spec)
-    group = bound(draft)
-    if way.overlapped and (group.stages is None or not group.fits):
-        group = bound(draft.overlapped(2))
-    return in_memories(group, objective) if group.fits else group
-
-
 def _best_of(neighbours: Neighbours, objective: Objective, known: Best, least: Cost) -> Best:
     """The best of some ways that costs less than `least`, or what is known.
 
@@ -272,7 +240,7 @@ def _best_of(neighbours: Neighbours, objective: Objective, known: Best, least: C
     """
     problem, spec, members = neighbours.problem, neighbours.spec, neighbours.members
     best, tried, fits = known
-    drafts: list[Draft] = []
+    drafts: list[tuple[Draft, float]] = []
     chosen: Draft | None = None
     busy: dict[object, float] = {}  # orders of loops make no difference to it
     floor = least_cost(problem, spec, members, objective)
@@ -294,7 +262,7 @@ def _best_of(neighbours: Neighbours, objective: Objective, known: Best, least: C
         if least <= floor:
             return Best(best, tried, fits)
         if objective == "latency":
-            drafts.append(draft)
+            drafts.append((draft, busy[alike]))
     apart = objective == "latency" and neighbours.slices and neighbours.frugally and len(members) > 2
     passing = shapes.values() if apart else ()
     for each in chain(_other_steps(neighbours, drafts, chosen, least), pass_by_pass(passing)):
@@ -305,24 +273,49 @@ def _best_of(neighbours: Neighbours, objective: Objective, known: Best, least: C
 
 
 def _other_steps(
-    neighbours: Neighbours, drafts: Sequence[Draft], best: Draft | None, least: Cost
+    neighbours: Neighbours, drafts: Sequence[tuple[Draft, float]], best: Draft | None, least: Cost
 ) -> Iterator[BoundGroup]:
-    """As long tiles as fit twice where those of drafts do not, and other steps of the outer loops of the best draft."""
-    for draft in drafts:
-        yield from shorter(neighbours, draft, least)
+    """As long tiles as fit twice where those of drafts do not, and other steps of the outer loops of the best draft.
+
+    `drafts`: with the cycles that their tiles take at least.
+    """
+    for draft, cycles in drafts:
+        if cycles < least[0]:
+            yield from shorter(neighbours, draft, least)
     if best is not None and drafts:
         yield from between(best)
 
 
 def every_group(
     problem: MappingProblem, spec: SpatialArray, members: tuple[int, ...], fine: bool = False,
-    objective: Objective = "dram",
+    objective: Objective = "dram", below: Cost = NO_LIMIT,
 ) -> Iterator[BoundGroup]:  # fmt: skip
-    """All groups of these Einsums that are looked at and fit; those of one tile at a time are for room, not for time.
-    """
+    """All groups of these Einsums that are looked at, fit, and may cost less than `below`; those of one tile at a time
+    are for room, not for time."""
     neighbours = Neighbours(problem, spec, members, fine)
     for draft in neighbours.drafts():
-        yield from (in_memories(group, objective) for group in residents(neighbours, draft, objective))
+        if objective != "latency" or least_of_tiles(draft, draft.leaf) < below[0]:
+            yield from (in_memories(group, objective) for group in residents(neighbours, draft, objective, below))
+
+
+def by_schedule(group: BoundGroup, clock: Clock) -> tuple[BoundGroup, int]:
+    """The group, or another one of the same Einsums that takes fewer cycles when it runs; and its cycles.
+
+    Of all that are looked at, those of the least closed forms, as far as these are below the fewest cycles.
+    """
+    members, instances, fewest = tuple(run.place for run in group.runs), group.problem.instances, clock(group)
+    single = len(group.problem.work) == 1 and is_plain(group.problem, group.spec, 0)  # compared with fill and drain
+    if single or fewest <= NEAR_BOUND * instances * group.bound_cycles:
+        return group, fewest
+    ways = [(cost(each), number, each) for number, each in enumerate(
+        every_group(group.problem, group.spec, members, True, "latency", (fewest / instances, 0.0)))]
+    for (cycles, _), _, each in nsmallest(MOST_RUN, ways):
+        if cycles * instances >= fewest:
+            break
+        own = clock(each)
+        if own < fewest:
+            group, fewest = each, own
+    return group, fewest
 
 
 def least_cost(

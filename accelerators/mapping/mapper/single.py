@@ -1,22 +1,25 @@
 """The best mapping of an Einsum by itself: all orders of loops and places of inputs, on very many sizes of tiles.
 
-`many_sizes` counts them; the best are bound as any other mapping, which has the last word (`search`).
+`many_sizes` counts them; the best are bound as any other mapping, which has the last word.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import nsmallest
 from itertools import permutations, product
 from math import inf
 
 import numpy as np
 
+from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.mapper.candidates import units_of
-from cascadesim.accelerators.mapping.mapper.costs import ALIKE, Objective, looped_axes
+from cascadesim.accelerators.mapping.mapper.costs import ALIKE, NO_LIMIT, Cost, Objective, cost, looped_axes
 from cascadesim.accelerators.mapping.mapper.many_cycles import Way
 from cascadesim.accelerators.mapping.mapper.many_sizes import Counts, Floats, Sizes
+from cascadesim.accelerators.mapping.mapper.staying import in_memories
+from cascadesim.accelerators.mapping.placing import bound
 from cascadesim.accelerators.mapping.problem import MappingProblem, Work
 from cascadesim.accelerators.mapping.runs import BoundRun, bound_run, laid, layouts
 from cascadesim.accelerators.spec import SpatialArray
@@ -175,3 +178,37 @@ def _cost(way: Way, objective: Objective) -> Counts | Floats:
     if objective == "latency":
         return way.cycles
     return way.dram_words if objective == "dram" else way.joules
+
+
+def best_alone(
+    problem: MappingProblem, spec: SpatialArray, member: int, objective: Objective, least: Cost, thorough: bool
+) -> tuple[BoundGroup | None, int, bool]:  # fmt: skip
+    """The best mapping of an Einsum by itself that costs less than `least`; `thorough`: then of sizes near to those of
+    the best one, as long as that is better."""
+    best, tried, fits = None, 0, False
+    near, nearest = None, NO_LIMIT
+    while True:
+        limit = inf if thorough or spec.memories else least[0]
+        views = spec.from_buffer()[: 1 if objective == "energy" else None]
+        every = [fastest(problem, seen, member, objective, near, limit) for seen in views]
+        tried += sum(ways.evaluated for ways in every)
+        groups = [_bound_way(way, spec, objective) for ways in every for way in ways.best]
+        found = [(cost(group, objective), number, group) for number, group in enumerate(groups) if group.fits]
+        least_of_found = min((own for own, *_ in found), default=NO_LIMIT)[0]
+        alike = [each for each in found if each[0][0] <= least_of_found * ALIKE[objective]]
+        own, _, group = min(alike, key=lambda each: (each[0][1], each[:2]), default=(NO_LIMIT, 0, None))
+        fits = fits or group is not None
+        if group is not None and own < least:
+            best, least = group, own
+        if group is None or own >= nearest or not thorough:
+            return best, tried, fits
+        near, nearest = group.leaf, own
+
+
+def _bound_way(way: Way, spec: SpatialArray, objective: Objective) -> BoundGroup:
+    """A software pipeline, or two tiles that overlap where that has no room; one at a time where that was counted."""
+    draft = replace(way.draft(), spec=spec)
+    group = bound(draft)
+    if way.overlapped and (group.stages is None or not group.fits):
+        group = bound(draft.overlapped(2))
+    return in_memories(group, objective) if group.fits else group

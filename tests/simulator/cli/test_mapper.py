@@ -54,6 +54,23 @@ def test_a_mapping_is_at_least_as_fast_as_the_published_one(capsys: pytest.Captu
     assert "mapping searched for attention-1pass" in out
 
 
+def test_at_cycle_level_the_mapping_that_runs_fastest_is_found(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    saved, case = tmp_path / "mine.mapping", ("--arch", "edge-array", "--seq-len", "512", "--batch", "1")
+    asked = ("map", "gated-deltanet-chunked", *case, "--fidelity")
+    bound, found = (json.loads(run(capsys, *asked, each, "--output", str(saved), "--format", "json")[1])
+                    for each in ("analytical", "cycle"))  # fmt: skip
+    assert bound["best_closed_form"] is None
+    figures = ("cycles", "energy_j", "dram_bytes", "cycle_level_cycles")
+    assert found["best_closed_form"] == {each: bound[each] for each in figures}
+    assert bound["cycles"] <= found["cycles"] <= found["cycle_level_cycles"] < 0.95 * bound["cycle_level_cycles"]
+    ran = report(capsys, *case, "--workload", "bert", "--scope", "attention", "--mapping", str(saved))
+    assert ran["cycles"] == found["cycle_level_cycles"]
+    assert f"cycles, {bound['cycle_level_cycles']:,} at cycle level: of the best closed form" in run(
+        capsys, *asked, "cycle")[1]  # fmt: skip
+
+
 @pytest.mark.slow
 def test_any_cascade_is_mapped_at_given_sizes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """512 x 256 results of depth 128 on 256 x 256 elements: two tiles of 128 steps, whatever the order."""
@@ -95,6 +112,7 @@ def test_search_may_leave_the_published_plan(capsys: pytest.CaptureFixture[str])
     ("map", "attention-top-k", "--arch", "flat"),
     ("map", "attention-1pass", "--arch", "flat", "--objective", "speed"),
     ("map", "attention-1pass", "--arch", "flat", "--seq-len", "1K,2K"),
+    ("map", "attention-1pass", "--arch", "flat", "--fidelity", "cycle", "--objective", "dram"),
     ("map", "linear", "--arch", "flat"),
     ("map", "attention-1pass", "--arch", "flat", "--set", "m"),
 ])  # fmt: skip

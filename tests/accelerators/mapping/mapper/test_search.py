@@ -10,11 +10,12 @@ from mapped_cases import layered, sized
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.mapper.costs import least_of_all
 from cascadesim.accelerators.mapping.mapper.described import described
-from cascadesim.accelerators.mapping.mapper.search import search
-from cascadesim.accelerators.mapping.plan import given, searched
+from cascadesim.accelerators.mapping.mapper.search import by_schedule, search
+from cascadesim.accelerators.mapping.plan import fastest, given, searched
 from cascadesim.accelerators.mapping.problem import MappingProblem
 from cascadesim.accelerators.mapping.schedule.sliced import group_program
 from cascadesim.accelerators.mapping.text import parse_mapping
+from cascadesim.accelerators.program import Program
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.texts import find
 from cascadesim.simulator.engine.engine import run
@@ -144,3 +145,39 @@ def test_where_the_channel_is_the_slow_one_a_search_lets_go_of_overlap_for_room(
     level = sum(run(group_program(group)).cycles for group in overlapped.groups)
     assert overlapped.dram_bytes == (2 + 2 * 16) * of_each
     assert overlapped.dram_bytes / 4 <= level < 1.001 * overlapped.dram_bytes / 4  # keys come while others are used
+
+
+SHORT = (("b", 1), ("h", 4), ("g", 1), ("p", 512), ("m", 512), ("e", 64), ("f", 64))
+
+
+@pytest.mark.parametrize(("arch", "text", "faster"), [
+    ("edge-array", "gated-deltanet-chunked", 0.95), ("flat", "attention-3pass", 0.97),
+    ("fusemax", "attention-1pass", 0.95),
+])  # fmt: skip
+def test_of_mappings_near_to_the_best_bound_the_one_that_runs_fastest_is_taken(
+    arch: str, text: str, faster: float
+) -> None:
+    spec: SpatialArray = load(arch).spec  # type: ignore[attr-defined]
+    found, best = searched(find(text), SHORT, spec), fastest(find(text), SHORT, spec, cycles_of)
+    before, now = (sum(cycles_of(group_program(group)) for group in each.groups) for each in (found, best))
+    assert now < faster * before
+    assert found.cycles <= best.cycles <= now  # no closed form is better than that of the search
+    assert [run.place for group in best.groups for run in group.runs] == [
+        run.place for group in found.groups for run in group.runs]  # fmt: skip
+
+
+def test_a_group_at_its_bound_is_run_once() -> None:
+    spec: SpatialArray = load("edge-array").spec  # type: ignore[attr-defined]
+    group, = searched(find("attention-1pass"), SHORT, spec).groups
+    asked: list[object] = []
+
+    def at_its_bound(other: object) -> int:
+        asked.append(other)
+        return int(group.problem.instances * group.bound_cycles)
+
+    assert by_schedule(group, at_its_bound) == (group, at_its_bound(group))
+    assert asked == [group, group]
+
+
+def cycles_of(program: Program) -> int:
+    return run(program).cycles
