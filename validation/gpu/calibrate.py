@@ -149,16 +149,20 @@ def cycle_rows(architecture: str) -> Shapes:
 
 
 def calibrate_cycle_level(
-    intervals: bool = True, architectures: Sequence[Generation] = ARCHITECTURES
-) -> Mapping[str, FittedConstants]:
-    """Architecture -> the constants of the cycle level, whose predictions are residuals as those of the closed form."""
+    intervals: bool = True, architectures: Sequence[Generation] = ARCHITECTURES,
+    start: Mapping[str, Mapping[str, float]] | None = None,
+) -> Mapping[str, FittedConstants]:  # fmt: skip
+    """Architecture -> the constants of the cycle level, whose predictions are residuals as those of the closed form;
+    sought from `start`, or from the best of a grid."""
     found: dict[str, FittedConstants] = {}
     for architecture in architectures:
         rows = cycle_rows(architecture)
         bounds = tuple(Range(name, *RANGES[name], architecture) for name in CycleConstants.model_fields)
         weights, half = equal_weights(rows.stratum.tolist()), np.zeros(len(bounds))
         residuals = cycle_residuals(rows, bounds)
-        best = fit(residuals, bounds, weights, beginning(residuals, bounds, weights), difference=WHOLE_CYCLES)
+        first = (beginning(residuals, bounds, weights) if start is None
+                 else np.array([start[architecture][one.name] for one in bounds]))  # fmt: skip
+        best = fit(residuals, bounds, weights, first, difference=WHOLE_CYCLES)
         if intervals:
             half = jackknife(partial(_without_group, rows, bounds, weights, best), _groups(rows), best)
         found[architecture] = FittedConstants(
