@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from math import prod
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, runtime_checkable
@@ -114,6 +114,7 @@ class TiledMask(Mask, Protocol):
 
 KEPT = "k"  # extent of an attention: values that a query uses of the keys it scores (local value pruning)
 _INSTANCES = ("b", "x")  # extents of an operation that repeat its cascade
+_REMEMBERED = 4096  # sizes of cascades: those of many steps of many models
 _TRACED = attrgetter("keys", "values", "queries", "head_dim")
 
 
@@ -156,14 +157,21 @@ def least_elements(operation: Operation, splits: Mapping[str, int] | None = None
 
     Keys that no query attends are left out, and so are keys that a text reads once for each of a group of heads.
     """
-    sizes = dict(operation.extents)
-    given = {rank.upper(): size for rank, size in sizes.items()} | dict(splits or {})
-    sized = wholly_bound(operation.cascade, given, operation.mask)
+    return dict(_least_elements(operation.cascade, operation.extents, operation.mask, tuple((splits or {}).items())))
+
+
+@lru_cache(maxsize=_REMEMBERED)  # a plan and the checks of it ask for the same
+def _least_elements(
+    cascade: Cascade, extents: tuple[tuple[str, int], ...], mask: Mask, splits: tuple[tuple[str, int], ...]
+) -> Mapping[str, int]:
+    sizes = dict(extents)
+    given = {rank.upper(): size for rank, size in sizes.items()} | dict(splits)
+    sized = wholly_bound(cascade, given, mask)
     repeats = prod(sizes[rank] for rank in _INSTANCES if rank in sizes)
-    group = 1 if "G" in extents_of(operation.cascade) or QUERY not in operation.cascade.ranks else sizes.get("g", 1)
+    group = 1 if "G" in extents_of(cascade) or QUERY not in cascade.ranks else sizes.get("g", 1)
     found: dict[str, int] = {}
-    outside = {*operation.cascade.inputs, *operation.cascade.outputs}
-    for access in dict.fromkeys(access for _, access in all_accesses(operation.cascade) if access.tensor in outside):
+    outside = {*cascade.inputs, *cascade.outputs}
+    for access in dict.fromkeys(access for _, access in all_accesses(cascade) if access.tensor in outside):
         ranks = {rank for index in access.indices for rank in index.ranks}
         shared = group if sized.parts(KEY, ranks) and not sized.parts(QUERY, ranks) else 1
         elements = repeats * prod(sized.coordinates(index) for index in access.indices) // shared
