@@ -45,9 +45,9 @@ NO_LIMIT: Cost = (float("inf"), 0.0)
 def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
     """What the search compares of one instance: the objective, and what decides between equals.
 
-    Cycles are a bound; where tiles do not overlap, or there is one only, loads and stores of larger tiles come on top.
-    Of a single plain Einsum, of which many sizes are compared, and where the work is short, the first tile by itself
-    and transfers in whole cycles count, too; of the former also rounds that wait for the channel, and loads.
+    Cycles are a bound; where tiles do not overlap, or there is one only, loads and stores of larger tiles come on top,
+    and what transfers lose in whole cycles. Of a single plain Einsum, of which many sizes are compared, and where work
+    is short, the first tile by itself counts, too; of the former also rounds that wait for the channel, and loads.
     """
     tiles = group.problem.instances * prod(loop.most for loop in group.loops)
     plain = len(group.problem.work) == 1 and is_plain(group.problem, group.spec, 0)
@@ -62,8 +62,8 @@ def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
         cycles = max(cycles, paced_cycles(group))
     elif group.in_flight > 1 and not group.in_slices:
         cycles = max(cycles, last_round_cycles(group), held_up_cycles(group))
-    if short:
-        cycles = max(cycles, _channel_cycles(group))
+    if (channel := _channel_cycles(group)) > (1.0 if short else ALIKE["latency"]) * cycles:
+        cycles = channel
     if plain and group.in_flight > 1:
         cycles += load_wait_cycles(group)
     if plain and group.stages is None and group.in_flight > 1:

@@ -10,6 +10,7 @@ import pytest
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.legality import IllegalMapping
 from cascadesim.accelerators.mapping.mapper.described import described
+from cascadesim.accelerators.mapping.placing import without_spills
 from cascadesim.accelerators.mapping.plan import given as given_mapping
 from cascadesim.accelerators.mapping.plan import searched
 from cascadesim.accelerators.mapping.resolve import resolved
@@ -131,9 +132,9 @@ def test_a_search_lets_keys_pass_by_where_they_do_not_fit() -> None:
     spec = spec_of("flat-edge")
     found = searched(find("attention-3pass"), STREAMED, spec)
     (group,) = found.groups
-    assert {run.work.name for run in group.runs if run.own} == {"QK", "AV"}
+    assert {run.work.name for run in group.runs if run.own} >= {"QK", "AV"}
     mapping = described("found", found.groups)
-    again, = resolved(parse_mapping(str(mapping)), group.problem, spec)
+    again, = resolved(parse_mapping(str(mapping)), without_spills(group.problem), spec)
     assert str(described("found", (again,))) == str(mapping)
     assert (again.bound_cycles, again.footprint_words) == (group.bound_cycles, group.footprint_words)
     assert run(group_program(again)).cycles == run(group_program(group)).cycles
