@@ -304,8 +304,8 @@ def by_schedule(group: BoundGroup, clock: Clock) -> tuple[BoundGroup, int]:
     Of all that are looked at, those of the least closed forms, as far as these are below the fewest cycles.
     """
     members, instances, fewest = tuple(run.place for run in group.runs), group.problem.instances, clock(group)
-    single = len(group.problem.work) == 1 and is_plain(group.problem, group.spec, 0)  # compared with fill and drain
-    if single or fewest <= NEAR_BOUND * instances * group.bound_cycles:
+    alone = len(members) == 1 and is_plain(group.problem, group.spec, members[0])  # very many sizes are known already
+    if alone or fewest <= NEAR_BOUND * instances * group.bound_cycles:
         return group, fewest
     ways = [(cost(each), number, each) for number, each in enumerate(
         every_group(group.problem, group.spec, members, True, "latency", (fewest / instances, 0.0)))]
