@@ -69,7 +69,7 @@ def cost(group: BoundGroup, objective: Objective = "latency") -> Cost:
     if plain and group.stages is None and group.in_flight > 1:
         cycles = max(cycles, group.all_tiles * alone_cycles(group) / group.in_flight)
     if short:
-        cycles = max(cycles, _first_cycles(group) / group.problem.instances + cycles * (tiles - 1) / tiles)
+        cycles = max(cycles, first_cycles(group) / group.problem.instances + cycles * (tiles - 1) / tiles)
     if objective == "latency":
         return cycles, float(group.read_words + group.written_words)
     return least_of(group, objective), cycles
@@ -188,7 +188,7 @@ def _rounded(words: int, total: int, per_word: float) -> int:
     return ceil(words * per_word) * (total // words)
 
 
-def _first_cycles(group: BoundGroup) -> float:
+def first_cycles(group: BoundGroup) -> float:
     """Cycles of the first tile by itself, with its loads one after another, drains and stores; and of all that comes
     after a loop, for which the tiles of the next round wait."""
     arrives = dict(zip((read.tensor for read in group.reads), accumulate(

@@ -25,6 +25,7 @@ from cascadesim.accelerators.mapping.mapper.costs import (
     Cost,
     Objective,
     cost,
+    first_cycles,
     least_of,
 )
 from cascadesim.accelerators.mapping.placing import (
@@ -293,6 +294,11 @@ def _own_loop(draft: Draft, member: int, times: int) -> BoundLoop | None:
     longest = max(layouts(draft.spec, ARRAY_2D)[0])
     step = times * next((size for each, _, size in draft.spaces[member][1] if each == axis), longest)
     return BoundLoop(f"{axis}1", axis, step, draft.leaf[axis]) if step < draft.leaf[axis] else None
+
+
+def late_cycles(group: BoundGroup) -> float:
+    """Cycles of the first tile by itself in which the busiest unit has nothing to do."""
+    return first_cycles(group) - group.bound_cycles / prod(loop.most for loop in group.loops)
 
 
 def least_room(draft: Draft, leaf: Tile) -> int:

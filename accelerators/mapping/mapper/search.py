@@ -27,7 +27,7 @@ from cascadesim.accelerators.mapping.mapper.costs import (
     least_of_all,
     total,
 )
-from cascadesim.accelerators.mapping.mapper.residency import between, least_of_tiles, residents, shorter
+from cascadesim.accelerators.mapping.mapper.residency import between, late_cycles, least_of_tiles, residents, shorter
 from cascadesim.accelerators.mapping.mapper.single import best_alone
 from cascadesim.accelerators.mapping.mapper.staying import in_memories, pass_by_pass
 from cascadesim.accelerators.mapping.nest import MOST_FUSED
@@ -37,9 +37,8 @@ from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 MOST_IN_NESTS = 10  # assumed: of more Einsums nests are tried of the groups that are taken; all would take long
-
-
-NEAR_BOUND = 1.01  # times its bound; assumed: the rest of a schedule is not worth another search
+HARDLY = 0.01  # of the cycles; assumed: a first tile that takes less is not worth shorter steps
+NEAR_BOUND = 1.02  # times its bound; assumed: the rest of a schedule is not worth another search
 MOST_RUN = 16  # assumed: of 65 groups that were compared 12 are fastest in the ninth to sixteenth
 
 OwnLoops = Literal["none", "one", "nests"]  # of single Einsums inside shared ones
@@ -131,9 +130,28 @@ def _refined(
         problem, spec, members = group.problem, group.spec, tuple(run.place for run in group.runs)
         limit = cost(group, objective)
         better = known.best_group(problem, spec, members, objective, True, limit, own, thorough)
-        refined.append(group if better.group is None else better.group)
-        evaluated += better.tried
+        best, more = _sooner(group if better.group is None else better.group, objective)
+        refined.append(best)
+        evaluated += better.tried + more
     return tuple(refined), evaluated
+
+
+def _sooner(group: BoundGroup, objective: Objective) -> tuple[BoundGroup, int]:
+    """The group in shorter steps of its innermost loop, where these cost no more and its first tile is done sooner; and
+    how many were compared."""
+    problem, members, tried = group.problem, tuple(run.place for run in group.runs), 0
+    apart = group.in_slices or any(run.after is not None for run in group.runs) or len(problem.work) == 1
+    if objective != "latency" or apart or not group.loops:
+        return group, 0
+    draft, step = Draft(problem, group.spec, members, group.loops, {}, {}, {}), group.loops[-1].step
+    neighbours = Neighbours(problem, group.spec, members, fine=True, slices=False)
+    least, late = cost(group), late_cycles(group)
+    while (step := step // 2) and late > HARDLY * least[0] * problem.instances:
+        for other in (each for one in neighbours.narrowed(draft, step) for each in residents(neighbours, one)):
+            tried += 1
+            if cost(found := in_memories(other, objective)) <= least and late_cycles(found) < late:
+                group, late = found, late_cycles(found)
+    return group, tried
 
 
 def _cheapest(
