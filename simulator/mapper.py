@@ -70,8 +70,8 @@ class FoundMapping:
     `front`: mappings that no other one beats in cycles, energy and DRAM traffic, with their cycles at cycle level where
     the front was asked for; `beaten`: then, figures of the others. `published`: what was published for the cascade,
     with its cycles at cycle level; `own`: the machine's own plan where that is another one. `priced`: whether energy is
-    an axis of the front. `closed_form`: the best closed form and its cycles at cycle level, where another mapping was
-    taken that is faster there.
+    an axis of the front. `analytical`: figures of the mapping that closed forms alone favour and its cycles at cycle
+    level, where another one was taken that is faster there.
     """
 
     operation: Operation
@@ -89,7 +89,7 @@ class FoundMapping:
     priced: bool
     unfused: Mapped | None  # the best mapping in which every Einsum is a group of its own; None where there is none
     unfused_cycle_level: int | None
-    closed_form: tuple[Figures, int] | None
+    analytical: tuple[Figures, int] | None
 
     @property
     def text(self) -> str:
@@ -125,8 +125,8 @@ class FoundMapping:
             "architecture": self.accelerator.name, "objective": self.objective, "mapping": self.text,
             **asdict(figures_of(self.mapped)), "cycle_level_cycles": self.cycle_level, "evaluated": self.evaluated,
             "optimal": self.optimal, "lower_bound": self.lower_bound,
-            "best_closed_form": self.closed_form and {
-                **asdict(self.closed_form[0]), "cycle_level_cycles": self.closed_form[1]},
+            "analytical": self.analytical and {
+                **asdict(self.analytical[0]), "cycle_level_cycles": self.analytical[1]},
             "unfused": self.unfused and {
                 **asdict(figures_of(self.unfused)), "cycle_level_cycles": self.unfused_cycle_level},
             "groups": [gain.to_dict() for gain in self.gains],

@@ -133,6 +133,7 @@ def test_a_search_lets_keys_pass_by_where_they_do_not_fit() -> None:
     found = searched(find("attention-3pass"), STREAMED, spec)
     (group,) = found.groups
     assert {run.work.name for run in group.runs if run.own} >= {"QK", "AV"}
+    assert {read.tensor for read in group.reads if read.depth > len(group.loops)} >= {"K", "V"}
     mapping = described("found", found.groups)
     again, = resolved(parse_mapping(str(mapping)), without_spills(group.problem), spec)
     assert str(described("found", (again,))) == str(mapping)

