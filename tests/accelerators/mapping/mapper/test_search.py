@@ -8,8 +8,9 @@ import pytest
 from mapped_cases import layered, sized
 
 from cascadesim.accelerators.catalogue import load
-from cascadesim.accelerators.mapping.mapper.costs import least_of_all
+from cascadesim.accelerators.mapping.mapper.costs import first_cycles, least_of_all
 from cascadesim.accelerators.mapping.mapper.described import described
+from cascadesim.accelerators.mapping.mapper.residency import late_cycles
 from cascadesim.accelerators.mapping.mapper.search import by_schedule, search
 from cascadesim.accelerators.mapping.plan import fastest, given, searched
 from cascadesim.accelerators.mapping.problem import MappingProblem
@@ -147,14 +148,26 @@ def test_where_the_channel_is_the_slow_one_a_search_lets_go_of_overlap_for_room(
     assert overlapped.dram_bytes / 4 <= level < 1.001 * overlapped.dram_bytes / 4  # keys come while others are used
 
 
+LONG = (("b", 1), ("h", 1), ("g", 1), ("p", 4096), ("m", 4096), ("e", 64), ("f", 64))
+
+
 @pytest.mark.slow
 def test_the_first_tile_is_no_longer_than_it_has_to_be() -> None:
     """One by one, of 4,096 queries and keys: half of the scores as a tile is as good in closed form, and a quarter or
     more of the time nothing else can be done while it is loaded."""
     spec: SpatialArray = load("tpu-v4i-like").spec  # type: ignore[attr-defined]
-    extents = (("b", 1), ("h", 1), ("g", 1), ("p", 4096), ("m", 4096), ("e", 64), ("f", 64))
-    for group in searched(find("attention-3pass"), extents, spec, most_fused=1).groups:
+    for group in searched(find("attention-3pass"), LONG, spec, most_fused=1).groups:
         assert cycles_of(group_program(group)) < 1.04 * group.bound_cycles, group.runs[0].work.name
+
+
+def test_a_first_tile_that_loads_all_the_time_is_not_late() -> None:
+    """DRAM is the busiest unit, and busy from the first cycle: only the first division and its store come after it."""
+    spec: SpatialArray = load("tpu-v4i-like").spec  # type: ignore[attr-defined]
+    groups = searched(find("attention-1pass"), LONG, spec, most_fused=1).groups
+    group = next(group for group in groups if group.runs[0].work.name == "AV")
+    assert group.dram_cycles == group.bound_cycles
+    assert late_cycles(group) < 0.5 * first_cycles(group)
+    assert cycles_of(group_program(group)) < 1.01 * group.bound_cycles
 
 
 SHORT = (("b", 1), ("h", 4), ("g", 1), ("p", 512), ("m", 512), ("e", 64), ("f", 64))
