@@ -143,18 +143,17 @@ def check_closed_form(pair: Pair) -> None:
     """Never slower with more hardware, never faster with more work, but for a cycle; and a plan without problems.
 
     A search compares more than a closed form shows, what the first tile takes by itself and what arrays wait for: the
-    closed form of a larger design is below what was compared of the smaller one, or within its fill.
+    closed form of a larger design is below what was compared of the smaller one.
     """
     plans = pair.plans()
     for plan, design in zip(plans, pair.designs, strict=True):
         assert not list(problems(plan, machine(design, pair.fusion))), pair
     slow, fast = _in_order(pair, [closed_form_cycles(plan) for plan in plans])
     cycle_s = max(1 / design["clock"] for design in pair.designs)
-    filled = cycle_s * max(_depth(phase) for plan in plans for phase in plan.phases) if pair.is_searched else 0.0
     if pair.is_searched:
         designs = zip(pair.designs, pair.operations, strict=True)
         slow, _ = _in_order(pair, [compared_cycles(*each, pair.fusion) for each in designs])
-    assert fast <= slow * (1 + 1e-9) + max(cycle_s, filled), pair
+    assert fast <= slow * (1 + 1e-9) + cycle_s, pair
 
 
 def compared_cycles(design: Design, operation: Operation, fusion: str) -> float:
@@ -204,7 +203,7 @@ def test_under_a_mask_a_larger_array_has_the_query_tiles_of_a_smaller_one() -> N
 
 def test_what_transfers_lose_in_whole_cycles_counts() -> None:
     """Tiles of 13 x 13 words at 6.24 bytes a cycle: 54.2 cycles each, that take 55; whole columns lose nothing."""
-    design = {"rows": 6, "lanes": 13, "capacity": 24_212, "ports": 3, "bandwidth": 6_006_882_890.9, "clock": 962_672_497}
+    design = {"rows": 6, "lanes": 13, "capacity": 24_212, "ports": 3, "bandwidth": 6_006_882_891, "clock": 962_672_497}
     work = Operation("rotary", "elementwise", find("rotary"), (("r", 786), ("d", 2263)))
     check_cycle_level(Pair("columns", ({**design, "columns": 1}, {**design, "columns": 4}), (work, work), "row"))
 
