@@ -131,7 +131,12 @@ class KeepLines:
         inputs, names = self.named_inputs(members)
         made = {self.problem.work[member].name: member for member in members}
         yield from ((names[tensor], Kept(len(loops), False, 0, passes=True)) for tensor in self.passing(names))
+        once = set[tuple[str, str]]()
         for keep in self.fused.keeps:
+            place = self.problem.sources.get(keep.tensor, keep.tensor), keep.memory
+            if place in once:
+                raise self.error(f"{keep.tensor} is kept in {keep.memory} twice; it has one place there")
+            once.add(place)
             if keep.memory not in memories(self.spec):
                 raise self.error(f"no memory '{keep.memory}' to keep tiles in"
                                  f"{suggestion(keep.memory, memories(self.spec))}")  # fmt: skip

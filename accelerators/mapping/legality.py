@@ -17,6 +17,7 @@ from cascadesim.accelerators.mapping.runs import (
     GLOBAL_BUFFER,
     BoundLoop,
     BoundRun,
+    Space,
     bound_run,
     divides,
     executed,
@@ -27,8 +28,6 @@ from cascadesim.accelerators.mapping.runs import (
 )
 from cascadesim.accelerators.spec import MADE_OF, SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
-
-Spaces = Mapping[int, tuple[str, tuple[tuple[str, int, int], ...], tuple[str, ...]]]  # place -> unit, space, time
 
 
 class IllegalMapping(CascadeSimError):
@@ -59,7 +58,7 @@ class Draft:
     spec: SpatialArray
     members: tuple[int, ...]
     loops: tuple[BoundLoop, ...]
-    spaces: Spaces
+    spaces: Mapping[int, Space]  # of each place
     after: Mapping[int, int]
     kept: Mapping[str, Kept]  # an input that is missing: as far in as it can be, twice where tiles overlap
     in_flight: int | None = 1  # None: a software pipeline
@@ -269,10 +268,12 @@ def _units(draft: Draft, member: int) -> Iterator[str]:
         yield (f"{work.name}: {unit} has no {', '.join(lacking)}; it has {', '.join(can.cycles)} "
                f"(--set {field}.operations.{lacking[0]}=CYCLES adds it)")
     kept = stationary(draft.spec, unit, work)
-    moving = [] if kept is None else [axis for axis, _, _ in space if axis not in kept]
+    moving = [] if kept is None else [each.axis for each in space if each.axis not in kept]
     if moving:
         yield (f"{work.name}: what stays in the elements of {unit} has no {', '.join(moving)}; it is of "
                f"{', '.join(sorted(kept or ()))}")
+    if kept is not None and len({each.over for each in space}) < len(space):
+        yield f"{work.name}: {unit} works in folds, which have one rank over each dimension"
 
 
 def _too_early(draft: Draft, reader: int, operand: TensorUse) -> Iterator[str]:

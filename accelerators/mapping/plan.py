@@ -40,7 +40,7 @@ from cascadesim.einsum_cascades.models.operation import (
     work_of,
 )
 from cascadesim.einsum_cascades.notation.algebra import extents_of
-from cascadesim.einsum_cascades.notation.errors import CascadeSimError
+from cascadesim.einsum_cascades.notation.errors import CascadeSimError, suggestion
 from cascadesim.einsum_cascades.notation.ir import Cascade, conditions
 from cascadesim.einsum_cascades.notation.operators import charges
 from cascadesim.einsum_cascades.sparsity.masks import FULL, Mask
@@ -204,6 +204,7 @@ def given(
         raise CascadeSimError(f"{mapping.name} is a mapping for {mapping.cascade}, not for {cascade.name}")
     own, instances, heads = _stacked(cascade, dict(extents))
     sizes = {rank.upper(): extent for rank, extent in own.items()}
+    _check_sizes(mapping, cascade, sizes)
     splits = {name: size for name, size in text_sizes(mapping, spec, own).items()
               if name in free_extents(cascade, sizes)}  # fmt: skip
     open_sizes = [name for name in free_extents(cascade, sizes) if name not in splits]
@@ -216,6 +217,17 @@ def given(
     paired = attended(cascade, _unstacked({**sizes, **splits}, heads), mask, heads)
     bound = problem(cascade, {**sizes, **splits}, instances, heads, paired)
     return Mapped(mapping.name, resolved(mapping, bound, spec), splits, 1)
+
+
+def _check_sizes(mapping: CascadeMapping, cascade: Cascade, given_sizes: Mapping[str, int]) -> None:
+    """Raises IllegalMapping for sizes of nothing that the text splits, and for others than were asked for."""
+    inner = free_extents(cascade, {})
+    for name, size in mapping.sizes:
+        if name not in inner:
+            raise IllegalMapping(f"{mapping.name}: size {name}: the text of {cascade.name} splits no such rank"
+                                 f"{suggestion(name, inner) if inner else ', nor any'}")
+        if given_sizes.get(name, size) != size:
+            raise IllegalMapping(f"{mapping.name}: size {name} = {size}, where {given_sizes[name]} was asked for")
 
 
 def _stacked(cascade: Cascade, size: dict[str, int]) -> tuple[dict[str, int], int, int]:

@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.keep_lines import KeepLines, staying_results
-from cascadesim.accelerators.mapping.legality import (
-    Draft,
-    IllegalMapping,
-)
+from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping
 from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Epochs, Fit, Run, Sized, Split
 from cascadesim.accelerators.mapping.placing import bind, does_not_fit
 from cascadesim.accelerators.mapping.problem import MappingProblem, Work
@@ -22,6 +20,7 @@ from cascadesim.accelerators.mapping.runs import (
     DIMENSIONS,
     GLOBAL_BUFFER,
     BoundLoop,
+    Spread,
     dimension_size,
     units,
 )
@@ -272,31 +271,44 @@ class _Resolver(KeepLines):
 
     def space(
         self, run: Run, work: Work, leaf: Mapping[str, int], chosen: Mapping[tuple[str, int], int]
-    ) -> tuple[tuple[str, int, int], ...]:
+    ) -> tuple[Spread, ...]:
         """Axes in space, each with what one round covers at most: of a tile of several of the text's, one of those.
 
-        An axis over columns and units lies along the columns of all 2D arrays.
+        An axis over columns and units lies along the columns of all 2D arrays. Of those that share a dimension each
+        has as many elements as its tile is long, the last one all that are left.
         """
-        found: list[tuple[str, int, int]] = []
-        names = DIMENSIONS[run.unit]
-        for name, dimension in sorted(run.space, key=lambda each: names.index(each[1]) if each[1] in names else -1):
+        over, blocks = self.over(run), dict[str, int]()
+        for name, _ in run.space:
             axis, place = self.part(name, whole=True)
+            block = min(self.step(axis, place - 1, chosen) if place else leaf[axis], leaf[axis])
+            blocks[axis] = work.block(axis, block) if axis in work.axes else block  # others are refused by `time`
+        found = []
+        for dimensions in dict.fromkeys(over.values()):
+            beside = [axis for axis in over if over[axis] == dimensions]
+            left = prod(dimension_size(self.spec, dimension) for dimension in dimensions)
+            for axis in beside:
+                own = min(work.points(axis, blocks[axis]), left) if axis in work.axes and axis != beside[-1] else left
+                found.append(Spread(axis, blocks[axis], own, dimensions))
+                left //= own
+        return tuple(found)
+
+    def over(self, run: Run) -> dict[str, tuple[str, ...]]:
+        """The dimensions that each axis in space lies over, those over rows first. Raises where one does not exist, or
+        the axes do not share the elements of a unit."""
+        names, found = DIMENSIONS[run.unit], dict[str, tuple[str, ...]]()
+        for name, dimension in sorted(run.space, key=lambda each: names.index(each[1]) if each[1] in names else -1):
+            axis, _ = self.part(name, whole=True)
             if dimension not in names or (dimension == "units" and units(self.spec) == 1):
                 has = [each for each in names if each != "units" or units(self.spec) > 1]
                 raise self.error(f"{run.unit} has {' and '.join(has)}, no {dimension}")
-            block = self.step(axis, place - 1, chosen) if place else leaf[axis]
-            block = min(block, leaf[axis])
-            block = work.block(axis, block) if axis in work.axes else block  # others are refused by `time`
-            size = dimension_size(self.spec, dimension)
-            if dimension == "units" and len(found) == 2 and found[1][0] == axis:
-                found[1] = axis, block, found[1][2] * size
-            elif dimension == "units" and len(found) < 2:
+            if dimension == "units" and axis not in found and len({each[0] for each in found.values()}) < 2:
                 raise self.error(f"{run.einsum}: a rank lies over units beside others over rows and columns")
-            else:
-                found.append((axis, block, size))
-        if len({axis for axis, _, _ in found}) < len(found):
-            raise self.error(f"{run.einsum}: one axis over two dimensions; split it over rows or columns only")
-        return tuple(found)
+            if axis in found and (*found[axis], dimension) != ("columns", "units"):
+                raise self.error(f"{run.einsum}: one axis over two dimensions; split it over rows or columns only")
+            found[axis] = (*found.get(axis, ()), dimension)
+        if ("columns", "units") in found.values() and {("columns",), ("units",)} & set(found.values()):
+            raise self.error(f"{run.einsum}: where a rank lies over columns and units, others do over both or neither")
+        return found
 
     def time(self, run: Run, work: Work, leaf: Mapping[str, int]) -> tuple[str, ...]:
         """Axes of its own loops. Raises where the Einsum does not walk all of its points."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import permutations
 from math import prod
+from typing import NamedTuple, TypeAlias
 
 from cascadesim.accelerators.mapping.attended import PAIRED, Pairs
 from cascadesim.accelerators.mapping.problem import TensorUse, Tile, Work
@@ -23,7 +24,6 @@ ARRAY_2D, ARRAY_1D, GLOBAL_BUFFER, DRAM = "array_2d", "array_1d", "global_buffer
 ACCUMULATORS = "accumulators"
 UNITS = (ARRAY_2D, ARRAY_1D)
 DIMENSIONS = {ARRAY_2D: ("rows", "columns", "units"), ARRAY_1D: ("lanes",)}
-
 
 Sizes = list[tuple[dict[str, int], int]]  # of tiles along an axis, or several that depend on each other; and how many
 
@@ -42,6 +42,26 @@ class BoundLoop:
         return -(-self.outer // self.step)  # iterations where the stretch is whole
 
 
+class Side(NamedTuple):
+    """A dimension of a unit, or several that are as one (columns of all units), and the elements along it."""
+
+    names: tuple[str, ...]
+    size: int
+
+
+class Spread(NamedTuple):
+    """An axis in space. `block`: elements of a tile that a round covers at most; `size`: elements of the dimension that
+    it has, of those that other axes beside it leave."""
+
+    axis: str
+    block: int
+    size: int
+    over: tuple[str, ...]
+
+
+Space: TypeAlias = tuple[str, tuple[Spread, ...], tuple[str, ...]]  # of an Einsum: unit, axes in space, axes in time
+
+
 @dataclass(frozen=True, slots=True)
 class Fold:
     """Work in folds that do not overlap: axes along which operands stream through one, and its other cycles."""
@@ -52,7 +72,7 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class BoundRun:
-    """An Einsum of the group. `space`: (axis, elements of a block, size of the dimension); `after`: loops outside it.
+    """An Einsum of the group. `space`: axes in space, the innermost of a dimension first; `after`: loops outside it.
 
     `time`: axes that it walks in time, outermost first. `own`: loops around all of that, inside the shared ones,
     outermost first: the Einsum takes a tile slice by slice.
@@ -61,7 +81,7 @@ class BoundRun:
     work: Work
     place: int
     unit: str
-    space: tuple[tuple[str, int, int], ...]
+    space: tuple[Spread, ...]
     time: tuple[str, ...]
     after: int | None
     op_cycles: int
@@ -88,7 +108,7 @@ class BoundRun:
     def waves(self, axis: str, elements: int) -> int:
         """Steps in time along an axis of a tile: what is in space takes one for each block of the dimension."""
         points = self.work.points(axis, elements)
-        for spatial, block, size in self.space:
+        for spatial, block, size, _ in self.space:
             if spatial == axis:
                 whole, rest = divmod(points, self.work.points(axis, min(block, elements)))
                 return whole * -(-self.work.points(axis, min(block, elements)) // size) + -(-rest // size)
@@ -99,8 +119,7 @@ class BoundRun:
         """Cycles until results have left the 2D array: one for each row that it uses (FuseMax, section V)."""
         if self.unit != ARRAY_2D or not self.space or self.fold is not None:
             return 0
-        _, block, rows = self.space[0]
-        return min(block, rows)
+        return prod(min(each.block, each.size) for each in self.space if "rows" in each.over)
 
     def streams_into(self, consumer: BoundRun) -> bool:
         """Element by element to another unit: both walk an axis of what is handed over in time."""
@@ -138,7 +157,7 @@ class BoundRun:
         """
         if operand is self.work.output:
             return [] if self.has_registers else sorted(self.work.reduced)
-        spatial = {axis for axis, _, _ in self.space}
+        spatial = {each.axis for each in self.space}
         time = [axis for axis in self.time if axis not in spatial]
         while time and time[-1] not in operand.axes:
             time.pop()
@@ -163,7 +182,7 @@ def parts(runs: Sequence[BoundRun], one_by_one: bool = False) -> list[tuple[Boun
 
 
 def bound_run(
-    spec: SpatialArray, work: Work, place: int, space: tuple[str, tuple[tuple[str, int, int], ...], tuple[str, ...]],
+    spec: SpatialArray, work: Work, place: int, space: Space,
     after: int | None = None, own: tuple[BoundLoop, ...] = (), nest: int = 0,
 ) -> BoundRun:  # fmt: skip
     """An Einsum on a unit. `space`: the unit, ranks in space, axes in time."""
@@ -173,7 +192,7 @@ def bound_run(
     if (kept := stationary(spec, unit, work)) is not None and isinstance(spec.pe_array, FoldedPeArray):
         fold = Fold(work.axes - kept, spec.pe_array.exposed_cycles)
     inside = {loop.axis: loop.step for loop in own}
-    blocks = tuple((axis, min(block, inside.get(axis, block)), size) for axis, block, size in over)
+    blocks = tuple(each._replace(block=min(each.block, inside.get(each.axis, each.block))) for each in over)
     has_registers = unit != ARRAY_2D or spec.pe_array.register_words_per_pe > 0
     return BoundRun(work, place, unit, blocks, time, after, op_cycles, fold, own, nest, has_registers)
 
@@ -220,32 +239,28 @@ def units(spec: SpatialArray) -> int:
     return spec.pe_array.count if isinstance(spec.pe_array, FoldedPeArray) else 1
 
 
-def layouts(spec: SpatialArray, unit: str) -> tuple[tuple[int, ...], ...]:
-    """Elements along the dimensions over which ranks may lie: of several 2D arrays their columns side by side, or a
-    rank of its own over them."""
+def layouts(spec: SpatialArray, unit: str) -> tuple[tuple[Side, ...], ...]:
+    """The dimensions over which ranks may lie: of several 2D arrays their columns side by side, or a rank of its own
+    over them."""
+    own = tuple(Side((name,), dimension_size(spec, name)) for name in DIMENSIONS[unit])
     if unit == ARRAY_1D:
-        return ((spec.vector_array.lanes,),)
-    rows, columns, count = spec.pe_array.rows, spec.pe_array.columns, units(spec)
-    return ((rows, columns * count), (rows, columns, count)) if count > 1 else ((rows, columns),)
+        return (own,)
+    rows, columns, count = own
+    together = rows, Side(("columns", "units"), columns.size * count.size)
+    return (together, own) if count.size > 1 else ((rows, columns),)
 
 
-def laid(axes: Sequence[str], spec: SpatialArray, unit: str) -> Iterator[tuple[tuple[str, ...], tuple[int, ...]]]:
-    """Axes over the dimensions of a unit, as many as there are, and how long these are."""
-    for number, sizes in enumerate(layouts(spec, unit)):
-        if not number or len(axes) >= len(sizes):
-            yield from ((chosen, sizes) for chosen in permutations(axes, min(len(axes), len(sizes))))
-
-
-def dimensions_of(spec: SpatialArray, unit: str, sizes: Sequence[int]) -> tuple[tuple[str, ...], ...]:
-    """The names of the dimensions that are so long."""
-    names = DIMENSIONS[unit][: len(sizes)]
-    together = unit == ARRAY_2D and len(sizes) == 2 and units(spec) > 1 and sizes[1] > spec.pe_array.columns
-    return ((names[0],), ("columns", "units")) if together else tuple((name,) for name in names)
+def laid(axes: Sequence[str], spec: SpatialArray, unit: str) -> Iterator[tuple[tuple[str, Side], ...]]:
+    """Axes over the dimensions of a unit, as many as there are."""
+    for number, dimensions in enumerate(layouts(spec, unit)):
+        if not number or len(axes) >= len(dimensions):
+            chosen = permutations(axes, min(len(axes), len(dimensions)))
+            yield from (tuple(zip(each, dimensions, strict=False)) for each in chosen)
 
 
 def sides(spec: SpatialArray) -> set[int]:
     """Elements that lie side by side along a dimension."""
-    return {size for unit in UNITS for sizes in layouts(spec, unit) for size in sizes[:2]}
+    return {each.size for unit in UNITS for dimensions in layouts(spec, unit) for each in dimensions[:2]}
 
 
 @dataclass(frozen=True)
@@ -295,26 +310,6 @@ def divides(operands: Sequence[TensorUse], axis: str, extent: int) -> bool:
     alone = all(len(each) == 1 and len(each[0].walks) == 1 and each[0].divisor == 1 for each in own)
     return (alone and all(each[0].walks[0][0].cap >= extent for each in own)
             and len({each[0].offset for each in own}) == 1)
-
-
-def filled_words(
-    loops: Sequence[BoundLoop], resident: Resident, sizes: Tile, depth: int = 0
-) -> tuple[int, bool]:
-    """Words moved inside so many loops, and whether that is a single tile."""
-    if depth == resident.depth:
-        return resident.words(sizes), True
-    loop = loops[depth]
-    whole, rest = divmod(sizes[loop.axis], loop.step)
-    parts = [(size, count) for size, count in ((loop.step, whole), (rest, 1)) if size and count]
-    words, single = 0, True
-    for size, count in parts:
-        own, single = filled_words(loops, resident, {**sizes, loop.axis: size}, depth + 1)
-        words += count * own
-    if whole + bool(rest) == 1:
-        return words, single
-    if loop.axis not in resident.axes and single:
-        return own, True
-    return words, False
 
 
 def sizes_of(axes: frozenset[str], extents: Tile, steps: Tile, pairs: Pairs | None = None) -> list[Sizes]:

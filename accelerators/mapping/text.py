@@ -130,6 +130,7 @@ class _OpenGroup:
     spills: list[str]
     indent: int
     in_flight: int | None = 1
+    overlap_line: int = 0  # 0: none yet
     after: str | None = None
     nest: SubNest | None = None
     nests: int = 0
@@ -168,7 +169,10 @@ class _MappingReader:
             loops = _names(_matched(_FOR, text, "expected 'for LOOP, LOOP:'").group("loops"), "a loop")
             self.groups.append(_OpenGroup(number, () if loops == (TOP,) else loops, [], [], [], [], [], indent))
         elif text.startswith("size ") and not self.groups:
-            self.sizes += [_sized(part) for part in text.removeprefix("size ").split(",")]
+            for size in map(_sized, text.removeprefix("size ").split(",")):
+                if size[0] in dict(self.sizes):
+                    raise _ReadError(size[0], f"{size[0]} has a size already: {dict(self.sizes)[size[0]]}")
+                self.sizes.append(size)
         elif text.startswith("keep ") and not self.groups:
             found = _matched(_STAY, text, "expected 'keep TENSOR, ... in MEMORY' between groups")
             self.staying += [Stay(tensor, found.group("memory"), number)
@@ -212,6 +216,9 @@ class _MappingReader:
 
     def _overlap(self, group: _OpenGroup, text: str, indent: int, number: int) -> None:
         found = _matched(_OVERLAP, text, "expected 'overlap serial', 'pipeline', 'interleave TILES' or 'epochs:'")
+        if group.overlap_line:
+            raise _ReadError(text, f"a second 'overlap' of this group; the first is in line {group.overlap_line}")
+        group.overlap_line = number
         tiles, self.in_table, self.inner_indent = found.group("tiles"), bool(found.group("epochs")), indent
         group.epochs = Epochs((), tuple(_ages(found.group("ages"))), number) if self.in_table else None
         group.in_flight = None if found.group("pipeline") or self.in_table else int((tiles or "1")[:9])

@@ -14,7 +14,7 @@ from math import prod
 
 from cascadesim.accelerators.mapping.attended import PAIRED, AttendedKeys, Pairs
 from cascadesim.accelerators.mapping.nest import Epochs
-from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse
+from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Tile
 from cascadesim.accelerators.mapping.runs import (
     ACCUMULATORS,
     GLOBAL_BUFFER,
@@ -23,7 +23,6 @@ from cascadesim.accelerators.mapping.runs import (
     Resident,
     Sizes,
     cut,
-    filled_words,
     joined,
     sizes_of,
 )
@@ -297,6 +296,26 @@ class TiledGroup:
     @cached_property
     def by_place(self) -> Mapping[int, BoundRun]:
         return {run.place: run for run in self.runs}
+
+
+def filled_words(
+    loops: Sequence[BoundLoop], resident: Resident, sizes: Tile, depth: int = 0
+) -> tuple[int, bool]:
+    """Words moved inside so many loops, and whether that is a single tile."""
+    if depth == resident.depth:
+        return resident.words(sizes), True
+    loop = loops[depth]
+    whole, rest = divmod(sizes[loop.axis], loop.step)
+    parts = [(size, count) for size, count in ((loop.step, whole), (rest, 1)) if size and count]
+    words, single = 0, True
+    for size, count in parts:
+        own, single = filled_words(loops, resident, {**sizes, loop.axis: size}, depth + 1)
+        words += count * own
+    if whole + bool(rest) == 1:
+        return words, single
+    if loop.axis not in resident.axes and single:
+        return own, True
+    return words, False
 
 
 def named_loops(problem: MappingProblem, steps: Sequence[tuple[str, int]]) -> tuple[BoundLoop, ...]:

@@ -20,6 +20,8 @@ from cascadesim.accelerators.mapping.runs import (
     ARRAY_2D,
     UNITS,
     BoundLoop,
+    Space,
+    Spread,
     bound_run,
     executed,
     laid,
@@ -30,7 +32,6 @@ from cascadesim.accelerators.mapping.runs import (
 from cascadesim.accelerators.mapping.tiling import named_loops
 from cascadesim.accelerators.spec import SpatialArray
 
-Space = tuple[str, tuple[tuple[str, int, int], ...], tuple[str, ...]]  # unit, ranks in space, loops in time
 Options = Mapping[str, tuple[int, Space, Space]]  # unit -> cycles of a tile, the fastest space, a frugal one
 
 MANY_EINSUMS = 24  # from here on fewer ways are compared; assumed: all of one attention are below, and fast
@@ -295,9 +296,9 @@ def best_spaces(work: Work, spec: SpatialArray, tile: Mapping[str, int], frugall
         single = sorted(work.axes - set(axes))[:1] if len(axes) == 1 and unit == ARRAY_2D else []  # gives it columns
         of_space = [*axes, *single] if kept is None else [axis for axis in axes if axis in kept]
         options: list[tuple[int, int, int, Space]] = []
-        for chosen, sizes in laid(of_space, spec, unit):
-            space = tuple((axis, work.block(axis, tile[axis]), size) for axis, size in zip(chosen, sizes, strict=False))
-            time = [axis for axis in axes if axis not in chosen]
+        for chosen in laid(of_space, spec, unit):
+            space = tuple(Spread(axis, work.block(axis, tile[axis]), side.size, side.names) for axis, side in chosen)
+            time = [axis for axis in axes if all(axis != spatial for spatial, _ in chosen)]
             whole = unit, space, tuple(sorted(time, key=lambda axis: (axis in work.reduced, axis)))
             run = bound_run(spec, work, 0, whole)
             read = sum(run.operand_reads(operand, tile, frozenset()) for operand in work.inputs)

@@ -289,7 +289,7 @@ def actions(group: BoundGroup) -> Actions:
 def _new(group: BoundGroup, run: BoundRun, operand: TensorUse) -> float:
     """Share of the points at which an element gets another value of an operand: it stays along the innermost axes in
     time that the operand lacks."""
-    spatial, share = {axis for axis, _, _ in run.space}, 1.0
+    spatial, share = {each.axis for each in run.space}, 1.0
     for axis in reversed([axis for axis in run.time if axis not in spatial]):
         if axis in operand.axes:
             break

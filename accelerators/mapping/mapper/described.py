@@ -8,7 +8,7 @@ from dataclasses import replace
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Epochs, Fused, Keep, Run, Split, Stay, SubNest
 from cascadesim.accelerators.mapping.resolve import text_sizes
-from cascadesim.accelerators.mapping.runs import GLOBAL_BUFFER, BoundRun, Resident, dimensions_of
+from cascadesim.accelerators.mapping.runs import GLOBAL_BUFFER, BoundRun, Resident
 from cascadesim.einsum_cascades.analysis.passes import partitions
 
 
@@ -71,7 +71,9 @@ def _splits(group: BoundGroup) -> Iterator[Split]:
         if (not loops and not chain) or [loop.part for loop in loops] == [axis]:
             continue
         if not chain:
-            steps[f"{axis}0"] = 1
+            steps.setdefault(f"{axis}0", 1)
+        if len(steps) == 1:  # a loop over single elements, where the text splits the axis and has no loop outside
+            steps[f"{axis}1"] = group.problem.extents[axis]
         ordered = sorted(steps, key=lambda part: (-steps[part], chain.index(part) if part in chain else -1))
         yield Split(axis, tuple(ordered), tuple(steps[part] for part in ordered[:-1]))
 
@@ -89,9 +91,7 @@ def _described_run(group: BoundGroup, run: BoundRun, parts: Mapping[str, tuple[s
         own = [part for part in chain if part in run.work.einsum.ranks]
         return own[-1] if own and own[-1] != chain[-1] else parts[axis][-1] if axis in parts else axis
 
-    over = dimensions_of(group.spec, run.unit, [size for *_, size in run.space])
-    space = tuple((inner(axis), dimension) for (axis, _, _), dimensions in zip(run.space, over, strict=True)
-                  for dimension in dimensions)  # fmt: skip
+    space = tuple((inner(each.axis), dimension) for each in run.space for dimension in each.over)
     after = None if run.after is None else group.loops[run.after].part
     own, time = tuple(loop.part for loop in run.own), tuple(map(inner, run.time))
     if run.nest:

@@ -135,7 +135,7 @@ class Way(ManyTiles):
     @cached_property
     def tile_cycles(self) -> Counts:
         """Cycles of the unit, of one whole tile."""
-        leaf, sides = self.tiles[-1], {axis: side for axis, _, side in self.run.space}
+        leaf, sides = self.tiles[-1], {each.axis: each.size for each in self.run.space}
         return self.run.op_cycles * product_of(
             -(-leaf[axis] // sides[axis]) if axis in sides else leaf[axis] for axis in self.work.axes)
 
@@ -272,7 +272,7 @@ class Way(ManyTiles):
 
     def new_words(self, use: TensorUse) -> Floats:
         """Share of the points at which an element gets another value of an operand: `costs._new`."""
-        spatial, share = {axis for axis, _, _ in self.run.space}, np.array(1.0)
+        spatial, share = {each.axis for each in self.run.space}, np.array(1.0)
         for axis in reversed([axis for axis in self.run.time if axis not in spatial]):
             if axis in use.axes:
                 break
@@ -298,7 +298,7 @@ class Way(ManyTiles):
             pieces = self.overlapped and any(loop.axis in use.axes for loop in loops[own:inner])
             kept[use.tensor] = Kept(own, self.overlapped and own > 0, inner if pieces else 0)
         tile = {axis: size.item() for axis, size in self.tiles[-1].items()}
-        space = tuple((axis, self.work.block(axis, tile[axis]), side) for axis, _, side in self.run.space)
+        space = tuple(each._replace(block=self.work.block(each.axis, tile[each.axis])) for each in self.run.space)
         spaces = {self.run.place: (self.run.unit, space, self.run.time)}
         return Draft(self.problem, self.spec, (self.run.place,), loops, spaces, {}, kept,
                      None if self.overlapped else 1)  # fmt: skip

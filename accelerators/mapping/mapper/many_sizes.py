@@ -76,7 +76,7 @@ class ManyTiles:
         return max((number + 1 for number, axis in enumerate(self.order) if axis in use.axes), default=0)
 
     def filled(self, use: TensorUse) -> Counts:
-        """Words of an input that come into the buffer: `runs.filled_words`."""
+        """Words of an input that come into the buffer: `tiling.filled_words`."""
         return self.filled_inside(use, self.kept[use.tensor])
 
     def filled_inside(self, use: TensorUse, depth: int) -> Counts:
@@ -149,13 +149,15 @@ class ManyTiles:
     @cached_property
     def drained(self) -> Counts:
         """Cycles until the results of a tile have left the 2D array: `BoundRun.drain_cycles`."""
-        axis, _, rows = self.run.space[0] if self.run.space else ("", 0, 0)
-        return np.minimum(self.tiles[-1].get(axis, np.array(1)), rows) if self.run.unit == ARRAY_2D else np.array(0)
+        if self.run.unit != ARRAY_2D or not self.run.space:
+            return np.array(0)
+        over_rows = self.run.space[0]
+        return np.minimum(self.tiles[-1].get(over_rows.axis, np.array(1)), over_rows.size)
 
     def waves(self, axis: str) -> Counts:
         """Steps in time along an axis, all tiles together."""
         extent, size = self.problem.extents[axis], self.leaf.get(axis)
-        side = next((side for spatial, _, side in self.run.space if spatial == axis), None)
+        side = next((each.size for each in self.run.space if each.axis == axis), None)
         if side is None or size is None:
             return np.array(extent if side is None else -(-extent // side))
         whole, rest = extent // size, extent % size
@@ -255,7 +257,7 @@ def filled_words_of(
     loops: Sequence[tuple[str, Counts]], axes: frozenset[str], sizes: Sizes
 ) -> tuple[Counts, Bits]:  # fmt: skip
     """Words of a tensor that come to a tile inside loops, by axis and steps, and where that is a single tile:
-    `runs.filled_words` of many sizes."""
+    `tiling.filled_words` of many sizes."""
     if not loops:
         return words_of(axes, sizes), np.array(True)
     (axis, step), *inner = loops

@@ -329,7 +329,7 @@ def nested(
     sides = dict.fromkeys(problem.extents, 1)
     for member in members:
         for _, (_, space, _), _ in best_spaces(problem.work[member], spec, problem.whole()).values():
-            sides |= {axis: max(sides[axis], size) for axis, _, size in space}
+            sides |= {each.axis: max(sides[each.axis], each.size) for each in space}
     found, compared = None, 0
     carried = frozenset().union(*(problem.work[member].iterates for member in members))
     shapes = Neighbours(problem, spec, members).shapes()

@@ -291,8 +291,8 @@ def _own_loop(draft: Draft, member: int, times: int) -> BoundLoop | None:
     axis = max(sorted(axes), key=lambda each: draft.leaf[each], default=None)
     if axis is None:
         return None
-    longest = max(layouts(draft.spec, ARRAY_2D)[0])
-    step = times * next((size for each, _, size in draft.spaces[member][1] if each == axis), longest)
+    longest = max(each.size for each in layouts(draft.spec, ARRAY_2D)[0])
+    step = times * next((each.size for each in draft.spaces[member][1] if each.axis == axis), longest)
     return BoundLoop(f"{axis}1", axis, step, draft.leaf[axis]) if step < draft.leaf[axis] else None
 
 

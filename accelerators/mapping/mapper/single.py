@@ -21,7 +21,7 @@ from cascadesim.accelerators.mapping.mapper.many_sizes import Counts, Floats, Si
 from cascadesim.accelerators.mapping.mapper.staying import in_memories
 from cascadesim.accelerators.mapping.placing import bound
 from cascadesim.accelerators.mapping.problem import MappingProblem, Work
-from cascadesim.accelerators.mapping.runs import BoundRun, bound_run, laid, layouts
+from cascadesim.accelerators.mapping.runs import BoundRun, Spread, bound_run, laid, layouts
 from cascadesim.accelerators.spec import SpatialArray
 
 FEW_AXES = 3  # up to which axes that all tensors have are looped over in any order; else outside of the others
@@ -92,7 +92,7 @@ def _sizes(
         low, high = max(1, near[axis] // 2), min(extent, 2 * near[axis])
         own = {-(-extent // count) for count in range(-(-extent // high), -(-extent // low) + 1)} | {near[axis]}
         return sorted(own, key=lambda size: abs(size - near[axis]))
-    sides = {size for unit in units for sizes in layouts(spec, unit) for size in sizes[:2]}
+    sides = {each.size for unit in units for dimensions in layouts(spec, unit) for each in dimensions[:2]}
     few = {-(-extent // count) for count in range(1, FEW + 1)}
     powers = {1 << bit for bit in range(extent.bit_length())}
     found = sorted(size for size in few | powers | sides if size <= extent)
@@ -105,9 +105,9 @@ def _runs(problem: MappingProblem, spec: SpatialArray, place: int, axes: Sequenc
     work = problem.work[place]
     for unit in units_of(spec, work):
         spatial = [*axes, *sorted(work.axes - set(axes))]  # an axis of one point leaves a dimension to another
-        for chosen, sizes in laid(spatial, spec, unit):
-            space = tuple((axis, problem.extents[axis], size) for axis, size in zip(chosen, sizes, strict=False))
-            time = sorted(set(axes) - set(chosen), key=lambda axis: (axis in work.reduced, axis))
+        for chosen in laid(spatial, spec, unit):
+            space = tuple(Spread(axis, problem.extents[axis], side.size, side.names) for axis, side in chosen)
+            time = sorted(set(axes) - {axis for axis, _ in chosen}, key=lambda axis: (axis in work.reduced, axis))
             yield bound_run(spec, work, place, (unit, space, tuple(time)))
 
 

@@ -126,7 +126,7 @@ def _in_passes(draft: Draft) -> Iterator[Draft]:
         passes[-1].append(member)
         closed |= {work.output.tensor} if axis in work.reduced else set()
     spills = dict(_between(draft, passes, axis))
-    side = max(layouts(draft.spec, ARRAY_2D)[0])
+    side = max(each.size for each in layouts(draft.spec, ARRAY_2D)[0])
     for step in (times * side for times in SLICES if spills and times * side < draft.leaf[axis]):
         loop = BoundLoop(f"{axis}1", axis, step, draft.leaf[axis])
         own = {member: (loop,) for member, work in works.items() if axis in work.axes}

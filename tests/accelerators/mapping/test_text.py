@@ -71,6 +71,8 @@ def test_printing_and_reading_are_inverse(text: str) -> None:
     ("keep Q at h", "keep Q in global_buffer at h", 9, "expected 'keep TENSOR"),
     ("overlap interleave 999", "overlap interleave 4", 11, "999 tiles in flight; from 1 to 64"),
     ("array_3d [p0", "array_1d [p0 over lanes]: RM", 6, "expected 'UNIT"),
+    ("overlap serial\n  overlap pipeline", "overlap interleave 4", 12, "a second 'overlap' of this group; the first is"),
+    ("size M0 = 3\nsize M0 = 4\nfor h", "for h", 3, "M0 has a size already: 3"),
 ])  # fmt: skip
 def test_what_cannot_be_read_is_shown_with_its_line(wrong: str, given_as: str, line: int, message: str) -> None:
     text = TEXT.replace(given_as, wrong, 1)
@@ -112,6 +114,7 @@ def test_no_mutated_text_ends_in_anything_but_a_mapping_or_an_error_of_ours(
     ("keep RM, Q in global_buffer at m1", "keep Q in global_buffer at h", "RM is carried over loops, and stays in "
                                                                           "global_buffer at h"),
     ("keep QK, Q in", "keep Q in", "QK is used up in its tile and is not kept"),
+    ("keep BK, K, V in", "keep K, V in", "K is kept in global_buffer twice; it has one place there"),
     ("p1 by fit cache, p0", "p1 by 2 * array_1d.lanes, p0", "no memory 'cache' to keep tiles in"),
     ("after p1:", "after m1:", "AV does not walk m, so it cannot be in that loop"),
 ])  # fmt: skip
@@ -125,6 +128,22 @@ def test_a_mapping_gives_the_sizes_that_the_text_leaves_open() -> None:
     text = TEXT.replace("  split m: m1 by array_2d.rows, m0\n", "").replace("m0 over rows, ", "")
     with pytest.raises(IllegalMapping, match="mine: it leaves M0 open; 'split m: m1 by STEP, m0' or"):
         given_mapping(parse_mapping(text), find("attention-1pass"), BERT, spec_of("fusemax"))
+
+
+@pytest.mark.parametrize(("size", "message"), [
+    ("P = 4", "mine: size P: the text of attention-1pass splits no such rank; known: M0"),
+    ("MM0 = 4", "mine: size MM0: the text of attention-1pass splits no such rank; did you mean 'M0'?"),
+])  # fmt: skip
+def test_a_size_of_nothing_that_the_text_splits_is_no_size(size: str, message: str) -> None:
+    text = TEXT.replace("for h", f"size {size}\nfor h")
+    with pytest.raises(IllegalMapping, match=re.escape(message)):
+        given_mapping(parse_mapping(text), find("attention-1pass"), BERT, spec_of("fusemax"))
+
+
+def test_a_size_is_the_one_that_was_asked_for() -> None:
+    text = TEXT.replace("for h", "size M0 = 128\nfor h").replace("  split m: m1 by array_2d.rows, m0\n", "")
+    with pytest.raises(IllegalMapping, match="mine: size M0 = 128, where 256 was asked for"):
+        given_mapping(parse_mapping(text), find("attention-1pass"), (*BERT, ("m0", 256)), spec_of("fusemax"))
 
 
 def test_a_pipeline_hides_what_tiles_that_are_taken_as_they_come_do_not() -> None:

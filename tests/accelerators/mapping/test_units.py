@@ -1,6 +1,8 @@
-"""Several 2D arrays that work together: a rank along the columns of all of them, or one of its own over them."""
+"""Ranks over the dimensions of units: several along one of them, or one along the columns of several arrays."""
 
 from __future__ import annotations
+
+from itertools import product
 
 import pytest
 from hypothesis import given, settings
@@ -26,9 +28,11 @@ def arrays(count: int, rows: int = 2, columns: int = 2) -> SpatialArray:
         "pe_array.operations={mac: 1, add: 1, max: 1, exp: 1}", "dram.bandwidth_bytes_per_s=2e+9"]).spec
 
 
-def cycles(space: str, time: str, count: int = 2) -> int:
+def cycles(space: str, time: str, count: int = 2, rows: int = 2) -> int:
     text = f"mapping mine for product\nfor top:\n  array_2d [{space}]: Z for {time}\n"
-    (group,) = resolved(parse_mapping(text), sized(PRODUCT, SIZES, 1), arrays(count))
+    (group,) = resolved(parse_mapping(text), sized(PRODUCT, SIZES, 1), arrays(count, rows))
+    again = resolved(parse_mapping(str(described("mine", [group]))), sized(PRODUCT, SIZES, 1), arrays(count, rows))
+    assert again[0].runs == group.runs
     return group.busy_cycles["array_2d"]
 
 
@@ -44,14 +48,58 @@ def test_a_rank_is_dealt_over_two_arrays_of_two_by_two(space: str, time: str, st
     assert cycles(space, time) == steps
 
 
+@pytest.mark.parametrize(("space", "rows", "steps"), [
+    ("n over rows, r over rows, k over columns", 8, 1 * 1 * 2),  # two columns beside four rows of the product
+    ("n over rows, r over rows, k over columns", 6, 1 * 2 * 2),  # three of its rows, each twice
+    ("r over rows, n over rows, k over columns", 6, 1 * 2 * 2),  # all four of its rows, and room for one column
+    ("r over rows, k over columns, n over rows", 6, 1 * 2 * 2),
+    ("n over rows, r over rows, k over columns", 1, 2 * 4 * 2),  # not even both columns fit
+])  # fmt: skip
+def test_the_first_of_ranks_over_one_dimension_has_what_it_needs_and_the_last_what_is_left(
+    space: str, rows: int, steps: int
+) -> None:
+    assert cycles(space, "r, n, k", 1, rows) == steps
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9), st.permutations("rnk"), st.integers(1, 3))
+def test_no_element_has_two_points_at_once(rows: int, lanes: int, extent: int, order: list[str], side: int) -> None:
+    """Brute force: points of a product by their round, each on an element that exists."""
+    sizes = {"R": extent, "N": side, "K": 4}
+    spec = load("edge-array", [f"vector_array.lanes={rows * lanes}"]).spec  # type: ignore[attr-defined]
+    over = ", ".join(f"{rank} over lanes" for rank in order)
+    text = f"mapping mine for product\nfor top:\n  array_1d [{over}]: Z\n"
+    (group,) = resolved(parse_mapping(text), sized(PRODUCT, sizes, 1), spec)
+    rounds: dict[tuple[int, ...], set[int]] = {}
+    for point in product(*(range(sizes[rank.upper()]) for rank in order)):
+        left, element, number = rows * lanes, 0, []
+        for place, (rank, at) in enumerate(zip(order, point, strict=True)):
+            own = left if place == 2 else min(sizes[rank.upper()], left)
+            element += at % own * (rows * lanes // left)
+            number.append(at // own)
+            left //= own
+        elements = rounds.setdefault(tuple(number), set())
+        assert element not in elements
+        assert element < rows * lanes
+        elements.add(element)
+    assert group.busy_cycles["array_1d"] == len(rounds) * group.runs[0].op_cycles
+
+
 @pytest.mark.parametrize(("space", "count", "says"), [
     ("r over rows, n over columns, k over units", 1, "array_2d has rows and columns, no units"),
     ("r over rows, k over units", 2, "a rank lies over units beside others over rows and columns"),
     ("r over rows, n over columns, r over units", 2, "one axis over two dimensions"),
+    ("r over rows, n over rows, r over rows", 2, "one axis over two dimensions"),
+    ("r over rows, n over columns, n over units, k over columns", 2, "others do over both or neither"),
 ])  # fmt: skip
 def test_what_does_not_lie_over_units_says_why(space: str, count: int, says: str) -> None:
     with pytest.raises(IllegalMapping, match=says):
         cycles(space, "k, n, r", count)
+
+
+def test_a_fold_has_one_rank_over_each_dimension() -> None:
+    text = "mapping mine for product\nfor top:\n  array_2d [r over rows, n over rows]: Z for k\n"
+    with pytest.raises(IllegalMapping, match="works in folds, which have one rank over each dimension"):
+        resolved(parse_mapping(text), sized(PRODUCT, SIZES, 1), load("systolic-os-32").spec)  # type: ignore[attr-defined]
 
 
 def test_a_search_uses_both_and_its_text_says_how() -> None:
