@@ -24,7 +24,7 @@ from cascadesim.accelerators.flat.fused import Blockings, Choices, Costs
 from cascadesim.accelerators.flat.geometry import FlatCase
 from cascadesim.accelerators.flat.spec import STATIONARITIES, TENSORS, Dataflow, Granularity, Pins, Stationarity
 from cascadesim.accelerators.flat.traffic import contraction_cycles, vector_cycles
-from cascadesim.accelerators.spatial.blocking import coarse_sizes, tile_sizes
+from cascadesim.accelerators.spatial.attention_tiles import coarse_sizes, tile_sizes
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
 PublishedSizes: TypeAlias = tuple[int, int, int, int]  # array side, buffer bytes, head size, length

@@ -31,8 +31,7 @@ from cascadesim.accelerators.flat.traffic import (
     spilled,
     vector_cycles,
 )
-from cascadesim.accelerators.spatial.attention_tiles import Counts
-from cascadesim.accelerators.spatial.blocking import coarse_sizes, tile_sizes
+from cascadesim.accelerators.spatial.attention_tiles import Counts, coarse_sizes, tile_sizes
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.notation.ir import Einsum
 

@@ -8,15 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cascadesim.accelerators.mapping.legality import (
-    IllegalMapping,
-    Kept,
-    inputs_of,
-)
+from cascadesim.accelerators.mapping.legality import IllegalMapping, Kept
 from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Fused, Keep
 from cascadesim.accelerators.mapping.placing import with_spills
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse
 from cascadesim.accelerators.mapping.runs import GLOBAL_BUFFER, BoundLoop, divides
+from cascadesim.accelerators.mapping.tiling import inputs_of
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import suggestion
 

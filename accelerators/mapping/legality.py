@@ -26,6 +26,7 @@ from cascadesim.accelerators.mapping.runs import (
     parts,
     stationary,
 )
+from cascadesim.accelerators.mapping.tiling import inputs_of
 from cascadesim.accelerators.spec import MADE_OF, SpatialArray
 from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 
@@ -104,7 +105,17 @@ class Draft:
 
     @cached_property
     def runs(self) -> tuple[BoundRun, ...]:
-        return tuple(_run(self, member) for member in self.members)
+        return tuple(self._run(member) for member in self.members)
+
+    def _run(self, member: int) -> BoundRun:
+        """An Einsum in its space; the same value for as many drafts as have it, whatever their shared loops."""
+        space, after, own = self.spaces[member], self.after.get(member), self.own.get(member, ())
+        nest, known = self.nests.get(member, 0), self.problem.known
+        key = member, id(space), id(self.spec), after, own, nest
+        if key not in known:
+            run = bound_run(self.spec, self.work(member), member, space, after, own, nest)
+            known[key] = run, space, self.spec  # these live as long as their numbers are keys
+        return known[key][0]  # type: ignore[no-any-return]
 
     def comes_back(self, tensor: str) -> bool:
         """Whether a tile of a result leaves before its sum is complete: it is kept inside a loop that it is over."""
@@ -118,8 +129,14 @@ class Draft:
 
     def overlapped(self, in_flight: int | None) -> Draft:
         """The same with so many tiles open at once."""
-        other = replace(self, in_flight=in_flight)
-        other.__dict__["runs"] = self.runs  # they are the same
+        return self._alike(replace(self, in_flight=in_flight))
+
+    def stepped(self, loops: tuple[BoundLoop, ...]) -> Draft:
+        """The same with other steps of its shared loops."""
+        return self._alike(replace(self, loops=loops))
+
+    def _alike(self, other: Draft) -> Draft:
+        other.__dict__["runs"] = self.runs  # they know no shared loop
         return other
 
 
@@ -302,17 +319,6 @@ def _too_early(draft: Draft, reader: int, operand: TensorUse) -> Iterator[str]:
             yield f"{name} reads {operand.name}, which comes later"
 
 
-def inputs_of(problem: MappingProblem, members: Sequence[int]) -> dict[str, tuple[TensorUse, ...]]:
-    """Tensors that a group reads from outside the buffer, with the ways in which it uses them."""
-    own = {*problem.staying, *(problem.work[member].output.tensor for member in members)}
-    found: dict[str, dict[TensorUse, None]] = {}
-    for member in members:
-        for operand in problem.work[member].inputs:
-            if operand.tensor not in own:
-                found.setdefault(operand.tensor, {})[operand] = None
-    return {tensor: tuple(operands) for tensor, operands in found.items()}
-
-
 def outputs_of(problem: MappingProblem, members: Sequence[int]) -> Iterator[TensorUse]:
     """What leaves a group: outputs of the cascade, and what a later group reads, as it reads it, unless it stays."""
     inside = set(members)
@@ -335,14 +341,9 @@ def _without(operand: TensorUse, axes: frozenset[str]) -> tuple[Dimension, ...]:
     return tuple(dimension for dimension in operand.dimensions if not axes & set(dimension.axes))
 
 
-def _run(draft: Draft, member: int) -> BoundRun:
-    space, after, own = draft.spaces[member], draft.after.get(member), draft.own.get(member, ())
-    return bound_run(draft.spec, draft.work(member), member, space, after, own, draft.nests.get(member, 0))
-
-
 def outside_of_late(draft: Draft, tensor: str) -> int:
     """Loops outside those that all readers of a tensor come after: inside, it would come for tiles that do not run."""
-    readers = draft.readers(tensor)
+    readers = draft.readers(tensor) if draft.after else ()
     closed = {draft.loops[draft.after[member]].axis for member in readers if member in draft.after}
     if len(closed) != 1 or not all(member in draft.after for member in readers):
         return len(draft.loops)

@@ -8,7 +8,7 @@ groups. What a memory keeps nothing of passes it by. mapping.md 1, 2.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
 from typing import NamedTuple
@@ -41,7 +41,7 @@ class LayeredGroup(TiledGroup):
     def _way(self, read: Resident) -> Iterator[Hop]:
         source = read.rests_in or DRAM
         for memory, depth in read.upstream:
-            yield Hop(source, memory, replace(read, depth=depth, piece=read.piece or read.depth))
+            yield Hop(source, memory, read._replace(depth=depth, piece=read.piece or read.depth))
             source = memory
         yield Hop(source, GLOBAL_BUFFER if read.where else "", read)
 
@@ -186,7 +186,7 @@ class LayeredGroup(TiledGroup):
         for run, made in zip(self.runs, self.made, strict=True):
             if made.tensor in leaving:
                 inside = made.depth if made.where else self.complete_inside(run)
-                moves[f"{made.tensor} to leave"] = replace(made, depth=inside)
+                moves[f"{made.tensor} to leave"] = made._replace(depth=inside)
         words = {name: self.kept_words(each) for name, each in moves.items()}
         streams = [name for name, each in moves.items() if each.where in (GLOBAL_BUFFER, "") and (
             name in self.slice_places or (each.depth > len(self.loops) and each.copies > 1))]  # fmt: skip

@@ -21,7 +21,6 @@ from cascadesim.accelerators.mapping.legality import (
     illegal_memories,
     illegal_slices,
     illegal_steps,
-    inputs_of,
     outputs_of,
     outside_of_late,
 )
@@ -38,6 +37,7 @@ from cascadesim.accelerators.mapping.runs import (
     parts,
 )
 from cascadesim.accelerators.mapping.schedule.pipeline import fewest, lead, stages, stores_at
+from cascadesim.accelerators.mapping.tiling import inputs_of
 from cascadesim.accelerators.spec import SpatialArray
 
 OVERLAPS = (8, 6, 4, 3, 2, 1)  # tiles in flight that are tried; assumed: more only wait for the busiest unit
@@ -135,8 +135,8 @@ def _pipelined(draft: Draft) -> BoundGroup:
         later = {place: epochs + ahead - 1 for place, epochs in found.items()}
         staged = replace(base, stages=later)
         staged = replace(staged, made=tuple(_in_places(staged)))
-        reads = tuple(replace(read, ahead=pieces_ahead(staged, read)) if read.piece else
-                      replace(read, copies=input_copies(staged, read.depth)) for read in staged.reads)  # fmt: skip
+        reads = tuple(read._replace(ahead=pieces_ahead(staged, read)) if read.piece else
+                      read._replace(copies=input_copies(staged, read.depth)) for read in staged.reads)  # fmt: skip
         staged = replace(staged, reads=reads)
         if ahead == 1 or staged.fits:
             return staged.like(group)
@@ -211,21 +211,21 @@ def outside(
 
 
 def _read(draft: Draft, tensor: str, operands: tuple[TensorUse, ...]) -> Resident:
-    axes = frozenset().union(*(operand.axes for operand in operands))
+    axes = operands[0].axes if len(operands) == 1 else frozenset().union(*(operand.axes for operand in operands))
     relevant = [number for number, loop in enumerate(draft.loops) if loop.axis in axes]
     innermost = min(relevant[-1] + 1 if relevant else 0, outside_of_late(draft, tensor))
     if own := draft.own_loops(tensor):
         innermost = len(draft.loops) + len(own)
     kept = draft.kept.get(tensor, Kept(innermost, draft.in_flight != 1))
     if kept.passes:
-        return Resident(tensor, operands, innermost, 1, "")
+        return Resident(tensor, operands, axes, innermost, 1, "")
     upstream = tuple((memory, min(depth, kept.depth)) for memory, depth in draft.upstream.get(tensor, ()))
     rests_in, _ = draft.problem.resting.get(tensor, ("", 0))
     if kept.piece and draft.problem.attended is None:
-        return Resident(tensor, operands, kept.depth, 1, GLOBAL_BUFFER, frozenset(), kept.piece,
+        return Resident(tensor, operands, axes, kept.depth, 1, GLOBAL_BUFFER, frozenset(), kept.piece,
                         int(draft.in_flight != 1), upstream, rests_in)  # fmt: skip
     double = kept.double or (kept.piece > 0 and draft.in_flight != 1)  # where a mask leaves tiles out it comes whole
-    return Resident(tensor, operands, kept.depth, 2 if double else 1, GLOBAL_BUFFER, upstream=upstream,
+    return Resident(tensor, operands, axes, kept.depth, 2 if double else 1, GLOBAL_BUFFER, upstream=upstream,
                     rests_in=rests_in)  # fmt: skip
 
 
@@ -245,7 +245,8 @@ def _made(draft: Draft) -> tuple[Resident, ...]:
             depth = len(draft.loops) + len(run.own)
         buffered = axes or run.sums_slices(draft.leaf) or held or (work.reduced and not run.has_registers)
         where = GLOBAL_BUFFER if tensor in draft.problem.staying else home(draft.spec, run.unit) if buffered else ""
-        found.append(Resident(tensor, (work.output,), depth, copies, where, state, kept=held, evicted=evicted))
+        found.append(Resident(tensor, (work.output,), work.output.axes - state, depth, copies, where, state, kept=held,
+                              evicted=evicted))  # fmt: skip
     return tuple(found)
 
 
@@ -272,7 +273,7 @@ def _in_places(group: BoundGroup) -> Iterator[Resident]:
         if depth < len(group.loops) and made.copies == 1 and any(loop.most > 1 for loop in group.loops[:depth]):
             last = last_use(group, made, run)
             late = last is not None and last[1] >= pieces_in_turn(group.loops[depth:], run.work)
-            yield replace(made, copies=2) if late else made
+            yield made._replace(copies=2) if late else made
         else:
             yield made
 
@@ -316,7 +317,7 @@ def _with_registers(group: BoundGroup) -> Iterator[Resident]:
         fits = _most_alive(own) * group.in_flight <= register_words(group.spec, producer.unit)
         if not fits:
             own.pop()
-        yield replace(resident, where="registers" if fits else home(group.spec, producer.unit))
+        yield resident._replace(where="registers" if fits else home(group.spec, producer.unit))
 
 
 def reads(run: BoundRun, tensor: str) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from itertools import permutations
 from math import prod
 from typing import NamedTuple, TypeAlias
@@ -28,8 +28,7 @@ DIMENSIONS = {ARRAY_2D: ("rows", "columns", "units"), ARRAY_1D: ("lanes",)}
 Sizes = list[tuple[dict[str, int], int]]  # of tiles along an axis, or several that depend on each other; and how many
 
 
-@dataclass(frozen=True, slots=True)
-class BoundLoop:
+class BoundLoop(NamedTuple):
     """A shared loop: it advances along its axis by `step` elements within stretches of `outer`."""
 
     part: str
@@ -263,9 +262,9 @@ def sides(spec: SpatialArray) -> set[int]:
     return {each.size for unit in UNITS for dimensions in layouts(spec, unit) for each in dimensions[:2]}
 
 
-@dataclass(frozen=True)
-class Resident:
-    """A tensor in the group. `depth`: loops outside its tile; `state`: axes along which its value is replaced.
+class Resident(NamedTuple):  # no dataclass: a search makes millions of them
+    """A tensor in the group. `axes`: those along which its tile differs; `depth`: loops outside its tile; `state`: axes
+    along which its value is replaced.
 
     `piece`: loops outside a piece of the tile, where it comes piece by piece as each is first used, and the place of a
     piece is free after its last use; 0 where it comes whole. `ahead`: pieces that have room beside the tile.
@@ -276,6 +275,7 @@ class Resident:
 
     tensor: str
     operands: tuple[TensorUse, ...]
+    axes: frozenset[str]
     depth: int
     copies: int
     where: str  # the memory, or "registers", or "" for what passes by
@@ -292,15 +292,13 @@ class Resident:
         (`RM[m1]` and `RM[m1+1]`) need what lies between, too."""
         own = {**tile, **dict.fromkeys(self.state, 1)} if self.state else tile
         first = self.operands[0]
-        if len(self.operands) == 1 or any(operand.shape != first.shape for operand in self.operands):
+        if len(self.operands) == 1:
+            return first.words(own)
+        if any(operand.shape != first.shape for operand in self.operands):
             return max(operand.words(own) for operand in self.operands)
         uses = zip(*(operand.dimensions for operand in self.operands), strict=True)
         return prod(same[0].span(own, 1 + max(one.offset for one in same) - min(one.offset for one in same))
                     for same in uses)  # fmt: skip
-
-    @cached_property
-    def axes(self) -> frozenset[str]:
-        return frozenset().union(*(operand.axes for operand in self.operands)) - self.state
 
 
 def divides(operands: Sequence[TensorUse], axis: str, extent: int) -> bool:

@@ -7,7 +7,7 @@ product over axes. Knows no text, no search and no time. mapping.md 2.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import prod
@@ -90,7 +90,9 @@ class TiledGroup:
 
     def kept_tile(self, resident: Resident) -> dict[str, int]:
         """What is kept of a tensor at its largest: a tile, or a slice of one."""
-        tile = dict(self.tile(min(resident.depth, len(self.loops))))
+        if resident.depth <= len(self.loops):
+            return self.tile(resident.depth)
+        tile = dict(self.leaf)
         for loop in self.own_loops(resident):
             tile[loop.axis] = min(loop.step, tile[loop.axis])
         return tile
@@ -170,7 +172,7 @@ class TiledGroup:
             return sum(self.words_of(run, use, frozenset()) for run in self.runs for use in run.work.inputs
                        if use.tensor == resident.tensor)  # fmt: skip
         if resident.depth > len(self.loops):  # others have its room between two tiles
-            own, inside = self.own_loops(resident), replace(resident, depth=resident.depth - len(self.loops))
+            own, inside = self.own_loops(resident), resident._replace(depth=resident.depth - len(self.loops))
             user = self.user_of(resident)
             axes = resident.axes | (user.work.axes & {loop.axis for loop in self.loops})  # not what it comes after
             return sum(count * filled_words(own, inside, self.problem.whole() | tile)[0]
@@ -281,7 +283,7 @@ class TiledGroup:
         for run in self.runs:
             for use in run.work.inputs:
                 if use.tensor in self.problem.staying:
-                    found.setdefault(use.tensor, Resident(use.tensor, (use,), 0, 1, GLOBAL_BUFFER))
+                    found.setdefault(use.tensor, Resident(use.tensor, (use,), use.axes, 0, 1, GLOBAL_BUFFER))
         return found
 
     def made_in(self, operand: TensorUse) -> str:
@@ -296,6 +298,17 @@ class TiledGroup:
     @cached_property
     def by_place(self) -> Mapping[int, BoundRun]:
         return {run.place: run for run in self.runs}
+
+
+def inputs_of(problem: MappingProblem, members: Sequence[int]) -> dict[str, tuple[TensorUse, ...]]:
+    """Tensors that a group reads from outside the buffer, with the ways in which it uses them."""
+    own = {*problem.staying, *(problem.work[member].output.tensor for member in members)}
+    found: dict[str, dict[TensorUse, None]] = {}
+    for member in members:
+        for operand in problem.work[member].inputs:
+            if operand.tensor not in own:
+                found.setdefault(operand.tensor, {})[operand] = None
+    return {tensor: tuple(operands) for tensor, operands in found.items()}
 
 
 def filled_words(

@@ -1,15 +1,16 @@
 """What goes where: score tiles over the 2D array, query tiles resident in the buffer, keys streamed past them.
 
 Loop nest, outer to inner: instance (batch and key/value head), p2 (groups of resident query tiles), m1 (key tiles),
-p1 (resident query tiles), then m0 over the rows and p0 over the columns. Knows extents, masks and capacities; no
-cycles, no energy. FuseMax (MICRO'24), section V, mapping 1; `P1`: shared rule of spec 5.2.
+p1 (resident query tiles), then m0 over the rows and p0 over the columns. And sizes of tiles worth trying. Knows
+extents, masks and capacities; no cycles, no energy. FuseMax (MICRO'24), section V, mapping 1; `P1`: shared rule of spec
+5.2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import groupby
 
 import numpy as np
@@ -20,6 +21,8 @@ from cascadesim.einsum_cascades.notation.errors import CascadeSimError
 from cascadesim.einsum_cascades.sparsity.masks import FULL, Mask
 
 Counts = NDArray[np.int64]
+_FINE = 64  # every size up to it, then 32 to the octave: what lies between wastes at most a 33rd
+_FEWEST_COARSE_TILES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,3 +235,28 @@ def map_tiles(
     tiles = query_tiles(shape.queries, shape.group, columns)
     p1 = largest_divisor(tiles, min(tiles, fits)) if whole_groups else resident_tiles(tiles, fits)
     return tiles_of(shape, capacity, tile_bytes, kv_bytes, (rows, columns, p1))
+
+
+@lru_cache(maxsize=4096)
+def tile_sizes(side: int, extent: int, fine: int = _FINE) -> tuple[int, ...]:
+    """List sizes worth trying for tiles of `extent` coordinates over at most `side` elements, largest first.
+
+    `fine`: every size up to it and half as many to the octave above, and every size of as many equal tiles or fewer.
+
+    An array may leave rows, columns and lanes idle. The sizes do not depend on the array, which only says how large
+    they may be: whatever a small array can do, a larger one can. No tile is longer than the extent.
+    """
+    most = min(side, extent)
+    few = {-(-extent // tiles) for tiles in range(1, fine + 1)}
+    shifts = range(max(0, most.bit_length() - fine.bit_length() + 1) + 1)
+    steps = {step << shift for shift in shifts for step in range(1, fine + 1)}
+    return tuple(sorted((size for size in few | steps if size <= most), reverse=True))
+
+
+@lru_cache(maxsize=4096)
+def coarse_sizes(side: int, extent: int) -> tuple[int, ...]:
+    """List fewer sizes, where trying one is not cheap: two to the octave, and few equal tiles."""
+    most = min(side, extent)
+    few = {-(-extent // tiles) for tiles in range(1, _FEWEST_COARSE_TILES + 1)}
+    octaves = {start << power for start in (1, 2, 3) for power in range(most.bit_length() + 1)}
+    return tuple(sorted((size for size in few | octaves if size <= most), reverse=True))

@@ -7,7 +7,7 @@ axis looped over twice; units by structure, and so that both arrays are busy ali
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import chain, permutations, product
 from math import ceil, prod
@@ -136,7 +136,7 @@ class Neighbours:
         step = step // self._grain(axis) * self._grain(axis)
         if not 1 < step < draft.loops[-1].step:
             return
-        loops = (*draft.loops[:-1], replace(draft.loops[-1], step=step))
+        loops = (*draft.loops[:-1], draft.loops[-1]._replace(step=step))
         tile = self.problem.whole() | {loop.axis: loop.step for loop in loops}
         for spaces in self._spaces(tile, draft.after, loops):
             yield Draft(self.problem, self.spec, self.members, loops, spaces, draft.after, {})

@@ -15,8 +15,8 @@ from typing import Literal
 from cascadesim.accelerators.energy import OPERATION_PJ, Actions, dynamic_energy_j
 from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.group import BoundGroup
-from cascadesim.accelerators.mapping.legality import inputs_of, outputs_of
-from cascadesim.accelerators.mapping.mapper.candidates import FEW_EINSUMS, units_of
+from cascadesim.accelerators.mapping.mapper.bounds import least_of_all
+from cascadesim.accelerators.mapping.mapper.candidates import FEW_EINSUMS
 from cascadesim.accelerators.mapping.problem import MappingProblem, TensorUse, Work
 from cascadesim.accelerators.mapping.runs import (
     ACCUMULATORS,
@@ -31,7 +31,6 @@ from cascadesim.accelerators.mapping.runs import (
 )
 from cascadesim.accelerators.mapping.schedule.pipeline import epoch_cycles, load_wait_cycles, loads, several_tiles
 from cascadesim.accelerators.spec import FoldedPeArray, SpatialArray
-from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 
 Objective = Literal["latency", "energy", "dram"]
 Cost = tuple[float, float]  # the objective, and what decides between equals
@@ -303,48 +302,3 @@ def priced(done: Actions) -> Actions:
     of_2d, of_1d = ({kind: count for kind, count in each.items() if kind in OPERATION_PJ}
                     for each in (done.operations_2d, done.operations_1d))  # fmt: skip
     return replace(done, operations_2d=of_2d, operations_1d=of_1d)
-
-
-def least_of_all(problem: MappingProblem, spec: SpatialArray, members: Sequence[int]) -> tuple[float, float]:
-    """Cycles and words that no way of fusing these Einsums undercuts."""
-    words = least_words(problem, members)
-    on_unit, longest = {ARRAY_2D: 0.0, ARRAY_1D: 0.0}, 1.0
-    known = problem.known.setdefault(("least cycles", spec), {})
-    for member in members:
-        if member not in known:
-            work = problem.work[member]
-            known[member] = {unit: least_cycles(problem, spec, work, unit) for unit in units_of(spec, work)}
-        cycles = known[member]
-        longest = max(longest, min(cycles.values(), default=0.0))
-        if len(cycles) == 1:
-            unit, = cycles
-            on_unit[unit] += cycles[unit]
-    cycles_least = max(longest, *on_unit.values(), words * spec.word_bytes / spec.dram_bytes_per_cycle)
-    return cycles_least, words
-
-
-def least_cycles(problem: MappingProblem, spec: SpatialArray, work: Work, unit: str) -> float:
-    """Cycles of one Einsum with all elements of a unit busy; those of pairs that a mask leaves out take none."""
-    whole, masked, can = problem.whole(), problem.attended, operations_of(spec, unit)
-    points = prod(work.points(axis, whole[axis]) for axis in work.axes)
-    attended = masked.pairs(1) / (masked.queries * masked.keys) if masked and work.axes >= PAIRED else 1.0
-    elements = spec.pe_array.elements if unit == ARRAY_2D else spec.vector_array.lanes
-    op_cycles = sum(count * can.cycles[name] for name, count in (executed(can, work) or {}).items())
-    return points * attended * op_cycles / elements
-
-
-def least_words(problem: MappingProblem, members: Sequence[int]) -> float:
-    """Words that any mapping of a group moves: what comes from outside and what leaves, once each.
-
-    Of tensors with keys that part which a mask attends.
-    """
-    whole, masked = problem.whole(), problem.attended
-    total = 0.0
-    for operands in (*inputs_of(problem, members).values(), *((use,) for use in outputs_of(problem, members))):
-        words = float(max(operand.words(whole) for operand in operands))
-        axes = frozenset().union(*(operand.axes for operand in operands))
-        if masked is not None and KEY in axes:
-            spanned = int(masked.last.max() - masked.first.min() + 1) * masked.queries
-            words *= (masked.pairs(1) if QUERY in axes else spanned) / (masked.queries * masked.keys)
-        total += words
-    return total

@@ -12,13 +12,13 @@ from functools import partial
 from itertools import islice
 from math import inf, prod
 
-from cascadesim.accelerators.mapping.attended import PAIRED
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import (
     Draft,
     Kept,
     outside_of_late,
 )
+from cascadesim.accelerators.mapping.mapper.bounds import least_of_tiles, least_room
 from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS, Neighbours, contracts
 from cascadesim.accelerators.mapping.mapper.costs import (
     NO_LIMIT,
@@ -31,27 +31,17 @@ from cascadesim.accelerators.mapping.mapper.costs import (
 from cascadesim.accelerators.mapping.placing import (
     OVERLAPS,
     bound,
-    goes_straight,
     input_copies,
     outside,
     pieces_ahead,
-    reads,
-    register_words,
 )
-from cascadesim.accelerators.mapping.problem import MappingProblem, Tile, Work
 from cascadesim.accelerators.mapping.runs import (
-    ARRAY_1D,
     ARRAY_2D,
-    GLOBAL_BUFFER,
     BoundLoop,
-    BoundRun,
     Resident,
     divides,
-    home,
     layouts,
-    sizes_of,
 )
-from cascadesim.einsum_cascades.analysis.bound_counts import KEY, QUERY
 
 SLICES = (16, 8, 4, 2, 1)  # times the side of the array; assumed: longer slices hold less of the rest of a tile
 MOST_BETWEEN = 8  # assumed: longest first, and the longest one that fits moves fewest words
@@ -65,18 +55,19 @@ def residents(
     Also with one tile at a time, which leaves more room for what moves: for latency where the channel is the slow one;
     for words, where even so more move than `least` and two tiles fit, nothing else does better.
     """
-    fits = least_room(draft, draft.leaf) <= draft.spec.buffer_words and bound(draft.overlapped(1)).fits
+    single = bound(draft.overlapped(1)) if least_room(draft, draft.leaf) <= draft.spec.buffer_words else None
+    fits = single is not None and single.fits
     if objective != "latency" and fits:
         alone = list(_alone(draft))
         yield from alone
         fewest = min((least_of(group, objective) for group in alone), default=0.0)
         if objective == "dram" and fewest > least[0] and bound(draft.overlapped(2)).fits:
             return
-    hopeless = objective == "latency" and fits and _moves_too_much(draft, least)
+    hopeless = objective == "latency" and fits and single is not None and _moves_too_much(single, least)
     if hopeless and bound(draft.overlapped(2)).fits:
         return
     fits = fits and not hopeless
-    group = resident(draft, objective) if fits else None
+    group = resident(draft, objective, least) if fits else None
     if group is not None and (objective == "latency" or group.overlap != 1):
         yield group
     if objective == "latency" and fits and (group is None or (waits_for_dram(group) and comes_again(group))):
@@ -85,18 +76,17 @@ def residents(
     if many or not neighbours.slices or (group is not None and group.in_flight > 1):
         return
     for number, each in enumerate(in_slices(draft)):
-        sliced = resident(each, objective)
+        sliced = resident(each, objective, least)
         if sliced is not None:
             yield sliced
         if sliced is None or sliced.in_flight == 1:
             shorter = neighbours.narrowed(draft, widest(each)) if draft.loops else ()
             same = (other for narrow in shorter for other in islice(in_slices(narrow), number, number + 1))
-            yield from (found for other in same if (found := resident(other, objective)) is not None)
+            yield from (found for other in same if (found := resident(other, objective, least)) is not None)
 
 
-def _moves_too_much(draft: Draft, least: Cost) -> bool:
+def _moves_too_much(alone: BoundGroup, least: Cost) -> bool:
     """Whether the channel is busy for so long even where one tile at a time leaves all of the buffer for inputs."""
-    alone = bound(draft.overlapped(1))
     return alone.dram_cycles >= least[0] and alone.fits and _further_out(alone).dram_cycles >= least[0]
 
 
@@ -108,7 +98,9 @@ def shorter(neighbours: Neighbours, draft: Draft, least: Cost) -> Iterator[Bound
     if bound(draft.overlapped(2)).fits:
         return
     for narrow in neighbours.narrowed(draft, widest(draft)):
-        group = resident(narrow) if least_of_tiles(narrow, narrow.leaf) < least[0] else None
+        if least_of_tiles(narrow, narrow.leaf) >= least[0] or _moves_too_much(bound(narrow.overlapped(1)), least):
+            continue
+        group = resident(narrow, limit=least)
         if group is not None:
             yield group
 
@@ -125,9 +117,7 @@ def between(draft: Draft) -> Iterator[BoundGroup]:
     tiles, now = -(-outer.outer // leaf.step), outer.step // leaf.step
     times = {-(-tiles // rounds) for rounds in range(max(1, -(-tiles // (2 * now))), -(-tiles // now) + 1)}
     for longer in islice(sorted((each for each in times if now < each < 2 * now), reverse=True), MOST_BETWEEN):
-        loops = (*draft.loops[:number], replace(outer, step=longer * leaf.step), *draft.loops[number + 1:-1],
-                 replace(leaf, outer=longer * leaf.step))  # fmt: skip
-        group = resident(replace(draft, loops=loops))
+        group = resident(draft.stepped(_stepped(draft.loops, number, longer)))
         if group is not None:
             yield group
 
@@ -153,9 +143,7 @@ def _wider(draft: Draft) -> Iterator[BoundGroup]:
     now = outer.step // leaf.step
 
     def stepped(times: int, kept: Mapping[str, Kept]) -> BoundGroup:
-        loops = (*draft.loops[:number], replace(outer, step=times * leaf.step), *draft.loops[number + 1:-1],
-                 replace(leaf, outer=times * leaf.step))  # fmt: skip
-        return bound(replace(draft, loops=loops, kept=kept, in_flight=1))
+        return bound(replace(draft.stepped(_stepped(draft.loops, number, times)), kept=kept, in_flight=1))
 
     def too_long(kept: Mapping[str, Kept], times: int) -> bool:
         return not stepped(times, kept).fits
@@ -167,6 +155,12 @@ def _wider(draft: Draft) -> Iterator[BoundGroup]:
                 yield stepped(now + fitting, kept)
 
 
+def _stepped(loops: tuple[BoundLoop, ...], number: int, times: int) -> tuple[BoundLoop, ...]:
+    """The loops with the outer one over the innermost axis in steps of so many tiles."""
+    step = times * loops[-1].step
+    return (*loops[:number], loops[number]._replace(step=step), *loops[number + 1:-1], loops[-1]._replace(outer=step))
+
+
 def widest(draft: Draft) -> int:
     """The longest step of its innermost loop with which two tiles fit, 0 where none does.
 
@@ -174,7 +168,8 @@ def widest(draft: Draft) -> int:
     """
 
     def taken(step: int) -> float:
-        return bound(replace(draft, loops=(*draft.loops[:-1], replace(draft.loops[-1], step=step)), in_flight=2)).taken
+        loops = (*draft.loops[:-1], draft.loops[-1]._replace(step=step))
+        return bound(draft.stepped(loops).overlapped(2)).taken
 
     low, high = 1, draft.loops[-1].step
     least = taken(low)
@@ -196,16 +191,19 @@ def widest(draft: Draft) -> int:
     return low
 
 
-def resident(draft: Draft, objective: Objective = "latency") -> BoundGroup | None:
+def resident(draft: Draft, objective: Objective = "latency", limit: Cost = NO_LIMIT) -> BoundGroup | None:
     """Overlap tiles as far as helps and the buffer goes, then keep inputs further out where that saves traffic.
 
-    For latency less overlap is tried, too, where the channel is the slow one and more room would save words.
+    For latency less overlap is tried, too, where the channel is the slow one and more room would save words; nothing
+    where the arrays are busy for longer than `limit`, which more overlap does not change.
     """
     best, first, least = None, None, NO_LIMIT
     for in_flight in ((2, 1) if draft.pairs_tiles else (1,)) if draft.own else (None, *OVERLAPS):
         group = bound(draft.overlapped(in_flight))
         first = group if first is None else first
         group.like(first)
+        if objective == "latency" and max(group.busy_cycles.values()) > limit[0]:
+            return None
         if in_flight is None and group.stages is None:
             continue
         if group.fits:
@@ -254,14 +252,14 @@ def _further_out(group: BoundGroup) -> BoundGroup:
 def further_out(group: BoundGroup, resident: Resident, depth: int) -> Resident:
     """An input inside so many loops: in pieces of the tiles that it is kept in now, where tiles overlap and there are
     several of them and a mask leaves none out; else whole, once for each that is in the buffer at once."""
-    moved, extents = replace(resident, depth=depth, copies=1, piece=resident.depth), group.problem.extents
+    moved, extents = resident._replace(depth=depth, copies=1, piece=resident.depth), group.problem.extents
     if group.in_slices or group.in_flight == 1 or group.problem.attended is not None:
-        return replace(resident, depth=depth, copies=input_copies(group, depth))
+        return resident._replace(depth=depth, copies=input_copies(group, depth))
     several = [group.loops[number] for number in group.piece_loops(moved) if group.loops[number].most > 1]
     apart = several and all(divides(resident.operands, loop.axis, extents[loop.axis]) for loop in several)
     if apart:
-        return replace(moved, ahead=pieces_ahead(group, moved))
-    return replace(resident, depth=depth, copies=input_copies(group, depth))
+        return moved._replace(ahead=pieces_ahead(group, moved))
+    return resident._replace(depth=depth, copies=input_copies(group, depth))
 
 
 def in_slices(draft: Draft) -> Iterator[Draft]:
@@ -299,52 +297,3 @@ def _own_loop(draft: Draft, member: int, times: int) -> BoundLoop | None:
 def late_cycles(group: BoundGroup) -> float:
     """Cycles of the first tile by itself in which the busiest unit has nothing to do."""
     return first_cycles(group) - group.bound_cycles / prod(loop.most for loop in group.loops)
-
-
-def least_room(draft: Draft, leaf: Tile) -> int:
-    """Words that the buffer holds at least while such tiles are worked on: one of each input."""
-    known, key = draft.problem.known, ("room", draft.members, tuple(leaf.values()))
-    if key not in known:
-        inputs, _ = outside(draft.problem, draft.members)
-        known[key] = sum(max(use.words(leaf) for use in uses) for uses in inputs.values())
-    return int(known[key])
-
-
-def least_of_tiles(draft: Draft, leaf: Tile) -> float:
-    """Cycles at least of the busiest of both arrays and the ports of the buffer, whatever the order of the loops.
-
-    Through the ports goes, for each whole tile that a mask does not leave out, what Einsums read of inputs, and what
-    they make where a tile of it alone is more than registers hold.
-    """
-    problem, spec, busy, words = draft.problem, draft.spec, {ARRAY_2D: 0, ARRAY_1D: 0}, 0
-    buffered: dict[str, frozenset[str]] = dict.fromkeys(outside(problem, draft.members)[0], frozenset())
-    for run in draft.runs:
-        made, state = run.work.output, dict.fromkeys(run.work.iterates, 1)
-        readers = [reader for reader in draft.runs if reads(reader, made.tensor)]
-        written = made.words({**leaf, **state})
-        spilled = readers and written > register_words(spec, run.unit) and not goes_straight(run, readers, leaf)
-        tiles = _whole_tiles(problem, run.work, leaf)
-        busy[run.unit] += _cycles(problem, run, leaf)
-        words += tiles * written if spilled and home(spec, run.unit) == GLOBAL_BUFFER else 0
-        for operand in run.work.inputs:
-            if operand.tensor in buffered:
-                words += tiles * run.operand_reads(operand, leaf, buffered[operand.tensor])
-        if spilled and home(spec, run.unit) == GLOBAL_BUFFER:
-            buffered[made.tensor] = run.work.iterates
-    return max(*busy.values(), words * spec.word_bytes / spec.global_buffer.bytes_per_cycle)
-
-
-def _cycles(problem: MappingProblem, run: BoundRun, leaf: Tile) -> int:
-    """Cycles of an Einsum in all tiles, as a group counts them where it visits those alone that a mask attends."""
-    masked = problem.attended if run.work.axes >= PAIRED else None
-    pairs = None if masked is None else masked.visited(leaf[QUERY], leaf[KEY])
-    return run.all_cycles(sizes_of(run.work.axes, problem.extents, leaf, pairs))
-
-
-def _whole_tiles(problem: MappingProblem, work: Work, leaf: Tile) -> int:
-    """Tiles that an Einsum runs on and nothing is missing of, those that its mask visits."""
-    masked = problem.attended if work.axes >= PAIRED else None
-    if masked is None:
-        return prod(problem.extents[axis] // leaf[axis] for axis in work.axes)
-    visited = dict(masked.visited(leaf[QUERY], leaf[KEY])).get((leaf[QUERY], leaf[KEY]), 0)
-    return visited * prod(problem.extents[axis] // leaf[axis] for axis in work.axes - PAIRED)

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping, illegal, outputs_of
+from cascadesim.accelerators.mapping.mapper.bounds import least_of_all, least_of_tiles
 from cascadesim.accelerators.mapping.mapper.candidates import MANY_EINSUMS, Neighbours
 from cascadesim.accelerators.mapping.mapper.costs import (
     NO_LIMIT,
@@ -24,10 +25,9 @@ from cascadesim.accelerators.mapping.mapper.costs import (
     cost,
     is_plain,
     least_of,
-    least_of_all,
     total,
 )
-from cascadesim.accelerators.mapping.mapper.residency import between, late_cycles, least_of_tiles, residents, shorter
+from cascadesim.accelerators.mapping.mapper.residency import between, late_cycles, residents, shorter
 from cascadesim.accelerators.mapping.mapper.single import best_alone
 from cascadesim.accelerators.mapping.mapper.staying import in_memories, pass_by_pass
 from cascadesim.accelerators.mapping.nest import MOST_FUSED

@@ -33,7 +33,7 @@ def in_memories(group: BoundGroup, objective: Objective) -> BoundGroup:
     for memory in reversed(group.spec.memories):
         before = cost(group, objective)[0] * ALIKE[objective]
         for depths in _kept_together(group, memory):
-            reads = tuple(replace(read, upstream=((memory.name, depths[read.tensor]), *read.upstream))
+            reads = tuple(read._replace(upstream=((memory.name, depths[read.tensor]), *read.upstream))
                           if read.tensor in depths else read for read in group.reads)  # fmt: skip
             trial = replace(group, reads=reads)
             if cost(trial, objective)[0] <= before:
@@ -65,7 +65,7 @@ def _kept_together(group: BoundGroup, memory: OnChipMemory) -> list[dict[str, in
 def _tiles(group: BoundGroup, inner: Resident) -> Iterator[tuple[int, int, int]]:
     """Tiles that a memory may keep of a tensor: words saved, negative; room; loops outside."""
     for depth in reversed(range(inner.depth)):
-        loop, kept = group.loops[depth], replace(inner, depth=depth, piece=inner.piece or inner.depth)
+        loop, kept = group.loops[depth], inner._replace(depth=depth, piece=inner.piece or inner.depth)
         if loop.axis in inner.axes and not divides(inner.operands, loop.axis, group.problem.extents[loop.axis]):
             return
         saved = group.filled(kept) - group.filled(inner)
@@ -101,8 +101,8 @@ def pass_by_pass(drafts: Iterable[Draft]) -> Iterator[BoundGroup]:
     pass to pass along that axis has room for slices only, and goes by DRAM."""
     for draft in (draft for draft in drafts if draft.loops):
         *outer, last = draft.loops
-        for nested in _in_passes(replace(draft, loops=(*outer, replace(last, step=last.outer)))):
-            own = replace(nested, loops=(*outer, replace(last, step=max(1, widest(nested)))))
+        for nested in _in_passes(draft.stepped((*outer, last._replace(step=last.outer)))):
+            own = nested.stepped((*outer, last._replace(step=max(1, widest(nested)))))
             found = resident(own) if next(reasons(own), None) is None else None
             if found is not None:
                 yield found

@@ -71,7 +71,7 @@ def test_printing_and_reading_are_inverse(text: str) -> None:
     ("keep Q at h", "keep Q in global_buffer at h", 9, "expected 'keep TENSOR"),
     ("overlap interleave 999", "overlap interleave 4", 11, "999 tiles in flight; from 1 to 64"),
     ("array_3d [p0", "array_1d [p0 over lanes]: RM", 6, "expected 'UNIT"),
-    ("overlap serial\n  overlap pipeline", "overlap interleave 4", 12, "a second 'overlap' of this group; the first is"),
+    ("overlap serial\n  overlap pipeline", "overlap interleave 4", 12, "a second 'overlap' of this group"),
     ("size M0 = 3\nsize M0 = 4\nfor h", "for h", 3, "M0 has a size already: 3"),
 ])  # fmt: skip
 def test_what_cannot_be_read_is_shown_with_its_line(wrong: str, given_as: str, line: int, message: str) -> None:

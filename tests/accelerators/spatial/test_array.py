@@ -9,7 +9,7 @@ import pytest
 from cascadesim.accelerators.energy import Actions, dynamic_energy_j
 from cascadesim.accelerators.mapping.plan import plan_mapped
 from cascadesim.accelerators.protocol import Phase, Plan
-from cascadesim.accelerators.spatial.array import published_linear
+from cascadesim.accelerators.spatial.published_linear import published_linear
 from cascadesim.accelerators.spec import Operations, SpatialArray
 from cascadesim.einsum_cascades.models.lowering import linear
 from cascadesim.einsum_cascades.models.operation import Operation

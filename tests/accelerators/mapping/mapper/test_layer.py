@@ -11,10 +11,11 @@ from walker import Execution
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, illegal
+from cascadesim.accelerators.mapping.mapper.bounds import least_of_tiles
 from cascadesim.accelerators.mapping.mapper.candidates import Neighbours
 from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Objective, cost
 from cascadesim.accelerators.mapping.mapper.described import described
-from cascadesim.accelerators.mapping.mapper.residency import least_of_tiles, residents
+from cascadesim.accelerators.mapping.mapper.residency import residents
 from cascadesim.accelerators.mapping.mapper.search import best_group, every_group, least_cost, search
 from cascadesim.accelerators.mapping.placing import bound
 from cascadesim.accelerators.mapping.plan import Mapped, given, searched

@@ -8,7 +8,8 @@ import pytest
 from mapped_cases import layered, sized
 
 from cascadesim.accelerators.catalogue import load
-from cascadesim.accelerators.mapping.mapper.costs import first_cycles, least_of_all
+from cascadesim.accelerators.mapping.mapper.bounds import least_of_all
+from cascadesim.accelerators.mapping.mapper.costs import first_cycles
 from cascadesim.accelerators.mapping.mapper.described import described
 from cascadesim.accelerators.mapping.mapper.residency import late_cycles
 from cascadesim.accelerators.mapping.mapper.search import by_schedule, search
