@@ -101,15 +101,31 @@ def least_of_tiles(draft: Draft, leaf: Tile) -> float:
         readers = [reader for reader in draft.runs if reads(reader, made.tensor)]
         written = made.words({**leaf, **state})
         spilled = readers and written > register_words(spec, run.unit) and not goes_straight(run, readers, leaf)
-        busy[run.unit] += _cycles(problem, run, leaf)
         inside = spilled and home(spec, run.unit) == GLOBAL_BUFFER
-        taken = [operand for operand in run.work.inputs if operand.tensor in buffered]
-        for tile, count in _tiles(problem, run.work, leaf) if inside or taken else ():
-            words += count * made.words({**tile, **state}) if inside else 0
-            words += count * sum(run.operand_reads(operand, tile, buffered[operand.tensor]) for operand in taken)
+        cycles, taken, given = _of_run(problem, run, leaf, tuple(buffered.get(use.tensor) for use in run.work.inputs))
+        busy[run.unit] += cycles
+        words += taken + (given if inside else 0)
         if inside:
             buffered[made.tensor] = run.work.iterates
     return max(*busy.values(), words * spec.word_bytes / spec.global_buffer.bytes_per_cycle)
+
+
+def _of_run(
+    problem: MappingProblem, run: BoundRun, leaf: Tile, states: tuple[frozenset[str] | None, ...]
+) -> tuple[int, int, int]:
+    """Cycles of an Einsum in all tiles, and words that it reads and makes in those that nothing is missing of. Known
+    of tiles of all other axes, too. `states`: of each input that comes from the buffer, axes of its state; else None.
+    """
+    key = id(run), tuple(leaf[axis] for axis in run.work.walks), states
+    known: dict[object, tuple[BoundRun, tuple[int, int, int]]] = problem.known.setdefault("least of runs", {})
+    if key not in known:
+        taken = given = 0
+        for tile, count in _tiles(problem, run.work, leaf):
+            given += count * run.work.output.words({**tile, **dict.fromkeys(run.work.iterates, 1)})
+            taken += count * sum(run.operand_reads(use, tile, state)
+                                 for use, state in zip(run.work.inputs, states, strict=True) if state is not None)
+        known[key] = run, (_cycles(problem, run, leaf), taken, given)  # it lives as long as its number is a key
+    return known[key][1]
 
 
 def _cycles(problem: MappingProblem, run: BoundRun, leaf: Tile) -> int:

@@ -153,7 +153,7 @@ def test_energy_and_area_are_those_of_each_memory() -> None:
     ("far at top", "far at top double", "leave out 'double'"),
     ("W in far at top", "Z in far at top", "Z is made here; 'keep Z in far', before the first group"),
     ("W in far at top", "V in far at top", "no tensor 'V' in this group"),
-    ("keep W in far at top", "keep W in far at top\n  keep W in far at r1", "kept once in each memory on its way"),
+    ("keep W in far at top", "keep W in far at top\n  keep W in far at r1", "W is kept in far twice"),
     ("for product\n", "for product\nkeep Z in far\n", "no later group reads Z"),
 ])  # fmt: skip
 def test_what_is_illegal_says_what_would_be_legal(old: str, new: str, says: str) -> None:

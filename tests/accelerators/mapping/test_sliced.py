@@ -282,7 +282,7 @@ def test_rows_have_places_for_as_long_as_products_hold_the_channel() -> None:
     assert group.places_ahead["QK from DRAM"] == group.places_ahead["A to leave"] == rows == 198
     others = 2 * 512 * 64 + 256 * 64 + 512 * 256 + 2 * 512  # of a slice of scores, 2 x 64 steps: all but K and itself
     assert group.places_ahead["K"] == -(-others * 2 * 940_000_000 // (400 * 2**30) // 128) == 8
-    held = tuple(replace(each, where="registers") if each.tensor == "A" else each for each in group.made)
+    held = tuple(each._replace(where="registers") if each.tensor == "A" else each for each in group.made)
     assert replace(group, made=held).places_ahead.keys() == group.places_ahead.keys() - {"A to leave"}
     program = group_program(group)
     moving = sum(cycles for name, cycles in program.busy_cycles().items() if name.split()[0] in ("load", "store"))

@@ -11,11 +11,9 @@ from walker import Execution
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.group import BoundGroup
 from cascadesim.accelerators.mapping.legality import Draft, illegal
-from cascadesim.accelerators.mapping.mapper.bounds import least_of_tiles
 from cascadesim.accelerators.mapping.mapper.candidates import Neighbours
 from cascadesim.accelerators.mapping.mapper.costs import NO_LIMIT, Objective, cost
 from cascadesim.accelerators.mapping.mapper.described import described
-from cascadesim.accelerators.mapping.mapper.residency import residents
 from cascadesim.accelerators.mapping.mapper.search import best_group, every_group, least_cost, search
 from cascadesim.accelerators.mapping.placing import bound
 from cascadesim.accelerators.mapping.plan import Mapped, given, searched
@@ -127,23 +125,6 @@ def test_bounds_leave_out_nothing_that_is_better(name: str, sizes: dict[str, int
             nothing = best_group(of, spec, members, objective, below=cost(best, objective)).group
             assert nothing is None
             assert cost(best, objective) < NO_LIMIT
-
-
-@pytest.mark.parametrize("settings", [
-    {}, {"global_buffer.row_bytes": 2},
-    {"pe_array.register_words_per_pe": 1, "vector_array.register_words_per_lane": 1, "global_buffer.row_bytes": 2},
-])  # fmt: skip
-@pytest.mark.parametrize("name", ["attention-1pass", "attention-3pass-causal"])
-def test_no_group_is_faster_than_its_tiles_say_at_least(name: str, settings: dict[str, int]) -> None:
-    """With few registers what is made goes through the ports of the buffer, once for its maker and each reader."""
-    of, spec = problem(find(name), {"H": 2, "P": 7, "M": 12, "M0": 4, "E": 3, "F": 5}), edge(**settings)
-    neighbours = Neighbours(of, spec, tuple(range(len(of.work))))
-    pairs = [(least_of_tiles(draft, draft.leaf), group) for draft in neighbours.drafts()
-             for group in residents(neighbours, draft)]  # fmt: skip
-    assert pairs
-    assert all(least <= group.busiest_cycles for least, group in pairs)
-    close = max(least / group.busiest_cycles for least, group in pairs)
-    assert close > 0.6
 
 
 def test_what_is_taken_over_from_a_group_of_more_open_tiles_is_the_same() -> None:
