@@ -6,6 +6,7 @@ Names become tensors, memories and numbers of loops. mapping.md 1.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cascadesim.accelerators.mapping.legality import IllegalMapping, Kept
@@ -72,6 +73,14 @@ def memories(spec: SpatialArray) -> list[str]:
     return [*(each.name for each in spec.memories), GLOBAL_BUFFER]
 
 
+class MisplacedLine(IllegalMapping):
+    """What a line of a text says and cannot be; `line` is 0 as long as nobody knows which one."""
+
+    def __init__(self, name: str, line: int, message: str) -> None:
+        super().__init__(f"{name}, line {line}: {message}")
+        self.name, self.line, self.reason = name, line, message
+
+
 @dataclass(frozen=True)
 class KeepLines:
     """Those of one group of a text."""
@@ -81,8 +90,18 @@ class KeepLines:
     spec: SpatialArray
     name: str
 
-    def error(self, message: str, line: int = 0) -> IllegalMapping:
-        return IllegalMapping(f"{self.name}, line {line or self.fused.line}: {message}")
+    def error(self, message: str, line: int = 0) -> MisplacedLine:
+        return MisplacedLine(self.name, line, message)
+
+    @contextmanager
+    def at(self, line: int) -> Iterator[None]:
+        """What is wrong inside is so in this line, unless it is known to be in another one."""
+        try:
+            yield
+        except MisplacedLine as error:
+            if error.line:
+                raise
+            raise self.error(error.reason, line) from None
 
     def spilling(self) -> MappingProblem:
         """The problem where Einsums of the group read what it spills from DRAM, those of the nest that makes it apart.
@@ -130,25 +149,27 @@ class KeepLines:
         yield from ((names[tensor], Kept(len(loops), False, 0, passes=True)) for tensor in self.passing(names))
         once = set[tuple[str, str]]()
         for keep in self.fused.keeps:
-            place = self.problem.sources.get(keep.tensor, keep.tensor), keep.memory
-            if place in once:
-                raise self.error(f"{keep.tensor} is kept in {keep.memory} twice; it has one place there")
-            once.add(place)
-            if keep.memory not in memories(self.spec):
-                raise self.error(f"no memory '{keep.memory}' to keep tiles in"
-                                 f"{suggestion(keep.memory, memories(self.spec))}")  # fmt: skip
-            depth = self.depth_inside(keep, loops, own)
-            if keep.tensor in names:
-                uses = inputs[names[keep.tensor]]
-                if keep.memory == GLOBAL_BUFFER:
-                    yield names[keep.tensor], Kept(depth, keep.double, self.piece(keep, depth, loops, uses))
-            elif keep.tensor in self.problem.staying:
-                raise self.error(f"{keep.tensor} stays in {GLOBAL_BUFFER} between groups; leave the line out")
-            elif keep.tensor not in made:
-                raise self.error(f"no tensor '{keep.tensor}' in this group{suggestion(keep.tensor, {*names, *made})}")
-            elif keep.memory == GLOBAL_BUFFER and self.leaves(made[keep.tensor], members):
-                tensor = self.problem.work[made[keep.tensor]].output.tensor
-                yield tensor, Kept(depth, keep.double, self.piece(keep, depth, loops, ()) if keep.by else 0)
+            with self.at(keep.line):
+                place = self.problem.sources.get(keep.tensor, keep.tensor), keep.memory
+                if place in once:
+                    raise self.error(f"{keep.tensor} is kept in {keep.memory} twice; it has one place there")
+                once.add(place)
+                if keep.memory not in memories(self.spec):
+                    raise self.error(f"no memory '{keep.memory}' to keep tiles in"
+                                     f"{suggestion(keep.memory, memories(self.spec))}")  # fmt: skip
+                depth = self.depth_inside(keep, loops, own)
+                if keep.tensor in names:
+                    uses = inputs[names[keep.tensor]]
+                    if keep.memory == GLOBAL_BUFFER:
+                        yield names[keep.tensor], Kept(depth, keep.double, self.piece(keep, depth, loops, uses))
+                elif keep.tensor in self.problem.staying:
+                    raise self.error(f"{keep.tensor} stays in {GLOBAL_BUFFER} between groups; leave the line out")
+                elif keep.tensor not in made:
+                    raise self.error(f"no tensor '{keep.tensor}' in this group"
+                                     f"{suggestion(keep.tensor, {*names, *made})}")  # fmt: skip
+                elif keep.memory == GLOBAL_BUFFER and self.leaves(made[keep.tensor], members):
+                    tensor = self.problem.work[made[keep.tensor]].output.tensor
+                    yield tensor, Kept(depth, keep.double, self.piece(keep, depth, loops, ()) if keep.by else 0)
 
     def passing(self, names: Mapping[str, str]) -> Iterator[str]:
         """Inputs that pass by."""
@@ -197,14 +218,15 @@ class KeepLines:
         found: dict[str, tuple[tuple[str, int], ...]] = {}
         for memory in (each.name for each in self.spec.memories):
             for keep in (keep for keep in self.fused.keeps if keep.memory == memory):
-                if keep.tensor not in names:
-                    raise self.error(f"{keep.tensor} is made here; 'keep {keep.tensor} in {memory}', before the first "
-                                     f"group, keeps it there for later ones")  # fmt: skip
-                if keep.double or keep.by is not None:
-                    raise self.error(f"{keep.tensor} comes to {memory} as the buffer first needs it: leave out "
-                                     f"'{'double' if keep.double else f'by {keep.by}'}'")  # fmt: skip
-                own = names[keep.tensor]
-                if self.problem.resting.get(own, ("", 0))[0] == memory:
-                    raise self.error(f"{keep.tensor} stays in {memory} between groups; leave the line out")
-                found[own] = (*found.get(own, ()), (memory, self.depth(keep, loops)))
+                with self.at(keep.line):
+                    if keep.tensor not in names:
+                        raise self.error(f"{keep.tensor} is made here; 'keep {keep.tensor} in {memory}', before the "
+                                         f"first group, keeps it there for later ones")  # fmt: skip
+                    if keep.double or keep.by is not None:
+                        raise self.error(f"{keep.tensor} comes to {memory} as the buffer first needs it: leave out "
+                                         f"'{'double' if keep.double else f'by {keep.by}'}'")  # fmt: skip
+                    own = names[keep.tensor]
+                    if self.problem.resting.get(own, ("", 0))[0] == memory:
+                        raise self.error(f"{keep.tensor} stays in {memory} between groups; leave the line out")
+                    found[own] = (*found.get(own, ()), (memory, self.depth(keep, loops)))
         return found

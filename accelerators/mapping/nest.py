@@ -55,6 +55,7 @@ class Split:
     axis: str
     parts: tuple[str, ...]
     steps: tuple[Step, ...]
+    line: int = field(default=0, compare=False)  # of the text, where it has one
 
     def __str__(self) -> str:
         sized = [f"{part} by {step}" for part, step in zip(self.parts, self.steps, strict=False)]
@@ -83,6 +84,7 @@ class Run:
     time: tuple[str, ...] = ()
     after: str | None = None
     nest: SubNest | None = None
+    line: int = field(default=0, compare=False)  # of the text, where it has one
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ class Keep:
     at: str
     double: bool = False
     by: str | None = None
+    line: int = field(default=0, compare=False)  # of the text, where it has one
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +196,7 @@ class Fused:
     spills: tuple[str, ...] = ()
     epochs: Epochs | None = None
     line: int = field(default=0, compare=False)  # of the text, where it has one
+    overlap_line: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)

@@ -37,13 +37,15 @@ def resolved(mapping: CascadeMapping, problem: MappingProblem, spec: SpatialArra
         in_buffer = {tensor: words for tensor, (memory, words) in here.items() if memory == GLOBAL_BUFFER}
         elsewhere = {tensor: place for tensor, place in here.items() if tensor not in in_buffer}
         resolver = _Resolver(fused, problem.with_staying(in_buffer, elsewhere), spec, mapping.name)
-        resolver = replace(resolver, problem=resolver.spilling())
-        group = resolver.group()
+        with resolver.at(fused.line):
+            resolver = replace(resolver, problem=resolver.spilling())
+            group = resolver.group()
         members = [run.place for run in group.runs]
         wrong = next((place for place, member in enumerate(members, start=done) if member != place), None)
         if wrong is not None:
+            early = problem.work[members[wrong - done]].name
             raise resolver.error(f"groups take the Einsums in the order of the cascade; {problem.work[wrong].name} "
-                                 f"comes next, the text has {problem.work[members[wrong - done]].name}")
+                                 f"comes next, the text has {early}", resolver.line_of(early))  # fmt: skip
         done += len(members)
         groups.append(group)
     if done < len(problem.work):
@@ -76,15 +78,16 @@ class _Resolver(KeepLines):
     def splits(self) -> Mapping[str, Split]:
         found: dict[str, Split] = {}
         for split in self.fused.splits:
-            if split.axis not in self.problem.extents:
-                raise self.error(f"no axis '{split.axis}'{suggestion(split.axis, self.problem.extents)}")
-            if split.axis in found:
-                raise self.error(f"{split.axis} is split twice")
-            chain = self.problem.chains.get(split.axis)
-            if chain and split.parts[-len(chain):] != chain:
-                raise self.error(f"the cascade splits {split.axis} into {', '.join(chain)}; a mapping goes on from "
-                                 f"there: 'split {split.axis}: ..., {', '.join(chain)}'")
-            found[split.axis] = split
+            with self.at(split.line):
+                if split.axis not in self.problem.extents:
+                    raise self.error(f"no axis '{split.axis}'{suggestion(split.axis, self.problem.extents)}")
+                if split.axis in found:
+                    raise self.error(f"{split.axis} is split twice")
+                chain = self.problem.chains.get(split.axis)
+                if chain and split.parts[-len(chain):] != chain:
+                    raise self.error(f"the cascade splits {split.axis} into {', '.join(chain)}; a mapping goes on from "
+                                     f"there: 'split {split.axis}: ..., {', '.join(chain)}'")
+                found[split.axis] = split
         return found
 
     @cached_property
@@ -111,7 +114,8 @@ class _Resolver(KeepLines):
         fits = [(split.axis, place, step) for split in self.splits.values() for place, step in enumerate(split.steps)
                 if isinstance(step, Fit)]  # fmt: skip
         if len(fits) > 1:
-            raise self.error("at most one step of a group can be as large as fits; give the others a number")
+            raise self.error("at most one step of a group can be as large as fits; give the others a number",
+                             self.splits[fits[1][0]].line)  # fmt: skip
         if not fits:
             group = self.bound({})
             problem = does_not_fit(group)
@@ -120,7 +124,8 @@ class _Resolver(KeepLines):
             return group
         axis, place, step = fits[0]
         if step.memory != GLOBAL_BUFFER:
-            raise self.error(f"no memory '{step.memory}' to keep tiles in{suggestion(step.memory, [GLOBAL_BUFFER])}")
+            raise self.error(f"no memory '{step.memory}' to keep tiles in{suggestion(step.memory, [GLOBAL_BUFFER])}",
+                             self.splits[axis].line)  # fmt: skip
         return self.largest(axis, place, step)
 
     def largest(self, axis: str, place: int, step: Fit) -> BoundGroup:
@@ -165,19 +170,20 @@ class _Resolver(KeepLines):
         own: dict[int, tuple[BoundLoop, ...]] = {}
         nests: dict[int, int] = {}
         for run in self.fused.runs:
-            if run.einsum not in places:
-                raise self.error(f"no Einsum '{run.einsum}'{suggestion(run.einsum, places)}")
-            place = places[run.einsum]
-            if place in spaces:
-                raise self.error(f"{run.einsum} stands twice")
-            if around := tuple(self.own_loops(run, leaf, loops, chosen)):
-                own[place] = around
-            if run.nest is not None:
-                nests[place] = run.nest.number
-            work, inside = self.problem.work[place], leaf | {loop.axis: loop.step for loop in around}
-            spaces[place] = (run.unit, self.space(run, work, inside, chosen), self.time(run, work, inside))
-            if run.after is not None:
-                after[place] = self.loop_number(run.after, loops)
+            with self.at(run.line):
+                if run.einsum not in places:
+                    raise self.error(f"no Einsum '{run.einsum}'{suggestion(run.einsum, places)}")
+                place = places[run.einsum]
+                if place in spaces:
+                    raise self.error(f"{run.einsum} stands twice")
+                if around := tuple(self.own_loops(run, leaf, loops, chosen)):
+                    own[place] = around
+                if run.nest is not None:
+                    nests[place] = run.nest.number
+                work, inside = self.problem.work[place], leaf | {loop.axis: loop.step for loop in around}
+                spaces[place] = (run.unit, self.space(run, work, inside, chosen), self.time(run, work, inside))
+                if run.after is not None:
+                    after[place] = self.loop_number(run.after, loops)
         if not spaces:
             raise self.error("no Einsum in this group")
         draft = Draft(self.problem, self.spec, tuple(sorted(spaces)), loops, spaces, after,
@@ -186,10 +192,19 @@ class _Resolver(KeepLines):
         try:
             group = bind(draft)
         except IllegalMapping as error:
-            reason, table = str(error).removeprefix(f"{self.problem.cascade.name}: "), self.table
-            raise self.error(reason, table.line if table and reason.startswith("overlap epochs") else 0) from None
+            reason = str(error).removeprefix(f"{self.problem.cascade.name}: ")
+            raise self.error(reason, self.line_of(reason)) from None
         self.check_made(group)
         return group
+
+    def line_of(self, reason: str) -> int:
+        """The line of what a reason is about: it begins with the name, an Einsum before a tensor that it makes."""
+        if "overlap " in reason:
+            return self.fused.overlap_line
+        subject = reason.replace(":", " ").split()[0]
+        about = [run.line for run in self.fused.runs if run.einsum == subject]
+        about += [keep.line for keep in self.fused.keeps if keep.tensor == subject]
+        return next(iter(about), 0)
 
     @cached_property
     def table(self) -> Epochs | None:
@@ -202,16 +217,18 @@ class _Resolver(KeepLines):
 
     def check_made(self, group: BoundGroup) -> None:
         """Raises for a line that keeps what the group makes elsewhere than where it stays anyway."""
-        at = {keep.tensor: keep.at for keep in self.fused.keeps
+        at = {keep.tensor: keep for keep in self.fused.keeps
               if keep.memory == GLOBAL_BUFFER and keep.tensor not in self.fused.spills}  # fmt: skip
         for made, run in zip(group.made, group.runs, strict=True):
             outside = (*group.loops, *run.own)
             place = outside[made.depth - 1].part if made.depth else TOP
-            own = made.tensor in at and (made.where != GLOBAL_BUFFER or at[made.tensor] != place)
-            if own and made.where == GLOBAL_BUFFER:
-                raise self.error(f"{made.tensor} is carried over loops, and stays in {GLOBAL_BUFFER} at {place}")
-            if own:
-                raise self.error(f"{made.tensor} is used up in its tile and is not kept; leave the line out")
+            if made.tensor not in at:
+                continue
+            with self.at(at[made.tensor].line):
+                if made.where != GLOBAL_BUFFER:
+                    raise self.error(f"{made.tensor} is used up in its tile and is not kept; leave the line out")
+                if at[made.tensor].at != place:
+                    raise self.error(f"{made.tensor} is carried over loops, and stays in {GLOBAL_BUFFER} at {place}")
 
     def loops(self, chosen: Mapping[tuple[str, int], int]) -> Iterator[BoundLoop]:
         outer = self.problem.whole()

@@ -138,7 +138,7 @@ class _OpenGroup:
 
     def fused(self) -> Fused:
         return Fused(tuple(self.splits), self.loops, tuple(self.runs), tuple(self.keeps), self.in_flight,
-                     tuple(self.bypass), tuple(self.spills), self.epochs, self.line)  # fmt: skip
+                     tuple(self.bypass), tuple(self.spills), self.epochs, self.line, self.overlap_line)  # fmt: skip
 
 
 class _MappingReader:
@@ -194,7 +194,7 @@ class _MappingReader:
         if indent <= self.inner_indent:
             group.after = group.nest = None
         if word == "split":
-            group.splits.append(_split(text))
+            group.splits.append(_split(text, number))
         elif word in ("after", "for") and (group.after or group.nest):
             raise _ReadError(text, f"'{word}' inside of another; both stand in the group itself")
         elif word == "after":
@@ -205,14 +205,14 @@ class _MappingReader:
             group.nests, self.inner_indent = group.nests + 1, indent
             group.nest = SubNest(group.nests, loops)
         elif word == "keep":
-            group.keeps += _keeps(text)
+            group.keeps += _keeps(text, number)
         elif word in ("bypass", "spill"):
             tensors = group.bypass if word == "bypass" else group.spills
             tensors += _names(text.removeprefix(word), "a tensor")
         elif word == "overlap":
             self._overlap(group, text, indent, number)
         else:
-            group.runs += _runs(text, group.after, group.nest)
+            group.runs += _runs(text, number, group.after, group.nest)
 
     def _overlap(self, group: _OpenGroup, text: str, indent: int, number: int) -> None:
         found = _matched(_OVERLAP, text, "expected 'overlap serial', 'pipeline', 'interleave TILES' or 'epochs:'")
@@ -242,7 +242,7 @@ def _sized(text: str) -> tuple[str, int]:
     return found.group("name"), int(found.group("size"))
 
 
-def _split(text: str) -> Split:
+def _split(text: str, line: int) -> Split:
     found = _matched(_SPLIT, text, "expected 'split AXIS: PART by STEP, ..., PART'")
     parts = [_matched(_PART, part, "expected 'PART by STEP'") for part in found.group("parts").split(",")]
     for part in parts[:-1]:
@@ -252,7 +252,7 @@ def _split(text: str) -> Split:
         raise _ReadError(parts[-1].group(), "the last part advances by single elements: at least two parts, the last "
                                             "one without 'by'")
     names = tuple(part.group("part") for part in parts)
-    return Split(found.group("axis"), names, tuple(_step(part.group("step")) for part in parts[:-1]))
+    return Split(found.group("axis"), names, tuple(_step(part.group("step")) for part in parts[:-1]), line)
 
 
 def _step(text: str) -> Step:
@@ -270,7 +270,7 @@ def _step(text: str) -> Step:
                            f"'divisor MEMORY' or 'divisor MEMORY else fit', got '{shortened(text)}'")
 
 
-def _runs(text: str, after: str | None, nest: SubNest | None) -> Iterator[Run]:
+def _runs(text: str, line: int, after: str | None, nest: SubNest | None) -> Iterator[Run]:
     found = _matched(_RUNS, text, "expected 'UNIT [RANK over DIMENSION, ...]: EINSUM for RANKS; ...', 'split', 'keep', "
                                   "'bypass', 'spill', 'after', 'for' or 'overlap'")
     over = "expected 'RANK over rows', 'columns', 'units' or 'lanes'"
@@ -280,7 +280,7 @@ def _runs(text: str, after: str | None, nest: SubNest | None) -> Iterator[Run]:
         each = _matched(_EINSUM, einsum, "expected 'EINSUM' or 'EINSUM for RANKS'")
         time = _names(each.group("time"), "a rank") if each.group("time") else ()
         yield Run(each.group("name"), found.group("unit"), tuple((part, size) for part, size in space), time, after,
-                  nest)  # fmt: skip
+                  nest, line)  # fmt: skip
 
 
 def _ages(text: str) -> Iterator[tuple[str, int]]:
@@ -306,9 +306,9 @@ def _row(text: str, known: Mapping[str, object]) -> tuple[str, tuple[tuple[Epoch
     return found.group("unit"), tuple(row)
 
 
-def _keeps(text: str) -> Sequence[Keep]:
+def _keeps(text: str, line: int) -> Sequence[Keep]:
     found = _matched(_KEEP, text, "expected 'keep TENSOR, ... in MEMORY at LOOP', with 'double' for two of it, or 'by "
                                   "LOOP' for pieces that come one by one")
     memory, at, by = found.group("memory", "at", "by")
     tensors = _names(found.group("tensors"), "a tensor")
-    return [Keep(tensor, memory, at, bool(found.group("double")), by) for tensor in tensors]
+    return [Keep(tensor, memory, at, bool(found.group("double")), by, line) for tensor in tensors]

@@ -68,19 +68,20 @@ def test_what_one_einsum_alone_reads_passes_by_in_slices() -> None:
     assert run(group_program(alone)).cycles >= 2 * softmax
 
 
-@pytest.mark.parametrize(("wrong", "right", "message"), [
-    ("QK for e, m1", "QK for m1, e", "QK has a loop of its own over m1: before its other ranks"),
-    ("m1 by 8192", "m1 by array_2d.columns", "a loop of its own is over an axis that it walks, in at least two steps "
-                                             "of a multiple of 1; m1 advances by 8192 of 4096"),
-    ("keep Q in global_buffer at m1", "keep Q in global_buffer at p1", "Q cannot be kept inside a loop that only one"),
-    ("interleave 3", "interleave 2", "overlap two at a time: 'overlap interleave 2', or 'serial'"),
-    ("overlap pipeline", "overlap interleave 2", "overlap two at a time"),
+@pytest.mark.parametrize(("wrong", "right", "line", "message"), [
+    ("QK for e, m1", "QK for m1, e", 5, "QK has a loop of its own over m1: before its other ranks"),
+    ("m1 by 8192", "m1 by array_2d.columns", 5, "a loop of its own is over an axis that it walks, in at least two "
+                                                "steps of a multiple of 1; m1 advances by 8192 of 4096"),
+    ("keep Q in global_buffer at m1", "keep Q in global_buffer at p1", 8, "Q cannot be kept inside a loop that only "
+                                                                          "one"),
+    ("interleave 3", "interleave 2", 10, "overlap two at a time: 'overlap interleave 2', or 'serial'"),
+    ("overlap pipeline", "overlap interleave 2", 10, "overlap two at a time"),
 ])  # fmt: skip
 def test_loops_of_single_einsums_that_are_illegal_say_what_would_be_legal(
-    wrong: str, right: str, message: str
+    wrong: str, right: str, line: int, message: str
 ) -> None:
     changed = parse_mapping(str(find_mapping("flat-streamed")).replace(right, wrong, 1))
-    with pytest.raises(CascadeSimError, match=rf"flat-streamed, line 2: .*{re.escape(message)}"):
+    with pytest.raises(CascadeSimError, match=rf"flat-streamed, line {line}: .*{re.escape(message)}"):
         given_mapping(changed, find("attention-3pass"), STREAMED, spec_of("flat"))
 
 

@@ -100,7 +100,7 @@ def test_what_cannot_stay_is_refused_with_its_line(line: str, message: str) -> N
 
 def test_it_has_one_place() -> None:
     again = TWO_GROUPS + "  keep Y in global_buffer at r\n"
-    with pytest.raises(CascadeSimError, match="line 5: Y stays in global_buffer between groups; leave the line out"):
+    with pytest.raises(CascadeSimError, match="line 7: Y stays in global_buffer between groups; leave the line out"):
         resolved(parse_mapping(again), sized(CHAIN, SIZES, 1), array(2, 4, 4))
 
 

@@ -116,12 +116,20 @@ def test_no_mutated_text_ends_in_anything_but_a_mapping_or_an_error_of_ours(
     ("keep QK, Q in", "keep Q in", "QK is used up in its tile and is not kept"),
     ("keep BK, K, V in", "keep K, V in", "K is kept in global_buffer twice; it has one place there"),
     ("p1 by fit cache, p0", "p1 by 2 * array_1d.lanes, p0", "no memory 'cache' to keep tiles in"),
-    ("after p1:", "after m1:", "AV does not walk m, so it cannot be in that loop"),
+    ("    array_1d [p0 over lanes]: AV for e\n", "    array_1d [p0 over lanes]: AV for f\n", "AV has no e; it has"),
 ])  # fmt: skip
-def test_what_is_illegal_says_what_would_be_legal(wrong: str, right: str, message: str) -> None:
-    found = parse_mapping(TEXT.replace(right, wrong, 1))
-    with pytest.raises(CascadeSimError, match=rf"mine, line 2: .*{re.escape(message)}"):
-        given_mapping(found, find("attention-1pass"), BERT, spec_of("fusemax"))
+def test_what_is_illegal_says_what_would_be_legal_and_names_its_line(wrong: str, right: str, message: str) -> None:
+    changed = TEXT.replace(right, wrong, 1)
+    lines = zip(TEXT.splitlines(), changed.splitlines(), strict=False)
+    line = next(number for number, (before, after) in enumerate(lines, start=1) if before != after)
+    with pytest.raises(CascadeSimError, match=rf"mine, line {line}: .*{re.escape(message)}"):
+        given_mapping(parse_mapping(changed), find("attention-1pass"), BERT, spec_of("fusemax"))
+
+
+def test_what_does_not_walk_a_loop_is_named_where_it_stands_and_not_where_the_loop_does() -> None:
+    changed = parse_mapping(TEXT.replace("after m1:", "after p1:"))
+    with pytest.raises(CascadeSimError, match="mine, line 8: AV does not walk m, so it cannot be in that loop"):
+        given_mapping(changed, find("attention-1pass"), BERT, spec_of("fusemax"))
 
 
 def test_a_mapping_gives_the_sizes_that_the_text_leaves_open() -> None:
@@ -183,7 +191,7 @@ for h, p1, m1:
   array_2d [m0 over rows, p0 over columns]: AV for f
   overlap serial
 """
-    with pytest.raises(IllegalMapping, match="line 2: SN reads GM before its loop over m has ended"):
+    with pytest.raises(IllegalMapping, match="line 5: SN reads GM before its loop over m has ended"):
         given_mapping(parse_mapping(text), find("attention-3pass"), BERT, spec_of("fusemax"))
 
 
