@@ -20,7 +20,9 @@ from cascadesim.einsum_cascades.texts import cascade_names, find
 from cascadesim.simulator.engine.engine import run
 
 KINDS = ("attention", "linear", "elementwise")
-every_accelerator = pytest.mark.parametrize("name", preset_names())
+SEARCHED_LONG = {"one-element", "edge-array", "tpu-v4i-like", "tpu-v4i-vmem-like"}  # seconds each: not in quick runs
+every_accelerator = pytest.mark.parametrize("name", [
+    pytest.param(name, marks=pytest.mark.slow if name in SEARCHED_LONG else ()) for name in preset_names()])
 every_case = pytest.mark.parametrize(("workload", "length"), [
     pytest.param("llama", 1000, marks=pytest.mark.slow), ("bert", 512)])  # fmt: skip
 

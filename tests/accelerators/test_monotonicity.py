@@ -201,6 +201,7 @@ def test_under_a_mask_a_larger_array_has_the_query_tiles_of_a_smaller_one() -> N
     check_closed_form(Pair("rows", ({**design, "rows": 28}, {**design, "rows": 29}), (work, work), "none"))
 
 
+@pytest.mark.slow
 def test_what_transfers_lose_in_whole_cycles_counts() -> None:
     """Tiles of 13 x 13 words at 6.24 bytes a cycle: 54.2 cycles each, that take 55; whole columns lose nothing."""
     design = {"rows": 6, "lanes": 13, "capacity": 24_212, "ports": 3, "bandwidth": 6_006_882_891, "clock": 962_672_497}

@@ -240,6 +240,7 @@ def test_arrays_of_one_width_refuse_types(arch: str, width: str, setting: str) -
     assert str(result.exception) == f"--set {field}: {arch} keeps all numbers in one width, {width}, and has no types"
 
 
+@pytest.mark.slow
 def test_the_cache_of_an_array_has_its_width() -> None:
     analytical = ("--fidelity", "analytical", "--format", "json")
     result = run("--set", "word_bytes=1", *analytical, arch="fusemax", batch=2)

@@ -112,6 +112,7 @@ def test_a_measured_type_is_covered_and_another_is_not() -> None:
     assert narrow["basis"].startswith("outside what was measured: types bf16 x int4 in bf16; nearest: ")
 
 
+@pytest.mark.slow
 def test_whole_models_are_not_validated() -> None:
     found = error("--arch", "h100-sxm", "--workload", "llama", "--batch", "4", "--phase", "decode")
     assert found["covers"] is False

@@ -118,6 +118,7 @@ def test_a_maximum_waits_for_the_products_of_the_row_before(attention: Make, des
     assert one == pytest.approx(265 * rows)
 
 
+@pytest.mark.slow
 def test_a_slot_ahead_of_the_residents_is_a_tile_less_that_a_column_holds_its_slot_for(
     attention: Make, design: Design
 ) -> None:

@@ -303,6 +303,7 @@ def check_table(seed: int) -> None:
     assert group.stages is not None
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.integers(0, 10**6))
 def test_random_tables_run_or_say_why_not(seed: int) -> None:

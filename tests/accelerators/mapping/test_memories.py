@@ -330,6 +330,7 @@ def test_what_is_counted_of_a_memory_on_many_sizes_is_what_each_mapping_moves(se
             assert own.joules.item() == pytest.approx(joules, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_blocks_for_a_memory_are_found_where_the_channel_is_slow() -> None:
     """1,000 x 1,100 of depth 1,200 at two bytes a cycle: a block of A behind the buffer lets W come twice at most, and
     not as often as the buffer alone would ask for it; what is waited for at cycle level is what a search counted."""

@@ -273,6 +273,7 @@ def test_blocks_of_all_instances_are_begun_and_ended_once() -> None:
     assert group.cycles(group.runs[0]) == 16 * 64  # 64 queries in one block; slices of 256 keys, depths
 
 
+@pytest.mark.slow
 def test_rows_have_places_for_as_long_as_products_hold_the_channel() -> None:
     """A row takes the lanes 8 cycles, a slice or a block of all else DRAM 1,578: 198 rows more; on less room fewer."""
     some = ("b", 64), ("h", 1), ("g", 1), ("m", 512), ("p", 512), ("e", 64), ("f", 64)

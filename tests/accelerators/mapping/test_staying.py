@@ -206,6 +206,7 @@ def test_a_search_keeps_scores_of_few_keys_between_two_passes_unless_each_einsum
     assert sum(group.read_words + group.written_words for group in kept) == inputs_and_output
 
 
+@pytest.mark.slow
 def test_a_plan_with_results_that_stay_does_all_operations_and_moves_what_is_compulsory() -> None:
     machine = load("edge-array")
     assert isinstance(machine, SpatialMachine)

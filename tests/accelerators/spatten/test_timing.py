@@ -99,6 +99,7 @@ def test_nothing_is_selected_where_all_values_are_fetched() -> None:
     assert "top_k" in busy(machine("spatten").plan(attention(1, 130, kept=128), "physical"))
 
 
+@pytest.mark.slow
 def test_a_causal_query_chooses_among_the_keys_that_it_attends() -> None:
     """512 queries with 1 to 512 keys, half of which they keep: within 5 % of the sum over all of them."""
     causal = replace(attention(1, 512, queries=512, kept=256), mask=CAUSAL)

@@ -54,6 +54,7 @@ def test_a_mapping_is_at_least_as_fast_as_the_published_one(capsys: pytest.Captu
     assert "mapping searched for attention-1pass" in out
 
 
+@pytest.mark.slow
 def test_at_cycle_level_the_mapping_that_runs_fastest_is_found(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

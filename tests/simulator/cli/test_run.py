@@ -75,6 +75,7 @@ def test_an_option_of_lists_may_be_given_again_and_adds_up(run: Run) -> None:
 FULL = ("--workload", "llama", "--phase", "decode", "--batch", "128", "--seq-len", "8K", "--fidelity", "analytical")
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_where_one_architecture_cannot(run: Run) -> None:
     code, out, error = run.simulate("--arch", "flat,h100-sxm,fusemax", *FULL, "--format", "json")
     assert code == 2

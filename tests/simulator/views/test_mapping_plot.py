@@ -247,6 +247,7 @@ def test_both_commands_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert target.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_operations_that_run_by_one_mapping_share_its_picture() -> None:
     """All layers of BERT have one mapping of attention, which leaves products and norms out. Two sequences are another
     run."""

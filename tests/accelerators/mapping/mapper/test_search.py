@@ -58,6 +58,7 @@ def test_attention_moves_half_as_many_words_in_twice_the_room() -> None:
     assert 1.75 <= moved[4096] / moved[8192] <= 2.05
 
 
+@pytest.mark.slow
 def test_what_is_known_of_a_cascade_is_of_one_array() -> None:
     """A narrow array first, then a wide one, as if there had been no other."""
     def sizes_of() -> MappingProblem:
@@ -161,6 +162,7 @@ def test_the_first_tile_is_no_longer_than_it_has_to_be() -> None:
         assert cycles_of(group_program(group)) < 1.04 * group.bound_cycles, group.runs[0].work.name
 
 
+@pytest.mark.slow
 def test_a_first_tile_that_loads_all_the_time_is_not_late() -> None:
     """DRAM is the busiest unit, and busy from the first cycle: only the first division and its store come after it."""
     spec: SpatialArray = load("tpu-v4i-like").spec  # type: ignore[attr-defined]
@@ -174,6 +176,7 @@ def test_a_first_tile_that_loads_all_the_time_is_not_late() -> None:
 SHORT = (("b", 1), ("h", 4), ("g", 1), ("p", 512), ("m", 512), ("e", 64), ("f", 64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arch", "text", "faster"), [
     ("edge-array", "gated-deltanet-chunked", 0.95), ("flat", "attention-3pass", 0.97),
     ("fusemax", "attention-1pass", 0.95),
