@@ -162,6 +162,10 @@ def _against_unfused(found: FoundMapping) -> Iterator[str]:
     yield (f"unfused       {unfused.cycles:>16,.0f} cycles, {found.unfused_cycle_level:,} at cycle level; DRAM traffic "
            f"{bytes_of(unfused.dram_bytes)}; energy {_joules(unfused.energy_j)}")
     yield f"fusing gains  {speed:>16.3g} times the speed; {share:.3g} of the DRAM traffic is left:"
+    if other := [name for name, size in unfused.splits.items() if mapped.splits.get(name, size) != size]:
+        one, together = (", ".join(f"{name} = {splits[name]}" for name in other)
+                         for splits in (unfused.splits, mapped.splits))  # fmt: skip
+        yield f"  one by one in tiles of {one}, fused in tiles of {together}: Einsums of the text have other work then"
     for gain in found.gains:
         names, fused = gain.einsums, (gain.fused,)
         name = names[0] if len(names) == 1 else f"{names[0]} ... {names[-1]}"

@@ -178,6 +178,19 @@ def test_a_layer_says_what_fusing_gains_group_by_group(capsys: pytest.CaptureFix
     assert f"{groups[0]['einsums'][0]} ... {groups[0]['einsums'][-1]}" in out
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("arch", "said"), [("fusemax", True), ("edge-array", False)])
+def test_other_tiles_of_the_text_one_by_one_are_said(
+    capsys: pytest.CaptureFixture[str], arch: str, said: bool
+) -> None:
+    """Fused, chunks of 256 fill an array of 256 x 256; one by one, short ones move fewer scores."""
+    code, out, _ = run(capsys, "map", "linear-attention-chunked", "--arch", arch, "--seq-len", "256", "--batch", "1")
+    assert code == 0
+    line = "one by one in tiles of C0 = 32, P0 = 32, fused in tiles of C0 = 256, P0 = 256: Einsums of the text have "
+    assert (line in out) == said
+    assert ("tiles of C0" in out) == said
+
+
 def test_a_layer_of_another_model_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, error = run(capsys, "map", "llama-layer", "--arch", "tpu-v4i-like")
     assert (code, out) == (2, "")
