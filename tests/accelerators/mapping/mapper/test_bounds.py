@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import islice
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mapped_cases import MASKS, TEXTS, array, sized
+from mapped_cases import MASKS, TEXTS, sized
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.mapper.bounds import least_of_all, least_of_tiles, least_room, least_words
@@ -66,14 +69,23 @@ def test_scores_that_registers_do_not_hold_count_for_the_tiles_that_a_mask_atten
     assert found == {FULL: 12 + 11 * (4 + 4), CAUSAL: 12 + 11 * (2 + 4)}
 
 
+def narrow(rows: int, columns: int, lanes: int) -> SpatialArray:
+    """One word in each element and lane, and one word a cycle through the port: what is made passes the buffer."""
+    sizes = [f"pe_array.rows={rows}", f"pe_array.columns={columns}", f"vector_array.lanes={lanes}",
+             "pe_array.register_words_per_pe=1", "vector_array.register_words_per_lane=1", "global_buffer.ports=1",
+             "global_buffer.row_bytes=2", "pe_array.operations.divide=1"]
+    return load("fusemax", sizes).spec  # type: ignore[attr-defined, no-any-return]
+
+
+SIDES = st.tuples(*(st.integers(1, most) for most in (3, 3, 4)))
+SIZES = {"B": 1, "X": 1, "H": 2, "G": 1, "E": 3, "F": 2, "R": 5, "K": 4, "N": 6, "J": 3, "D": 2}
+
+
 @pytest.mark.slow
 @settings(max_examples=40)
-@given(st.sampled_from(TEXTS), st.sampled_from(MASKS), st.tuples(*(st.integers(1, most) for most in (3, 3, 4))),
-       st.integers(2, 9), st.integers(1, 3))
+@given(st.sampled_from(TEXTS), st.sampled_from(MASKS), SIDES, st.integers(2, 9), st.integers(1, 3))
 def test_no_group_of_a_draft_undercuts_its_bounds(text, mask, sides, length, inner) -> None:  # type: ignore[no-untyped-def]
-    sizes = {"B": 1, "X": 1, "H": 2, "G": 1, "M": length, "P": length, "E": 3, "F": 2, "R": 5, "K": 4, "N": 6, "J": 3,
-             "D": 2}  # fmt: skip
-    of, spec = sized(text, sizes, inner, mask), array(*sides)
+    of, spec = sized(text, {**SIZES, "M": length, "P": length}, inner, mask), narrow(*sides)
     members = tuple(range(len(of.work)))
     neighbours = Neighbours(of, spec, members)
     cycles, words = least_of_all(of, spec, members)
@@ -84,3 +96,17 @@ def test_no_group_of_a_draft_undercuts_its_bounds(text, mask, sides, length, inn
             assert words <= group.read_words + group.written_words
             assert least_words(of, members)[0] <= group.loaded_words
             assert room <= group.footprint_words or group.in_slices
+
+
+@settings(max_examples=20)
+@given(st.sampled_from(TEXTS), st.sampled_from(MASKS), SIDES, st.integers(2, 5))
+def test_what_is_known_of_other_groups_changes_no_bound(text, mask, sides, length) -> None:  # type: ignore[no-untyped-def]
+    """An Einsum reads from the buffer what the group makes there, or has it from outside, or straight from its maker.
+    """
+    sizes, spec = {**SIZES, "M": length, "P": length}, narrow(*sides)
+    of, count = sized(text, sizes, 2, mask), len(sized(text, sizes, 2, mask).work)
+    for members in (tuple(range(first, last)) for first in range(count) for last in range(first + 1, count + 1)):
+        fresh = replace(of, known={})
+        for draft in islice(Neighbours(of, spec, members).drafts(), 6):
+            again = replace(draft, problem=fresh)
+            assert least_of_tiles(draft, draft.leaf) == least_of_tiles(again, draft.leaf)
