@@ -16,14 +16,7 @@ from cascadesim.accelerators.mapping.legality import Draft, IllegalMapping
 from cascadesim.accelerators.mapping.nest import TOP, CascadeMapping, Epochs, Fit, Run, Sized, Split
 from cascadesim.accelerators.mapping.placing import bind, does_not_fit
 from cascadesim.accelerators.mapping.problem import MappingProblem, Work
-from cascadesim.accelerators.mapping.runs import (
-    DIMENSIONS,
-    GLOBAL_BUFFER,
-    BoundLoop,
-    Spread,
-    dimension_size,
-    units,
-)
+from cascadesim.accelerators.mapping.runs import DIMENSIONS, GLOBAL_BUFFER, BoundLoop, Spread, dimension_size, units
 from cascadesim.accelerators.spec import SpatialArray
 from cascadesim.einsum_cascades.notation.errors import suggestion
 
@@ -87,8 +80,18 @@ class _Resolver(KeepLines):
                 if chain and split.parts[-len(chain):] != chain:
                     raise self.error(f"the cascade splits {split.axis} into {', '.join(chain)}; a mapping goes on from "
                                      f"there: 'split {split.axis}: ..., {', '.join(chain)}'")
+                self.check_grains(split, chain or ())
                 found[split.axis] = split
         return found
+
+    def check_grains(self, split: Split, chain: Sequence[str]) -> None:
+        """Raises where a part of the text advances by what is no multiple of its own tiles."""
+        for part, step in zip(split.parts, split.steps, strict=False):
+            inner = chain[chain.index(part) + 1:] if part in chain else ()
+            grain = prod(self.problem.sizes[each.upper()] for each in inner)
+            given = _size(step, self.spec) or grain
+            if given % grain and given < self.problem.extents[split.axis]:
+                raise self.error(f"{part} advances by {given}, no multiple of a tile of the text: {grain}")
 
     @cached_property
     def parts(self) -> Mapping[str, tuple[str, int]]:
@@ -242,8 +245,7 @@ class _Resolver(KeepLines):
             if step > outer[axis] and outer[axis] < self.problem.extents[axis]:
                 raise self.error(f"{name} advances by {step}, more than the {outer[axis]} elements of the loop outside")
             if outer[axis] % step and outer[axis] < self.problem.extents[axis]:
-                raise self.error(f"{name} advances by {step}, which does not divide the {outer[axis]} elements of the "
-                                 f"loop outside")
+                raise self.error(f"{name} advances by {step}, no divisor of the {outer[axis]} of the loop outside")
             yield BoundLoop(name, axis, step, outer[axis])
             outer[axis] = min(step, outer[axis])
 
@@ -332,6 +334,11 @@ class _Resolver(KeepLines):
         own = [name for name in run.time if self.is_outer(name) and name not in self.fused.loops]
         named = list(dict.fromkeys(self.part(name, whole=True)[0] for name in run.time if name not in own))
         spatial = {self.part(name, whole=True)[0] for name, _ in run.space}
+        around = {*self.fused.loops, *run.time, *(run.nest.loops if run.nest else ())}
+        for name, (axis, place) in ((name, self.part(name, whole=True)) for name, _ in run.space):
+            outer = self.splits[axis].parts[place - 1] if place and axis in self.splits else ""
+            if outer and outer not in around and axis not in self.problem.chains:
+                raise self.error(f"{work.name} has {name} in space and no {outer} around it; '{axis}' is all of it")
         strange = [axis for axis in (*named, *spatial) if axis not in work.axes]
         if strange:
             raise self.error(f"{work.name} has no {', '.join(strange)}; it has {', '.join(sorted(work.axes))}")

@@ -148,6 +148,32 @@ def test_a_size_of_nothing_that_the_text_splits_is_no_size(size: str, message: s
         given_mapping(parse_mapping(text), find("attention-1pass"), BERT, spec_of("fusemax"))
 
 
+def test_a_part_in_space_has_the_loop_that_goes_from_part_to_part_around_it() -> None:
+    """Eight of 64 elements of the depth would be all that is counted of QK."""
+    text = TEXT.replace("  array_2d [m0 over rows, p0 over columns]: QK for e;", """\
+  split e: e1 by 8, e0
+  array_2d [m0 over rows, e0 over columns]: QK for p0
+  array_2d [m0 over rows, p0 over columns]:""")
+    with pytest.raises(IllegalMapping, match="mine, line 6: QK has e0 in space and no e1 around it; 'e' is all of it"):
+        given_mapping(parse_mapping(text), find("attention-1pass"), BERT, spec_of("fusemax"))
+
+
+def test_a_split_of_the_text_is_the_same_in_all_groups() -> None:
+    """M0 is 256 by the first one; a later group that says 48 would lay other tiles over the array than it counts."""
+    text = """
+mapping mine for attention-2pass
+for h:
+  split m: m1 by 256, m0
+  array_2d [m0 over rows, p over columns]: QK for m1, e; LM for m1
+  overlap serial
+for h:
+  split m: m1 by 48, m0
+  array_2d [m0 over rows, p over columns]: SLN for m1; SLD for m1
+"""
+    with pytest.raises(IllegalMapping, match="mine, line 8: m1 advances by 48, no multiple of a tile of the text: 256"):
+        given_mapping(parse_mapping(text), find("attention-2pass"), BERT, spec_of("fusemax"))
+
+
 def test_a_size_is_the_one_that_was_asked_for() -> None:
     text = TEXT.replace("for h", "size M0 = 128\nfor h").replace("  split m: m1 by array_2d.rows, m0\n", "")
     with pytest.raises(IllegalMapping, match="mine: size M0 = 128, where 256 was asked for"):
