@@ -53,6 +53,13 @@ def array(rows: int, columns: int, lanes: int, buffer_bytes: int = 2**24) -> Spa
     return load("fusemax", sizes).spec  # type: ignore[attr-defined, no-any-return]
 
 
+def edge(**settings: int) -> SpatialArray:
+    """Four by four elements and four lanes, or as `settings` have it."""
+    sizes = {"pe_array.rows": 4, "pe_array.columns": 4, "vector_array.lanes": 4, **settings}
+    changes = [f"{name}={size}" for name, size in sizes.items()]
+    return load("edge-array", changes).spec  # type: ignore[attr-defined, no-any-return]
+
+
 def accumulating(spec: SpatialArray, words: int) -> SpatialArray:
     """The same with accumulators of so many words, of which they move one in each cycle."""
     return spec.model_copy(update={"accumulators": Buffer(capacity_bytes=2 * words, row_bytes=2, ports=1)})

@@ -8,7 +8,7 @@ from itertools import islice
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mapped_cases import MASKS, TEXTS, sized
+from mapped_cases import MASKS, TEXTS, edge, sized
 
 from cascadesim.accelerators.catalogue import load
 from cascadesim.accelerators.mapping.mapper.bounds import least_of_all, least_of_tiles, least_room, least_words
@@ -20,11 +20,6 @@ from cascadesim.einsum_cascades.notation.notation import cascade
 from cascadesim.einsum_cascades.sparsity.masks import CAUSAL, FULL
 from cascadesim.einsum_cascades.texts import find
 
-
-def edge(**settings: int) -> SpatialArray:
-    sizes = {"pe_array.rows": 4, "pe_array.columns": 4, "vector_array.lanes": 4, **settings}
-    changes = [f"{name}={size}" for name, size in sizes.items()]
-    return load("edge-array", changes).spec  # type: ignore[attr-defined, no-any-return]
 
 @pytest.mark.parametrize("settings", [
     {}, {"global_buffer.row_bytes": 2},

@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from mapped_cases import edge
 from walker import Execution
 
 from cascadesim.accelerators.catalogue import load
@@ -32,12 +33,6 @@ EXTENTS = tuple((name.lower(), size) for name, size in SIZES.items() if name != 
 
 
 @cache
-def edge(**settings: int) -> SpatialArray:
-    sizes = {"pe_array.rows": 4, "pe_array.columns": 4, "vector_array.lanes": 4, **settings}
-    changes = [f"{name}={size}" for name, size in sizes.items()]
-    return load("edge-array", changes).spec  # type: ignore[attr-defined, no-any-return]
-
-
 @cache
 def layer(fused: int) -> Mapped:
     return searched(LLAMA_LAYER, EXTENTS, edge(), most_fused=fused)
