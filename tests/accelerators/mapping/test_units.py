@@ -96,6 +96,17 @@ def test_what_does_not_lie_over_units_says_why(space: str, count: int, says: str
         cycles(space, "k, n, r", count)
 
 
+def test_a_loop_over_single_elements_of_a_split_reads_back() -> None:
+    """`r0` without a loop over `r1` around it: four steps of one row each."""
+    text = "mapping mine for product\nfor r0:\n  split r: r1 by 2, r0\n  array_2d [n over columns]: Z for k\n"
+    of, spec = sized(PRODUCT, SIZES, 1), arrays(1)
+    (group,) = resolved(parse_mapping(text), of, spec)
+    again = resolved(parse_mapping(str(described("mine", [group]))), of, spec)
+    assert [loop.step for loop in group.loops] == [1]
+    assert again[0].loops == group.loops
+    assert again[0].busy_cycles == group.busy_cycles == {"array_2d": 4 * 3, "array_1d": 0}
+
+
 def test_a_fold_has_one_rank_over_each_dimension() -> None:
     text = "mapping mine for product\nfor top:\n  array_2d [r over rows, n over rows]: Z for k\n"
     with pytest.raises(IllegalMapping, match="works in folds, which have one rank over each dimension"):
